@@ -1,0 +1,1 @@
+"""What one node offers: its profile, and the probes that find it."""

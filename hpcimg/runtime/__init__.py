@@ -1,0 +1,1 @@
+"""Apptainer: converting an image and starting a container."""

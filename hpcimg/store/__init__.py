@@ -1,0 +1,1 @@
+"""The shared image store: converted images by digest, whole or absent."""
