@@ -1,0 +1,121 @@
+"""The only door to child processes: argument vectors, time limits, failures that can be replayed.
+
+It must not know what the programs do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, NoReturn
+
+from hpcimg.errors import RuntimeFailure
+
+ERROR_LINES = 5
+"""Last lines of a failed child's error stream that its error quotes."""
+
+Argument = str | os.PathLike[str]
+
+
+class ProcessTimeoutError(RuntimeFailure):
+    """The child ran into its time limit and was killed with its whole process group."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a child ended: exit status (negative: minus the signal) and its two streams."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    argv: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Argument | None = None,
+    stdin: bytes = b"",
+    timeout: float | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run `argv` to its end and return what it wrote; `timeout` in seconds, `env` None inherits.
+
+    Raises:
+        RuntimeFailure: it could not be started, or `check` and it did not exit with 0.
+        ProcessTimeoutError: it ran longer than `timeout`.
+    """
+    with _start(argv, env=env, cwd=cwd) as child:
+        try:
+            stdout, stderr = child.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            _kill_group(child)
+            message = f"{describe(argv)} did not end within {timeout:g} s"
+            raise ProcessTimeoutError(message, "try again, or raise the time limit") from error
+        except BaseException:
+            _kill_group(child)
+            raise
+    done = Completed(child.returncode, stdout, stderr)
+    if check and done.returncode != 0:
+        raise failure(argv, done.returncode, stderr)
+    return done
+
+
+def replace(argv: Sequence[Argument], env: Mapping[str, str]) -> NoReturn:
+    """Become `argv`: same process, so exit code, signals and streams are the program's own."""
+    words = [os.fspath(word) for word in argv]
+    try:
+        os.execvpe(words[0], words, dict(env))  # noqa: S606 - an argument vector, no shell
+    except OSError as error:
+        message = f"could not start {words[0]!r}: {error.strerror}"
+        raise RuntimeFailure(message, f"is {words[0]!r} installed on this node?") from error
+
+
+def describe(argv: Sequence[Argument]) -> str:
+    """Quote the command so that it can be pasted into a shell."""
+    return shlex.join(os.fspath(word) for word in argv)
+
+
+def failure(argv: Sequence[Argument], returncode: int, stderr: bytes) -> RuntimeFailure:
+    """Build the error for a child that failed: how it ended, what it said, how to replay it."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    said = "; ".join(lines[-ERROR_LINES:]) or "it said nothing"
+    name = os.path.basename(os.fspath(argv[0]))  # noqa: PTH119 - argv[0] is text, not a path to open
+    return RuntimeFailure(f"{name} {_ending(returncode)}: {said}", f"replay: {describe(argv)}")
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exited with {returncode}"
+    return f"was killed by {signal.Signals(-returncode).name}"
+
+
+def _start(
+    argv: Sequence[Argument], *, env: Mapping[str, str] | None, cwd: Argument | None
+) -> subprocess.Popen[bytes]:
+    pipe: int | IO[bytes] = subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            [os.fspath(word) for word in argv],
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+        )
+    except OSError as error:
+        message = f"could not start {os.fspath(argv[0])!r}: {error.strerror}"
+        raise RuntimeFailure(message, "is it installed on this node?") from error
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child with all it started; a grandchild would keep the pipes open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
