@@ -1,0 +1,12 @@
+"""How a value that came from outside is shown in a message: on one line, escaped, bounded."""
+
+from __future__ import annotations
+
+_LIMIT = 80
+
+
+def quoted(value: object, limit: int = _LIMIT) -> str:
+    """Quote a foreign value so that it can neither forge a line nor flood or drive a terminal."""
+    text = value if isinstance(value, str) else str(value)
+    shown = text if len(text) <= limit else text[:limit] + "..."
+    return ascii(shown)
