@@ -158,8 +158,8 @@ def parse_platform(document: Any, where: str = "platform") -> Platform:
     if not isinstance(document, dict):
         raise _wrong(f"{where} is not an object")
     os, architecture, variant = normalise_platform(
-        _word(document, "os", where) or "unknown",
-        _word(document, "architecture", where) or "unknown",
+        _word(document, "os", where) or "",
+        _word(document, "architecture", where) or "",
         _word(document, "variant", where),
     )
     return Platform(

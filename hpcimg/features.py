@@ -1,0 +1,245 @@
+"""The words that say what an image requires and a node offers, brought to one canonical form.
+
+Owns spellings and aliases, as listed in `data/features.json`; never says what satisfies what.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcimg.errors import UsageError
+from hpcimg.oci.model import normalise_platform
+from hpcimg.quoting import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hpcimg.oci.model import Descriptor
+
+FEATURES_ANNOTATION = "org.hpcimg.features"
+"""A descriptor's annotation with its canonical words, separated by commas."""
+TARGET_ANNOTATION = "org.supercontainers.hardware.cpu.target.microarch"
+"""Another project's annotation that names the CPU target."""
+
+_COMPARATOR = re.compile(r"(>=|=)?\s*(.*)", re.DOTALL)
+_SITE_WORD = re.compile(r"(site\.[a-z0-9._-]+):(.+)")
+_AMD_TARGET = re.compile(r"gfx[0-9][0-9a-f]*(-[0-9]+)*(-generic)?(:(xnack|sramecc)[+-])*")
+_CAPABILITY = re.compile(r"(?:([0-9]{1,3})[._-]([0-9])|([0-9]{1,3})([0-9]))([af])?(\+ptx)?")
+_VERSION = re.compile(r"[0-9]{1,9}(?:[._-][0-9]{1,9})*")
+_SQUASHED = str.maketrans("", "", "-_ /=")
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
+_ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
+_MODES = ("xnack", "sramecc")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One canonical word; without a kind it is opaque and only ever equals itself.
+
+    `comparator` is empty where the kind's own comparison holds.
+    """
+
+    kind: str
+    value: str
+    comparator: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.comparator}{self.value}" if self.kind else self.value
+
+    @property
+    def is_for_gpu(self) -> bool:
+        """Tell whether it requires a GPU of the job."""
+        return bool(facts()["kinds"].get(self.kind, {}).get("gpu"))
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """The values of which any one will do."""
+        return tuple(self.value.split("|"))
+
+
+@lru_cache(maxsize=1)
+def facts() -> dict[str, Any]:
+    """Return the vocabulary's facts, as their data file holds them."""
+    with (Path(__file__).parent / "data" / "features.json").open(encoding="utf-8") as file:
+        found: dict[str, Any] = json.load(file)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def parse_feature(word: str, architecture: str | None = None) -> tuple[Feature, ...]:
+    """Parse one word in any known spelling; what is not known stays opaque, nothing is refused.
+
+    An approximate alias gives two features, a list with commas all of its own.
+    `architecture` tells apart names that two families share, as in POWER.
+    """
+    found: list[Feature] = []
+    for part in _printable(word.lower()).split(","):
+        text = part.strip()
+        if text:
+            found.extend(_parse_text(text, architecture))
+    return tuple(dict.fromkeys(found))
+
+
+def canonical_words(words: Iterable[str], architecture: str | None = None) -> tuple[str, ...]:
+    """Bring words to their canonical form, sorted, each once."""
+    return tuple(sorted({str(f) for word in words for f in parse_feature(word, architecture)}))
+
+
+def parse_platform_words(text: str) -> tuple[str, str, str | None, tuple[Feature, ...]]:
+    """Parse `linux/amd64[/VARIANT][:WORD…]` into os, architecture, variant and features."""
+    platform, *pieces = text.strip().lower().replace(",", ":").split(":")
+    hint = "write linux/ARCHITECTURE and words after it, as in linux/amd64:broadwell:nvcap-5-2"
+    if not _PLATFORM.fullmatch(platform):
+        raise UsageError(f"{quoted(text)} is not a platform", hint)
+    os, architecture, variant = normalise_platform(*platform.split("/"))
+    if os != "linux" or architecture not in _ARCHITECTURES:
+        raise UsageError(f"platform {quoted(platform)} is not known", hint)
+    words = [f for word in _joined(pieces) for f in parse_feature(word, architecture)]
+    return os, architecture, variant, tuple(dict.fromkeys(words))
+
+
+def features_of(descriptor: Descriptor) -> tuple[Feature, ...]:
+    """Read what a descriptor requires, from everywhere it may be written.
+
+    The union of all places counts: where they disagree, the stricter word decides.
+    """
+    words = [descriptor.annotations.get(FEATURES_ANNOTATION, "")]
+    target = descriptor.annotations.get(TARGET_ANNOTATION)
+    if target:
+        words.append(f"cpu:{target}")
+    architecture = None
+    if descriptor.platform is not None:
+        architecture = descriptor.platform.architecture
+        words.extend(descriptor.platform.features)
+        if descriptor.platform.variant:
+            words.append(variant_word(architecture, descriptor.platform.variant))
+    found = {str(f): f for word in words for f in parse_feature(word, architecture)}
+    return tuple(found[word] for word in sorted(found))
+
+
+def variant_word(architecture: str, variant: str) -> str:
+    """Say in words which CPU level a platform's variant means."""
+    known: str | None = facts()["variants"].get(architecture, {}).get(variant)
+    return known or f"variant:{variant}"
+
+
+def _printable(text: str) -> str:
+    """Escape what could drive a terminal; images are named by strangers."""
+    return "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _parse_text(text: str, architecture: str | None) -> list[Feature]:
+    prefixes = facts()["path_prefixes"]
+    for form in (text, *(text[len(p) :] for p in prefixes if text.startswith(p))):
+        site = _SITE_WORD.fullmatch(form)
+        if site:
+            return [Feature(site[1], site[2].strip())]
+        found = _cpu_target(form, architecture)
+        if found:
+            return found
+        if _AMD_TARGET.fullmatch(form):
+            return [Feature("amdgpu", form)]
+        found = _of_kind(form, architecture)
+        if found:
+            return found
+    return [Feature("", text)]
+
+
+@lru_cache(maxsize=1)
+def _cpu_names() -> dict[str, tuple[Feature, ...]]:
+    """Every known CPU name without its separators, and what it stands for."""
+    names = {name.translate(_SQUASHED): (Feature("cpu", name),) for name in facts()["cpu_targets"]}
+    for alias, meaning in facts()["cpu_aliases"].items():
+        words = (word.partition(":") for word in meaning["features"])
+        names[alias] = tuple(Feature(kind, value) for kind, _, value in words)
+    return names
+
+
+def _cpu_target(text: str, architecture: str | None) -> list[Feature]:
+    found = _cpu_names().get(text.translate(_SQUASHED), ())
+    renamed = facts()["cpu_by_architecture"].get(architecture, {})
+    return [
+        replace(f, value=renamed.get(f.value, f.value)) if f.kind == "cpu" else f for f in found
+    ]
+
+
+@lru_cache(maxsize=1)
+def _kind_pattern() -> re.Pattern[str]:
+    words = sorted(facts()["kind_words"], key=len, reverse=True)
+    # A word may be spelled with either separator inside: nv-compute, nv_compute.
+    spelled = "|".join(re.escape(word).replace(r"\-", "[-_]") for word in words)
+    return re.compile(rf"({spelled})([-_:=#/]?)(.+)", re.DOTALL)
+
+
+def _of_kind(text: str, architecture: str | None) -> list[Feature]:
+    match = _kind_pattern().fullmatch(text)
+    if match is None:
+        return []
+    word, value = match[1].replace("_", "-"), match[3].strip()
+    numeric = re.match(r"(>=|=)?\s*[0-9]", value) is not None
+    if not match[2] and not (numeric and word in facts()["glued_words"]["words"]):
+        return []
+    if not numeric and match[2] != ":" and word in facts()["numeric_words"]["words"]:
+        return []
+    if word in facts()["ptx_words"]["words"] and not value.endswith("+ptx"):
+        value += "+ptx"
+    return _with_value(facts()["kind_words"][word], value, architecture)
+
+
+def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]:
+    match = _COMPARATOR.fullmatch(text)
+    comparator, value = (match[1] or "", match[2].strip()) if match else ("", text)
+    if comparator == facts()["kinds"][kind]["comparator"]:
+        comparator = ""
+    if kind == "cpu":
+        return _with_target(value, comparator, architecture)
+    if kind == "nvcap":
+        parts = sorted({_capability(part.strip()) for part in value.split("|")}, key=_by_number)
+        return [Feature(kind, "|".join(parts), comparator)]
+    if kind in {"nvdrv", "cuda", "rocm", "glibc", "kernel"} and _VERSION.fullmatch(value):
+        value = re.sub("[-_]", ".", value)
+    return [Feature(kind, value, comparator)]
+
+
+def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:
+    known = [_cpu_target(part.strip(), architecture) for part in value.split("|")]
+    if len(known) == 1 and known[0]:
+        return [replace(f, comparator=comparator) if f.kind == "cpu" else f for f in known[0]]
+    names = [
+        found[0].value if len(found) == 1 else re.sub("[- ]", "_", part.strip())
+        for found, part in zip(known, value.split("|"), strict=True)
+    ]
+    return [Feature("cpu", "|".join(sorted(set(names))), comparator)]
+
+
+def _capability(text: str) -> str:
+    """Spell a compute capability `M.m`; without a dot the last digit is the minor number."""
+    match = _CAPABILITY.fullmatch(text)
+    if match is None:
+        return text
+    major, minor = (match[1], match[2]) if match[1] else (match[3], match[4])
+    return f"{int(major)}.{minor}{match[5] or ''}{match[6] or ''}"
+
+
+def _by_number(capability: str) -> tuple[int, str]:
+    head = capability.partition(".")[0]
+    return (int(head), capability) if head.isdigit() and len(head) < 4 else (-1, capability)
+
+
+def _joined(pieces: list[str]) -> list[str]:
+    """Join what the colons of canonical words have split: `cpu`, `broadwell`."""
+    words: list[str] = []
+    waiting = False
+    for piece in pieces:
+        if words and (waiting or piece.startswith(_MODES)):
+            words[-1] += ":" + piece
+            waiting = False
+        else:
+            words.append(piece)
+            waiting = piece.replace("_", "-") in facts()["kind_words"] or piece.startswith("site.")
+    return words
