@@ -153,7 +153,9 @@ def _parse_text(text: str, architecture: str | None) -> list[Feature]:
 @lru_cache(maxsize=1)
 def _cpu_names() -> dict[str, tuple[Feature, ...]]:
     """Every known CPU name without its separators, and what it stands for."""
-    names = {name.translate(_SQUASHED): (Feature("cpu", name),) for name in facts()["cpu_targets"]}
+    names: dict[str, tuple[Feature, ...]] = {
+        name.translate(_SQUASHED): (Feature("cpu", name),) for name in facts()["cpu_targets"]
+    }
     for alias, meaning in facts()["cpu_aliases"].items():
         words = (word.partition(":") for word in meaning["features"])
         names[alias] = tuple(Feature(kind, value) for kind, _, value in words)

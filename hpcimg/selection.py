@@ -1,0 +1,273 @@
+"""The choice: which image of an index a node runs best, and a reason for every entry.
+
+First a hard test for each feature, then one explicit order; pure, so the same input gives the
+same pick on every node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from hpcimg.errors import NoCandidateError, UsageError
+from hpcimg.features import Feature, features_of
+from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES
+from hpcimg.satisfaction import gpu_quality, target_rank, unsatisfied, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hpcimg.node.profile import NodeProfile
+    from hpcimg.oci.model import Descriptor, Index
+    from hpcimg.oci.reference import Reference
+
+Verdict = Literal["chosen", "fits", "rejected", "skipped"]
+
+_REASONS_SHOWN = 4
+_ORDER = (
+    "uses the job's GPU",
+    "suits the job's GPU better",
+    "is built for a closer CPU target",
+    "is more specific",
+    "is built for a newer driver",
+    "comes first in the index",
+)
+"""Why a candidate stands before another: one clause for each part of a rank."""
+_Rank = tuple[int, tuple[int, int, int], int, int, tuple[int, ...], int]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a site wants the choice made.
+
+    `exact` takes an entry only when its words are just those that the node offers.
+    `strict` refuses a single image that does not fit; otherwise it is taken with a warning.
+    """
+
+    match: str = "compatible"
+    allow_generic: bool = True
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.match not in {"compatible", "exact"}:
+            raise UsageError(f"match {self.match!r} is not known", "use compatible or exact")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One descriptor, what it requires, and what became of it."""
+
+    descriptor: Descriptor
+    features: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """Name it by what it is for, as people tell the builds of one image apart."""
+        return ",".join(self.features) or "the generic image"
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """The pick, or None, and all candidates in the order of the index."""
+
+    pick: Candidate | None
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    descriptor: Descriptor
+    features: tuple[Feature, ...]
+    words: tuple[str, ...]
+    verdict: Verdict
+    reason: str
+
+
+def select(profile: NodeProfile, index: Index, policy: Policy | None = None) -> Resolution:
+    """Pick the best entry that the node can run; every candidate carries its reason."""
+    policy = policy or Policy()
+    judged = [_judge(profile, entry, policy) for entry in index.manifests]
+    judged = _refuse_blind(profile, judged)
+    ranks = {
+        at: _rank(profile, one.features, at)
+        for at, one in enumerate(judged)
+        if one.verdict == "fits"
+    }
+    best = max(ranks, key=lambda at: ranks[at], default=None)
+    if best is None:
+        return Resolution(None, tuple(_candidate(one) for one in judged))
+    winner = _candidate(judged[best], "chosen", _why_chosen(judged[best].features, ranks, best))
+    candidates = tuple(
+        winner
+        if at == best
+        else _candidate(one, reason=_why_behind(winner, ranks[best], ranks[at]))
+        if at in ranks
+        else _candidate(one)
+        for at, one in enumerate(judged)
+    )
+    return Resolution(winner, candidates)
+
+
+def check_single(
+    profile: NodeProfile, descriptor: Descriptor, policy: Policy | None = None
+) -> Resolution:
+    """Judge an image that stands alone; `descriptor.platform` comes from its config.
+
+    There is nothing to choose, so only another architecture, or `strict`, refuses it.
+    """
+    policy = replace(policy or Policy(), match="compatible", allow_generic=True)
+    judged = _judge(profile, descriptor, policy)
+    if judged.verdict == "fits":
+        only = _candidate(judged, "chosen", "the only image behind the name")
+    elif judged.verdict == "rejected" and not policy.strict and _on_platform(profile, descriptor):
+        only = _candidate(judged, "chosen", f"the only image, though it {judged.reason}")
+    else:
+        only = _candidate(judged)
+    return Resolution(only if only.verdict == "chosen" else None, (only,))
+
+
+def require(resolution: Resolution, reference: Reference) -> Candidate:
+    """Return the pick; raise NoCandidateError that says why no entry fits."""
+    if resolution.pick is not None:
+        return resolution.pick
+    reasons: dict[str, None] = {}
+    for candidate in resolution.candidates:
+        if candidate.verdict == "rejected":
+            says_what = candidate.reason.startswith("needs ")
+            text = candidate.reason if says_what else f"{candidate.label} {candidate.reason}"
+            reasons[text] = None
+    shown = list(reasons)[:_REASONS_SHOWN]
+    if len(reasons) > len(shown):
+        shown.append(f"and {len(reasons) - len(shown)} more")
+    raise NoCandidateError(
+        f"no image of {reference} runs here: {'; '.join(shown) or 'it has no entries'}",
+        f"see every entry with `hpcimg explain {reference}`, or push one that fits this node",
+    )
+
+
+def _candidate(
+    judged: _Judged, verdict: Verdict | None = None, reason: str | None = None
+) -> Candidate:
+    return Candidate(
+        judged.descriptor,
+        judged.words,
+        judged.verdict if verdict is None else verdict,
+        judged.reason if reason is None else reason,
+    )
+
+
+def _judge(profile: NodeProfile, entry: Descriptor, policy: Policy) -> _Judged:
+    features = features_of(entry)
+    words = tuple(str(f) for f in features)
+
+    def verdict(kind: Verdict, reason: str) -> _Judged:
+        return _Judged(entry, features, words, kind, reason)
+
+    not_an_image = _not_an_image(entry)
+    if not_an_image:
+        return verdict("skipped", not_an_image)
+    if not _on_platform(profile, entry):
+        return verdict("rejected", _other_platform(profile, entry))
+    if not words:
+        if policy.allow_generic:
+            return verdict("fits", "")
+        return verdict("rejected", "is generic, which the site does not allow")
+    if policy.match == "exact":
+        if set(words) == set(profile.offered()):
+            return verdict("fits", "")
+        offered = ",".join(profile.offered()) or "nothing"
+        return verdict("rejected", f"is not exactly what this node offers: {offered}")
+    failed = next(filter(None, (unsatisfied(profile, f) for f in features)), "")
+    return verdict("rejected" if failed else "fits", failed)
+
+
+def _not_an_image(entry: Descriptor) -> str:
+    if entry.platform is not None and entry.platform.is_unknown:
+        return "is no image but an attestation"
+    if entry.media_type in INDEX_TYPES:
+        return "is an index inside the index, which is not read"
+    if entry.media_type not in MANIFEST_TYPES:
+        return "is no image"
+    return ""
+
+
+def _on_platform(profile: NodeProfile, entry: Descriptor) -> bool:
+    platform = entry.platform
+    return platform is not None and (platform.os, platform.architecture) == (
+        profile.os,
+        profile.architecture,
+    )
+
+
+def _other_platform(profile: NodeProfile, entry: Descriptor) -> str:
+    if entry.platform is None or not (entry.platform.os and entry.platform.architecture):
+        return "does not say for which platform it is"
+    return (
+        f"is for {entry.platform.os}/{entry.platform.architecture}; "
+        f"this node is {profile.os}/{profile.architecture}"
+    )
+
+
+def _refuse_blind(profile: NodeProfile, judged: Sequence[_Judged]) -> list[_Judged]:
+    """Refuse every entry when the job's GPUs are not known and some entry is for GPUs.
+
+    To run the CPU build on GPUs that were paid for would be a guess.
+    """
+    gpus = profile.gpus
+    blind = gpus.state == "unknown" and gpus.wanted
+    if not blind or not any(_may_use_gpu(profile, one) for one in judged):
+        return list(judged)
+    reason = f"is refused: the job has GPUs that could not be read ({gpus.reason})"
+    return [
+        replace(one, verdict="rejected", reason=reason) if one.verdict == "fits" else one
+        for one in judged
+    ]
+
+
+def _may_use_gpu(profile: NodeProfile, one: _Judged) -> bool:
+    rest = (f for f in one.features if not f.is_for_gpu)
+    return (
+        one.verdict == "rejected"
+        and _on_platform(profile, one.descriptor)
+        and any(f.is_for_gpu for f in one.features)
+        and not any(unsatisfied(profile, f) for f in rest)
+    )
+
+
+def _rank(profile: NodeProfile, features: Iterable[Feature], position: int) -> _Rank:
+    """Say how good a fitting candidate is; a greater rank stands before a smaller one.
+
+    The index never names one digest twice with the same words, so the position decides the last
+    tie before the digest could.
+    """
+    features = tuple(features)
+    capabilities = [gpu_quality(profile, f) for f in features if f.kind == "nvcap"]
+    targets = [target_rank(profile, f) for f in features if f.kind == "cpu"]
+    drivers = [version_of(f.value) for f in features if f.kind == "nvdrv"]
+    return (
+        int(any(f.is_for_gpu for f in features)),
+        min(capabilities, default=(0, 0, 0)),
+        max(targets, default=0),
+        len(features),
+        max(drivers, default=()),
+        -position,
+    )
+
+
+def _why_chosen(features: Sequence[Feature], ranks: dict[int, _Rank], best: int) -> str:
+    if not features:
+        return "the generic image; nothing more specific fits"
+    if len(ranks) == 1:
+        return "the only one that fits"
+    second = max(rank for at, rank in ranks.items() if at != best)
+    return f"fits, and {_deciding(ranks[best], second)}"
+
+
+def _why_behind(winner: Candidate, best: _Rank, rank: _Rank) -> str:
+    return f"fits, but {winner.label} {_deciding(best, rank)}"
+
+
+def _deciding(better: _Rank, worse: _Rank) -> str:
+    return next(why for why, one, other in zip(_ORDER, better, worse, strict=True) if one != other)

@@ -1,0 +1,153 @@
+"""CPU targets and what runs where, as archspec knows them; the only importer of archspec.
+
+Must not look at the machine it runs on: every fact is an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FAMILIES = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "ppc64le": "ppc64le",
+    "ppc64": "ppc64",
+    "riscv64": "riscv64",
+}
+
+
+@dataclass(frozen=True)
+class CpuFacts:
+    """What the kernel says of a CPU; `architecture` in the specification's words.
+
+    `part` is Arm's part number, `generation` POWER's, `name` RISC-V's own name.
+    """
+
+    architecture: str
+    vendor: str = ""
+    flags: tuple[str, ...] = ()
+    part: str = ""
+    generation: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class CpuTarget:
+    """The target of a CPU, and every target whose code it runs, best first."""
+
+    name: str | None
+    compatible: tuple[str, ...]
+
+
+def match(cpu: CpuFacts) -> CpuTarget:
+    """Find the target of a CPU and the hard list of what it runs.
+
+    The list is archspec's compatible targets, not the ancestors of the one that it names the
+    host: a flag hidden by firmware changes that name, but not what the CPU can run.
+    """
+    family = _FAMILIES.get(cpu.architecture)
+    if family is None:
+        return CpuTarget(None, ())
+    fitting = _fitting(cpu, family) or [_targets()[family]]
+    named = _named(cpu, fitting)
+    if cpu.part and named.cpu_part == cpu.part:
+        # archspec knows no flags of Arm's generic levels; the part number vouches for them.
+        fitting = list({t.name: t for t in [*fitting, *named.ancestors]}.values())
+    ranked = sorted(fitting, key=lambda t: (_rank(cpu, t), t.name), reverse=True)
+    return CpuTarget(named.name, tuple(target.name for target in ranked))
+
+
+def is_known(name: str) -> bool:
+    """Tell whether archspec knows this target."""
+    return name in _targets()
+
+
+def is_of(name: str, architecture: str) -> bool:
+    """Tell whether a known target belongs to an architecture, in the specification's words."""
+    return str(_targets()[name].family) == _FAMILIES.get(architecture)
+
+
+def family_of(architecture: str) -> str | None:
+    """Name the target that every CPU of an architecture is, None where archspec has none."""
+    return _FAMILIES.get(architecture)
+
+
+def facts_of(name: str, architecture: str) -> CpuFacts:
+    """Return the facts of an ideal CPU of a known target."""
+    target = _targets()[name]
+    return CpuFacts(
+        architecture=architecture,
+        vendor=target.vendor,
+        flags=tuple(sorted({flag for t in (target, *target.ancestors) for flag in t.features})),
+        part=target.cpu_part,
+        generation=target.generation,
+        name=name,
+    )
+
+
+def ancestors(name: str) -> tuple[str, ...]:
+    """Name the targets whose code a known target runs by descent, nearest first."""
+    return tuple(target.name for target in _targets()[name].ancestors)
+
+
+def ranked(names: Iterable[str]) -> tuple[str, ...]:
+    """Order known targets, the most specific first."""
+    nobody = CpuFacts("")
+    found = [_targets()[name] for name in names]
+    ordered = sorted(found, key=lambda t: (_rank(nobody, t), t.name), reverse=True)
+    return tuple(target.name for target in ordered)
+
+
+def arm_vendor(implementer: str) -> str:
+    """Translate the kernel's number of an Arm implementer; an unknown one stays a number."""
+    from archspec.cpu.schema import TARGETS_JSON
+
+    vendors: dict[str, str] = TARGETS_JSON["conversions"]["arm_vendors"]
+    return vendors.get(implementer.lower(), implementer or "generic")
+
+
+def _targets() -> Any:
+    import archspec.cpu
+
+    return archspec.cpu.TARGETS
+
+
+def _fitting(cpu: CpuFacts, family: str) -> list[Any]:
+    from archspec.cpu.detect import COMPATIBILITY_CHECKS, partial_uarch
+
+    if family in {"ppc64", "ppc64le"}:
+        # archspec's own check asks which machine it runs on, so it cannot judge a recorded one.
+        return [
+            target
+            for target in _targets().values()
+            if str(target.family) == family and target.generation <= cpu.generation
+        ]
+    partial = partial_uarch(
+        name=cpu.name or family, vendor=cpu.vendor, features=set(cpu.flags), cpu_part=cpu.part
+    )
+    check = COMPATIBILITY_CHECKS[family]
+    return [target for target in _targets().values() if check(partial, target)]
+
+
+def _named(cpu: CpuFacts, fitting: list[Any]) -> Any:
+    """Name the host as archspec does: below the best generic level, by part number on Arm."""
+    generic = [target for target in fitting if target.vendor == "generic"] or fitting
+    best_generic = max(generic, key=lambda target: _rank(cpu, target))
+    of_part = [target for target in fitting if cpu.part and target.cpu_part == cpu.part]
+    below = [target for target in of_part or fitting if target > best_generic]
+    return max(below, key=lambda target: _rank(cpu, target), default=best_generic)
+
+
+def _rank(cpu: CpuFacts, target: Any) -> tuple[bool, int, int]:
+    is_part = bool(cpu.part) and target.cpu_part == cpu.part
+    return is_part, len(target.ancestors), len(_features(target.name))
+
+
+@lru_cache(maxsize=256)
+def _features(name: str) -> frozenset[str]:
+    return frozenset(_targets()[name].features)
