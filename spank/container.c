@@ -1,0 +1,160 @@
+/* See container.h. */
+#define _GNU_SOURCE
+#include "container.h"
+
+#include "common.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+bool parse_container(char *result, size_t size, struct container *container)
+{
+    char *environment = strstr(result, "\nenvironment ");
+    char *pids = strstr(result, "\npids ");
+    int anchor = 0;
+
+    if (sscanf(result, "anchor %d %llu\n", &anchor, &container->anchor_start) != 2 || anchor <= 1 ||
+        pids == NULL || environment == NULL || pids > environment ||
+        sscanf(environment, "\nenvironment %zu\n", &container->environment_size) != 1)
+        return false;
+    (void)snprintf(container->pids, sizeof(container->pids), "%.*s",
+                   (int)(environment - pids) - 6, pids + 6);
+    environment = strchr(environment + 1, '\n') + 1;
+    if (container->environment_size != size - (size_t)(environment - result))
+        return false;
+    container->environment = environment;
+    container->anchor = (pid_t)anchor;
+    return true;
+}
+
+static void write_pids(const char *directory, const char *pids)
+{
+    char path[PATH_MAX], copy[4096], *next = NULL;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%.4000s/cgroup.procs", directory);
+    if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
+        return;
+    (void)snprintf(copy, sizeof(copy), "%s", pids);
+    /* One pid a write, cgroups(7); a process that has just ended is no loss. */
+    for (char *word = strtok_r(copy, " ", &next); word != NULL; word = strtok_r(NULL, " ", &next))
+        if (write(fd, word, strlen(word)) < 0 && errno != ESRCH)
+            break;
+    (void)close(fd);
+}
+
+/* A task's group to its step's. In version 2 only leaves hold processes: Slurm keeps one for
+ * those that are no task. */
+static void step_group(char *path)
+{
+    char *task = strstr(path, "/task_");
+    char leaf[PATH_MAX];
+
+    if (task == NULL)
+        return;
+    *task = '\0';
+    (void)snprintf(leaf, sizeof(leaf), "%.4000s/task_special", path);
+    if (access(leaf, F_OK) == 0)
+        (void)strcat(path, "/task_special");
+}
+
+/* Where a controller's hierarchy is mounted: of "36 25 0:30 ROOT POINT … - cgroup cgroup rw,cpu"
+ * the path under POINT is the process's path without ROOT (proc(5), cgroups(7)). */
+static void adopt_under_mount(const char *mount, const char *controllers, const char *path,
+                              const char *pids)
+{
+    char root[1024], point[1024], options[1024], target[PATH_MAX];
+    const char *type = strstr(mount, " - cgroup");
+    bool unified = controllers[0] == '\0';
+
+    if (type == NULL || sscanf(mount, "%*s %*s %*s %1023s %1023s", root, point) != 2 ||
+        sscanf(type, " - %*s %*s %1023s", options) != 1)
+        return;
+    if (unified != (strncmp(type, " - cgroup2", 10) == 0))
+        return;
+    if (!unified && strstr(options, controllers) == NULL)
+        return;
+    if (strcmp(root, "/") != 0) {
+        if (strncmp(path, root, strlen(root)) != 0)
+            return;
+        path += strlen(root);
+    }
+    (void)snprintf(target, sizeof(target), "%s%.2000s", point, path);
+    step_group(target);
+    write_pids(target, pids);
+}
+
+static void adopt_in_hierarchy(const char *controllers, const char *path, const char *pids)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+
+    while (mounts != NULL && getline(&line, &capacity, mounts) > 0)
+        adopt_under_mount(line, controllers, path, pids);
+    free(line);
+    if (mounts != NULL)
+        (void)fclose(mounts);
+}
+
+void adopt_container(const struct container *container, pid_t task)
+{
+    char name[64], *line = NULL;
+    size_t capacity = 0;
+    FILE *groups;
+
+    (void)snprintf(name, sizeof(name), "/proc/%d/cgroup", (int)task);
+    groups = fopen(name, "re");
+    while (groups != NULL && getline(&line, &capacity, groups) > 0) {
+        char *controllers = strchr(line, ':'), *path;
+        if (controllers == NULL || (path = strchr(++controllers, ':')) == NULL)
+            continue;
+        *path++ = '\0';
+        path[strcspn(path, "\n")] = '\0';
+        if (strstr(path, "/step_") != NULL) /* only Slurm's own groups */
+            adopt_in_hierarchy(controllers, path, container->pids);
+    }
+    free(line);
+    if (groups != NULL)
+        (void)fclose(groups);
+}
+
+static int open_environment(const struct container *container)
+{
+    int fd = memfd_create("hpcimg-environment", 0);
+
+    if (fd >= 0 && !write_all(fd, container->environment, container->environment_size)) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool open_container(const struct container *container, int descriptors[3])
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)container->anchor);
+    descriptors[0] = (int)syscall(SYS_pidfd_open, container->anchor, 0);
+    /* The pidfd holds the process: if it is still the one that was started, it stays that one. */
+    if (descriptors[0] < 0 || start_time(container->anchor) != container->anchor_start) {
+        errno = ESRCH;
+        return false;
+    }
+    descriptors[1] = open(path, O_RDONLY | O_DIRECTORY);
+    descriptors[2] = open_environment(container);
+    /* pidfd_open sets close-on-exec; the joiner must inherit all three. */
+    return descriptors[1] >= 0 && descriptors[2] >= 0 &&
+           fcntl(descriptors[0], F_SETFD, 0) == 0;
+}

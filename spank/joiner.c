@@ -1,0 +1,162 @@
+/* The joiner puts one task into the container of its step, then becomes the user's command.
+ *
+ *     joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]
+ *
+ * PIDFD is the anchor, a process that is in the container's namespaces; ROOTFD is the root
+ * directory there; ENVFD holds the environment that the image sets, NUL-separated.
+ *     joiner --refuse -- COMMAND...
+ * ends at once: the plugin has said why, and the command must not run on the host.
+ * Where Slurm cannot put words before a command (before 23.11), the same words and the command
+ * come in SLURM_HPCIMG_JOIN, and argv[1] is the command's first argument already. */
+#define _GNU_SOURCE
+#include "common.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail(const char *what, const char *value)
+{
+    (void)fprintf(stderr, "hpcimg: could not %s \"%s\": %s\n", what, value, strerror(errno));
+    return LAUNCH_FAILED;
+}
+
+/* Variables that are the job's whatever the image says: who and where the user is, and the
+ * wiring of Slurm, PMI and the allocated devices. */
+static bool belongs_to_job(const char *entry)
+{
+    static const char *const names[] = {
+        "HOME=", "PWD=", "OLDPWD=", "SHLVL=", "_=", "USER=", "LOGNAME=", "USER_PATH=", "PS1=",
+        "PROMPT_COMMAND=", "TMPDIR=", "CUDA_VISIBLE_DEVICES=", "NVIDIA_VISIBLE_DEVICES=",
+        "ROCR_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GPU_DEVICE_ORDINAL=",
+        "ZE_AFFINITY_MASK=", "SLURM_", "SLURMD_", "PMI_", "PMI2_", "PMIX_", "SPANK_", NULL,
+    };
+
+    for (size_t i = 0; names[i] != NULL; i++)
+        if (strncmp(entry, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Lay the image's variables over the job's. The blob stays mapped: putenv keeps its strings. */
+static bool set_environment(int fd)
+{
+    struct stat status;
+    char *blob, *entry;
+
+    if (fstat(fd, &status) < 0 || status.st_size < 0 || status.st_size > ENVIRONMENT_SIZE)
+        return false;
+    if (status.st_size == 0)
+        return true;
+    blob = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    if (blob == MAP_FAILED)
+        return false;
+    if (blob[status.st_size - 1] != '\0') {
+        errno = EINVAL;
+        return false;
+    }
+    for (entry = blob; entry < blob + status.st_size; entry += strlen(entry) + 1) {
+        if (strchr(entry, '=') == NULL || belongs_to_job(entry))
+            continue;
+        if (putenv(entry) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* One call for both namespaces: the tasks' user namespace and the mount namespace's own one are
+ * siblings, so neither can be entered from within the other. */
+static bool enter(int pidfd, int rootfd, const char *workdir)
+{
+    const char *home = getenv("HOME");
+
+    if (setns(pidfd, CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        return false;
+    if (fchdir(rootfd) < 0 || chroot(".") < 0)
+        return false;
+    if (chdir(workdir) == 0 || (home != NULL && chdir(home) == 0))
+        return true;
+    return chdir("/") == 0;
+}
+
+static bool drop_capabilities(void)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        return false;
+    for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 && errno != EINVAL)
+            return false;
+    return true;
+}
+
+/* PMI-1 and PMI-2 clients talk through an open descriptor that this variable names. */
+static void close_descriptors(void)
+{
+    unsigned long number;
+    int kept = -1;
+
+    if (parse_number(getenv("PMI_FD"), INT_MAX, &number))
+        kept = dup((int)number);
+    close_on_exec_from(3);
+    if (kept >= 0)
+        (void)dup2(kept, (int)number); /* dup2 clears close-on-exec */
+}
+
+/* Read the descriptors, from the words or from the variable; the user's command, or NULL. */
+static char **parse_words(int argc, char **argv, unsigned long fd[3])
+{
+    char *next = getenv("SLURM_HPCIMG_JOIN");
+
+    if (next != NULL) {
+        for (int i = 0; i < 3; i++)
+            if (!parse_number(strsep(&next, " "), INT_MAX, &fd[i]) || next == NULL)
+                return NULL;
+        argv[0] = strdup(next);
+        (void)unsetenv("SLURM_HPCIMG_JOIN");
+        return argv;
+    }
+    if (argc < 6 || strcmp(argv[4], "--") != 0)
+        return NULL;
+    for (int i = 0; i < 3; i++)
+        if (!parse_number(argv[i + 1], INT_MAX, &fd[i]))
+            return NULL;
+    return argv + 5;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long fd[3];
+    char workdir[PATH_MAX];
+
+    if (argc >= 2 && strcmp(argv[1], "--refuse") == 0)
+        return LAUNCH_FAILED;
+    argv = parse_words(argc, argv, fd);
+    if (argv == NULL) {
+        (void)fprintf(stderr, "usage: joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]\n");
+        return LAUNCH_FAILED;
+    }
+    if (getcwd(workdir, sizeof(workdir)) == NULL)
+        workdir[0] = '\0';
+    if (!enter((int)fd[0], (int)fd[1], workdir))
+        return fail("enter the container to run", argv[0]);
+    if (!drop_capabilities())
+        return fail("drop capabilities before running", argv[0]);
+    if (!set_environment((int)fd[2]))
+        return fail("set the image's environment for", argv[0]);
+    close_descriptors();
+    execvp(argv[0], argv);
+    /* The same exit code as Slurm's own for a command that is not there: the errno. */
+    int reason = errno;
+    (void)fprintf(stderr, "hpcimg: could not run \"%s\" in the container: %s\n", argv[0],
+                  strerror(reason));
+    return reason;
+}

@@ -1,0 +1,190 @@
+/* See namespaces.h. Root works here, on a mount namespace that a user arranged: between entering
+ * it and becoming the user, nothing is opened, read or executed. */
+#define _GNU_SOURCE
+#include "namespaces.h"
+
+#include "common.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAP_SIZE 4096 /* the kernel takes at most one page, user_namespaces(7) */
+
+static bool is_same_file(int one, int other)
+{
+    struct stat a, b;
+
+    return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+int open_mount_namespace(pid_t pid, uid_t uid)
+{
+    char path[64];
+    int mount = -1, owner = -1, ours = -1;
+    uid_t owner_uid = (uid_t)-1;
+    bool trusted = false;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
+    if ((mount = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        return -1;
+    owner = ioctl(mount, NS_GET_USERNS);
+    ours = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+    trusted = owner >= 0 && ours >= 0 && !is_same_file(owner, ours) &&
+              ioctl(owner, NS_GET_OWNER_UID, &owner_uid) == 0 && owner_uid == uid;
+    if (owner >= 0)
+        (void)close(owner);
+    if (ours >= 0)
+        (void)close(ours);
+    if (!trusted) {
+        (void)close(mount);
+        errno = EPERM;
+        return -1;
+    }
+    return mount;
+}
+
+static int compare_groups(const void *one, const void *other)
+{
+    gid_t a = *(const gid_t *)one, b = *(const gid_t *)other;
+
+    return (a > b) - (a < b);
+}
+
+static bool write_file(pid_t pid, const char *name, const char *text)
+{
+    char path[64];
+    bool written;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
+        return false;
+    written = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    (void)close(fd);
+    return written;
+}
+
+/* Map every group to itself: `id` and `chgrp` then work as on the host. Unprivileged engines can
+ * map the primary group alone. Groups past what fits in one page stay unmapped. */
+static bool write_maps(pid_t pid, const struct user *user)
+{
+    char text[MAP_SIZE], line[64];
+    size_t used = 0, count = user->group_count + 1;
+    gid_t *groups = calloc(count, sizeof(*groups));
+    bool written;
+
+    if (groups == NULL)
+        return false;
+    memcpy(groups, user->groups, user->group_count * sizeof(*groups));
+    groups[count - 1] = user->gid;
+    qsort(groups, count, sizeof(*groups), compare_groups);
+    text[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && groups[i] == groups[i - 1])
+            continue;
+        int length = snprintf(line, sizeof(line), "%u %u 1\n", groups[i], groups[i]);
+        if (used + (size_t)length >= sizeof(text))
+            break;
+        memcpy(text + used, line, (size_t)length + 1);
+        used += (size_t)length;
+    }
+    free(groups);
+    (void)snprintf(line, sizeof(line), "%u %u 1\n", user->uid, user->uid);
+    /* Without setgroups nobody can shed a group that an ACL holds against them. */
+    written = write_file(pid, "setgroups", "deny") && write_file(pid, "uid_map", line);
+    return written && write_file(pid, "gid_map", text);
+}
+
+static void be_anchor(int mount_namespace, const struct user *user, int lifeline, int ready)
+{
+    char byte = 1;
+
+    if (setns(mount_namespace, CLONE_NEWNS) < 0 ||
+        !become(user->uid, user->gid, user->groups, user->group_count) ||
+        unshare(CLONE_NEWUSER) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+        _exit(LAUNCH_FAILED);
+    if (!write_all(ready, &byte, 1))
+        _exit(LAUNCH_FAILED);
+    for (int fd = 0; fd < 1024; fd++)
+        if (fd != lifeline)
+            (void)close(fd);
+    while (read(lifeline, &byte, 1) > 0)
+        continue;
+    _exit(0);
+}
+
+pid_t start_anchor(int mount_namespace, const struct user *user, int lifeline)
+{
+    int ready[2];
+    char byte;
+    pid_t pid;
+
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        return -1;
+    if ((pid = fork()) == 0)
+        be_anchor(mount_namespace, user, lifeline, ready[1]);
+    (void)close(ready[1]);
+    if (pid > 0 && (read_all(ready[0], &byte, 1) != 1 || !write_maps(pid, user))) {
+        int reason = errno ? errno : EPERM;
+        (void)kill(pid, SIGKILL);
+        (void)waitpid(pid, NULL, 0);
+        errno = reason;
+        pid = -1;
+    }
+    (void)close(ready[0]);
+    return pid;
+}
+
+/* The plugin keeps each job's namespace alive by a bind mount BASE/JOBID/.ns; mountinfo names it
+ * whatever the site's base path is (proc(5): field 5 is the mount point, after " - " the type). */
+static bool find_job_container(unsigned long job, char *path, size_t size)
+{
+    char suffix[64], point[4096];
+    char *line = NULL;
+    size_t capacity = 0;
+    bool found = false;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+
+    if (file == NULL)
+        return false;
+    (void)snprintf(suffix, sizeof(suffix), "/%lu/.ns", job);
+    while (!found && getline(&line, &capacity, file) > 0) {
+        if (strstr(line, " - nsfs ") == NULL)
+            continue;
+        if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || strlen(point) < strlen(suffix))
+            continue;
+        if (strcmp(point + strlen(point) - strlen(suffix), suffix) == 0 && strlen(point) < size) {
+            (void)strcpy(path, point);
+            found = true;
+        }
+    }
+    free(line);
+    (void)fclose(file);
+    return found;
+}
+
+bool join_job_container(unsigned long job)
+{
+    char path[4096];
+    bool joined;
+    int fd;
+
+    if (!find_job_container(job, path, sizeof(path)))
+        return true;
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        return false;
+    joined = setns(fd, CLONE_NEWNS) == 0;
+    (void)close(fd);
+    return joined;
+}

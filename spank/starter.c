@@ -1,0 +1,323 @@
+/* The starter opens one container for one step on one node, and ends.
+ *
+ * The plugin starts it as root, with a fixed environment: standard input is the lifeline (its other
+ * end stays with the launcher), standard output takes the result, standard error what the user
+ * should read. As the user it starts Apptainer with the holder in it; as root it checks whose
+ * namespaces came out, and puts the anchor there, which the joiners of the tasks follow.
+ *
+ * Result: "anchor PID STARTTIME\n", "pids PID...\n", "environment SIZE\n" and SIZE bytes. */
+#define _GNU_SOURCE
+#include "common.h"
+#include "namespaces.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <glob.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HOLDER_INSIDE "/.hpcimg-holder"
+#define PIDS_SIZE 4096
+
+struct request {
+    struct user user;
+    unsigned long job;
+    const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
+    bool has_gpu;
+};
+
+struct report {
+    pid_t holder;
+    size_t size;
+    char environment[ENVIRONMENT_SIZE];
+};
+
+static int refuse(const struct request *request, const char *what, const char *why,
+                  const char *hint)
+{
+    (void)fprintf(stderr, "hpcimg: %s: could not %s \"%s\": %s\n", request->node, what,
+                  request->name, why);
+    (void)fprintf(stderr, "hpcimg: %s: hint: %s\n", request->node, hint);
+    return LAUNCH_FAILED;
+}
+
+static bool parse_groups(char *text, struct user *user)
+{
+    char *next = NULL;
+
+    user->groups = calloc(strlen(text) / 2 + 1, sizeof(gid_t));
+    if (user->groups == NULL)
+        return false;
+    for (char *word = strtok_r(text, ",", &next); word != NULL; word = strtok_r(NULL, ",", &next)) {
+        unsigned long gid;
+        if (!parse_number(word, UINT_MAX - 1, &gid))
+            return false;
+        user->groups[user->group_count++] = (gid_t)gid;
+    }
+    return true;
+}
+
+static bool parse_user(const char *uid, const char *gid, char *groups, struct user *user)
+{
+    unsigned long number;
+
+    if (uid == NULL || gid == NULL || groups == NULL || !parse_number(uid, UINT_MAX - 1, &number))
+        return false;
+    user->uid = (uid_t)number;
+    if (!parse_number(gid, UINT_MAX - 1, &number))
+        return false;
+    user->gid = (gid_t)number;
+    return parse_groups(groups, user);
+}
+
+static bool parse_request(int argc, char **argv, struct request *request)
+{
+    static const struct option options[] = {
+        {"uid", 1, NULL, 'u'},    {"gid", 1, NULL, 'g'},       {"groups", 1, NULL, 'G'},
+        {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},     {"name", 1, NULL, 'n'},
+        {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'},   {"apptainer", 1, NULL, 'a'},
+        {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},       {"script", 1, NULL, 's'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *uid = NULL, *gid = NULL, *job = NULL;
+    char *groups = NULL;
+
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case 'u': uid = optarg; break;
+        case 'g': gid = optarg; break;
+        case 'G': groups = optarg; break;
+        case 'j': job = optarg; break;
+        case 'i': request->image = optarg; break;
+        case 'n': request->name = optarg; break;
+        case 'N': request->node = optarg; break;
+        case 'w': request->workdir = optarg; break;
+        case 'a': request->apptainer = optarg; break;
+        case 'h': request->holder = optarg; break;
+        case 's': request->script = optarg; break;
+        case 'v': request->has_gpu = true; break;
+        default: return false;
+        }
+    }
+    return request->image && request->name && request->node && request->workdir &&
+           request->apptainer && request->holder && parse_number(job, UINT_MAX, &request->job) &&
+           parse_user(uid, gid, groups, &request->user);
+}
+
+/* Apptainer gets none of the job's environment, so nothing of it can change the container; what
+ * then shows up beside the image's own variables is filtered by the joiner. */
+static void exec_apptainer(const struct request *request)
+{
+    struct passwd *account = getpwuid(request->user.uid);
+    char home[PATH_MAX], holder[PATH_MAX], script[PATH_MAX * 2];
+    char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", home,
+                           NULL};
+    const char *argv[20];
+    size_t count = 0;
+
+    (void)snprintf(home, sizeof(home), "HOME=%s", account != NULL ? account->pw_dir : "/");
+    (void)snprintf(holder, sizeof(holder), "%s:%s:ro", request->holder, HOLDER_INSIDE);
+    argv[count++] = request->apptainer;
+    argv[count++] = "exec";
+    argv[count++] = "--userns";
+    argv[count++] = "--bind";
+    argv[count++] = holder;
+    if (request->script != NULL) {
+        (void)snprintf(script, sizeof(script), "%s:%s:ro", request->script, request->script);
+        argv[count++] = "--bind";
+        argv[count++] = script;
+    }
+    if (request->has_gpu)
+        argv[count++] = "--nv";
+    argv[count++] = request->image;
+    argv[count++] = HOLDER_INSIDE;
+    argv[count] = NULL;
+    execve(request->apptainer, (char *const *)argv, environment);
+    (void)fprintf(stderr, "%s: %s\n", request->apptainer, strerror(errno));
+    _exit(LAUNCH_FAILED);
+}
+
+static void be_user(const struct request *request, int report, int messages)
+{
+    umask(022);
+    if (!become(request->user.uid, request->user.gid, request->user.groups,
+                request->user.group_count)) {
+        (void)dprintf(messages, "could not become uid %u: %s\n", request->user.uid,
+                      strerror(errno));
+        _exit(LAUNCH_FAILED);
+    }
+    /* As the user, so that root never looks into a directory the user chose. */
+    if (chdir(request->workdir) < 0 && chdir("/") < 0)
+        _exit(LAUNCH_FAILED);
+    (void)setsid();
+    if (dup2(report, STDOUT_FILENO) < 0 || dup2(messages, STDERR_FILENO) < 0)
+        _exit(LAUNCH_FAILED);
+    exec_apptainer(request);
+}
+
+/* Read the holder's report. What Apptainer's own start-up or the image's scripts print before it
+ * is skipped up to the ready word. */
+static bool read_report(int fd, struct report *report)
+{
+    char line[256];
+    int pid = 0;
+
+    for (;;) {
+        size_t used = 0;
+        for (; used < sizeof(line) - 1; used++) {
+            if (read_all(fd, line + used, 1) != 1)
+                return false;
+            if (line[used] == '\n')
+                break;
+        }
+        line[used] = '\0';
+        if (sscanf(line, READY " %d %zu", &pid, &report->size) == 2)
+            break;
+    }
+    if (pid <= 1 || report->size > sizeof(report->environment))
+        return false;
+    report->holder = (pid_t)pid;
+    return read_all(fd, report->environment, report->size) == (ssize_t)report->size &&
+           (report->size == 0 || report->environment[report->size - 1] == '\0');
+}
+
+static void list_processes(pid_t pid, char *list, size_t size);
+
+/* Children belong to the thread that forked them, and Apptainer (Go) has many threads. */
+static void list_children(const char *path, char *list, size_t size)
+{
+    char children[1024], *next = NULL;
+    ssize_t count;
+    int fd;
+
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+        return;
+    count = read_all(fd, children, sizeof(children) - 1);
+    (void)close(fd);
+    if (count <= 0)
+        return;
+    children[count] = '\0';
+    for (char *word = strtok_r(children, " ", &next); word; word = strtok_r(NULL, " ", &next))
+        list_processes((pid_t)atoi(word), list, size);
+}
+
+/* Append `pid` and all its descendants: Apptainer's monitor, the holder, any FUSE process. */
+static void list_processes(pid_t pid, char *list, size_t size)
+{
+    char path[64];
+    size_t used = strlen(list);
+    glob_t threads;
+
+    (void)snprintf(list + used, size - used, " %d", (int)pid);
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/*/children", (int)pid);
+    if (glob(path, GLOB_NOSORT, NULL, &threads) != 0)
+        return;
+    for (size_t i = 0; i < threads.gl_pathc; i++)
+        list_children(threads.gl_pathv[i], list, size);
+    globfree(&threads);
+}
+
+/* The last line that Apptainer wrote says most; the text is the image's and the user's too, so
+ * only printable characters of it reach the terminal. */
+static void last_words(int messages, char *text, size_t size)
+{
+    static char said[65536];
+    ssize_t count = pread(messages, said, sizeof(said) - 1, 0);
+    char *line, *end;
+
+    (void)snprintf(text, size, "Apptainer ended and said nothing");
+    if (count <= 0)
+        return;
+    said[count] = '\0';
+    for (end = said + count; end > said && (end[-1] == '\n' || end[-1] == ' '); end--)
+        end[-1] = '\0';
+    if (*said == '\0')
+        return;
+    line = strrchr(said, '\n');
+    line = line != NULL ? line + 1 : said;
+    for (char *c = line; *c != '\0'; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
+    (void)snprintf(text, size, "%.*s", (int)size - 1, line);
+}
+
+static bool send_result(const struct report *report, pid_t anchor, pid_t monitor)
+{
+    static char pids[PIDS_SIZE];
+    char head[PIDS_SIZE + 256];
+    int length;
+
+    list_processes(monitor, pids, sizeof(pids));
+    length = snprintf(head, sizeof(head), "anchor %d %llu\npids %d%s\nenvironment %zu\n",
+                      (int)anchor, start_time(anchor), (int)anchor, pids, report->size);
+    return write_all(STDOUT_FILENO, head, (size_t)length) &&
+           write_all(STDOUT_FILENO, report->environment, report->size);
+}
+
+static const char *advice(const char *why)
+{
+    if (strstr(why, "namespace") != NULL)
+        return "unprivileged user namespaces are off on this node: set user.max_user_namespaces, "
+               "and kernel.unprivileged_userns_clone where it exists";
+    if (strstr(why, "fuse") != NULL)
+        return "Apptainer could not mount the image: is squashfuse installed and /dev/fuse open?";
+    return "try the same by hand on that node: hpcimg run NAME -- true";
+}
+
+static int start(const struct request *request, int messages)
+{
+    static struct report report;
+    char why[512];
+    int channel[2], mount_namespace = -1;
+    pid_t monitor, anchor = -1;
+
+    if (pipe2(channel, O_CLOEXEC) < 0 || (monitor = fork()) < 0)
+        return refuse(request, "start", strerror(errno), "look at the node's process limits");
+    if (monitor == 0)
+        be_user(request, channel[1], messages);
+    (void)close(channel[1]);
+    if (!read_report(channel[0], &report)) {
+        (void)kill(monitor, SIGKILL);
+        (void)waitpid(monitor, NULL, 0);
+        last_words(messages, why, sizeof(why));
+        return refuse(request, "start", why, advice(why));
+    }
+    mount_namespace = open_mount_namespace(report.holder, request->user.uid);
+    if (mount_namespace >= 0)
+        anchor = start_anchor(mount_namespace, &request->user, STDIN_FILENO);
+    if (anchor < 0 || !send_result(&report, anchor, monitor)) {
+        int reason = errno;
+        (void)kill(monitor, SIGKILL);
+        return refuse(request, "enter", strerror(reason),
+                      "the container's namespaces are not what they should be: tell the site");
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct request request;
+    int messages;
+
+    reset_signals();
+    close_on_exec_from(3);
+    if (!parse_request(argc, argv, &request)) {
+        (void)fprintf(stderr, "hpcimg: starter: wrong arguments\n");
+        return LAUNCH_FAILED;
+    }
+    umask(022);
+    if ((messages = memfd_create("hpcimg-messages", MFD_CLOEXEC)) < 0)
+        return refuse(&request, "start", strerror(errno), "look at the node's memory");
+    if (!join_job_container(request.job))
+        return refuse(&request, "start", strerror(errno), "is job_container/tmpfs in order?");
+    return start(&request, messages);
+}

@@ -1,0 +1,100 @@
+/* See ticket.h. The file's name is the image's with "+" for "/", then "~" and the GPUs: a step
+ * with other GPUs than the job may need another image. */
+#define _GNU_SOURCE
+#include "ticket.h"
+
+#include "common.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TICKET_SIZE 8192
+
+bool parse_entry(const char *text, struct entry *entry)
+{
+    const char *image = strstr(text, "image=");
+    size_t length;
+
+    if (image == NULL || (image != text && image[-1] != '\n'))
+        return false;
+    image += strlen("image=");
+    length = strcspn(image, "\n");
+    if (image[0] != '/' || length >= sizeof(entry->image))
+        return false;
+    memcpy(entry->image, image, length);
+    entry->image[length] = '\0';
+    entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
+    return true;
+}
+
+static bool ticket_name(const char *name, const char *gpus, char *text, size_t size)
+{
+    int length = snprintf(text, size, "%s~%s", name, gpus);
+
+    if (length <= 0 || length >= NAME_MAX || (size_t)length >= size || strchr(gpus, '/') != NULL)
+        return false;
+    for (char *c = text; *c != '\0'; c++)
+        if (*c == '/')
+            *c = '+';
+    return true;
+}
+
+/* The job's directory, opened without following a link; -1 unless it is root's alone. */
+static int open_tickets(uint32_t job)
+{
+    char path[64];
+    struct stat status;
+    int fd;
+
+    (void)snprintf(path, sizeof(path), TICKETS "/%u", job);
+    if ((fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0)
+        return -1;
+    if (fstat(fd, &status) == 0 && status.st_uid == 0 && (status.st_mode & 022) == 0)
+        return fd;
+    (void)close(fd);
+    return -1;
+}
+
+bool read_ticket(uint32_t job, const char *name, const char *gpus, struct entry *entry)
+{
+    char file[NAME_MAX + 1], text[TICKET_SIZE];
+    struct stat status;
+    ssize_t size = -1;
+    int directory, fd = -1;
+
+    if (!ticket_name(name, gpus, file, sizeof(file)) || (directory = open_tickets(job)) < 0)
+        return false;
+    fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == 0 &&
+        (status.st_mode & 022) == 0)
+        size = read_all(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        (void)close(fd);
+    (void)close(directory);
+    if (size <= 0)
+        return false;
+    text[size] = '\0';
+    return parse_entry(text, entry) && access(entry->image, F_OK) == 0;
+}
+
+void write_ticket(uint32_t job, const char *name, const char *gpus, const char *text)
+{
+    char file[NAME_MAX + 1], temporary[64];
+    int directory, fd;
+
+    if (!ticket_name(name, gpus, file, sizeof(file)) || (directory = open_tickets(job)) < 0)
+        return;
+    (void)snprintf(temporary, sizeof(temporary), ".new-%d", (int)getpid());
+    fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd >= 0) {
+        if (!write_all(fd, text, strlen(text)) ||
+            renameat(directory, temporary, directory, file) < 0)
+            (void)unlinkat(directory, temporary, 0);
+        (void)close(fd);
+    }
+    (void)close(directory);
+}
