@@ -331,8 +331,7 @@ EXPORT int slurm_spank_task_post_fork(spank_t spank, int argc, char **argv)
     return 0;
 }
 
-/* Put the joiner before the user's command. Before 23.11 Slurm has no call for it: there argv[0] is
- * replaced in place, and the descriptors and the command travel in the environment. */
+#if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 11, 0)
 static int prepend(spank_t spank, const char *joiner)
 {
     char text[3][16];
@@ -341,25 +340,30 @@ static int prepend(spank_t spank, const char *joiner)
 
     for (int i = 0; i < 3; i++)
         (void)snprintf(text[i], sizeof(text[i]), "%d", step.descriptors[i]);
-#if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 11, 0)
     if (step.refused)
         return spank_prepend_task_argv(spank, 3, refusal) == ESPANK_SUCCESS ? 0 : -1;
     return spank_prepend_task_argv(spank, 5, join) == ESPANK_SUCCESS ? 0 : -1;
+}
 #else
+/* Before 23.11 Slurm has no call for it: argv[0] is replaced in place, and the descriptors and the
+ * command travel in the environment. --multi-prog has an argv of its own there and is refused. */
+static int prepend(spank_t spank, const char *joiner)
+{
     char value[PATH_MAX + 64], **command = NULL;
     int count = 0;
 
     if (spank_get_item(spank, S_JOB_ARGV, &count, &command) != ESPANK_SUCCESS || count < 1)
         return -1;
-    (void)snprintf(value, sizeof(value), "%s %s %s %s", step.refused ? "refuse" : text[0], text[1],
-                   text[2], command[0]);
+    (void)snprintf(value, sizeof(value), "%d %d %d %s", step.refused ? -1 : step.descriptors[0],
+                   step.descriptors[1], step.descriptors[2], command[0]);
     if (spank_setenv(spank, "SLURM_HPCIMG_JOIN", value, 1) != ESPANK_SUCCESS)
         return -1;
     command[0] = strdup(joiner);
     return command[0] != NULL ? 0 : -1;
-#endif
 }
+#endif
 
+/* Put the joiner before the user's command, whatever has happened: it is what refuses. */
 EXPORT int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 {
     char joiner[PATH_MAX];
