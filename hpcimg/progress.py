@@ -1,0 +1,26 @@
+"""What long work reports while it runs: which phase, how far, and a note.
+
+Pure; it does not know who shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`phase` is wait, fetch, convert or publish; `done` of `total` bytes, 0 where unknown."""
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """Drop the report: for callers that show nothing."""
