@@ -1,0 +1,69 @@
+"""What goes wrong in a store's file system, said so that somebody can act on it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpcimg.errors import StoreError
+
+_WORDS = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EROFS: "read-only file system",
+}
+FULL = tuple(_WORDS.values())
+"""What a file system without room is called, as the C library says it too (in lower case)."""
+
+
+@contextmanager
+def store_faults(doing: str, path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn an OSError of the body into a StoreError that names `path`, its space and the need.
+
+    `needed` is in bytes, 0 where unknown.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _WORDS.get(error.errno or 0) or error.strerror or str(error)
+        raise fault(doing, path, reason, needed) from error
+
+
+def fault(doing: str, path: Path, reason: str, needed: int = 0) -> StoreError:
+    """Say that `doing` failed for `reason`; for a full file system with its figures."""
+    message = f'could not {doing} in "{path}": {reason}'
+    if reason not in FULL:
+        return StoreError(message, "is the store's file system up, and may this account write it?")
+    need = f", about {size_text(needed)} needed" if needed else ""
+    return StoreError(
+        f"{message}; {size_text(free_bytes(path))} free{need}",
+        "make room on that file system, or remove images from the store",
+    )
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Raise StoreError when `path` surely has no room for `needed` bytes."""
+    with store_faults("look at the space", path):
+        if free_bytes(path) < needed:
+            raise fault("fetch an image", path, _WORDS[errno.ENOSPC], needed)
+
+
+def free_bytes(path: Path) -> int:
+    """Count the bytes that an ordinary account may still write at `path`; 0 if it cannot tell."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
+def size_text(size: float) -> str:
+    """Write a size for people, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,250 @@
+"""The image store: from a manifest's digest to a converted image, built once for the whole site.
+
+Knows neither registry nor converter: whoever asks brings the builder.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pwd
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcimg.errors import SettingsError, StoreError
+from hpcimg.progress import OnProgress, Progress, silent
+from hpcimg.settings import StoreSettings
+from hpcimg.store.entry import (
+    ENTRIES,
+    Entry,
+    EntryKey,
+    Flaw,
+    UntrustedError,
+    entry_key,
+    open_directory,
+    read_entry,
+)
+from hpcimg.store.faults import store_faults
+from hpcimg.store.lock import STALE_SECONDS, EntryLock, Patience
+from hpcimg.store.owner import Owner, current_owner
+from hpcimg.store.workspace import (
+    TEMPORARY,
+    BuiltImage,
+    Workspace,
+    open_workspace,
+    seal,
+    sweep,
+    sync,
+)
+
+LOCKS = "locks"
+QUARANTINE = "quarantine"
+POLL_SECONDS = 0.2
+
+Builder = Callable[[Workspace], BuiltImage]
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """One store: the directory `root`, written by uid `owner` alone.
+
+    A `private` one is closed to other users; `lock_timeout` and `stale` are in seconds.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        owner: int,
+        *,
+        private: bool = False,
+        lock_timeout: float = 3600.0,
+        stale: float = STALE_SECONDS,
+    ) -> None:
+        self.root = root
+        self.owner = owner
+        self.lock_timeout = lock_timeout
+        self.stale = stale
+        self._mode = 0o700 if private else 0o755
+
+    def lookup(self, digest: str, converter: str) -> Entry | None:
+        """Find a whole, trusted entry, without any lock; None when it has to be built."""
+        found = read_entry(self.root, entry_key(digest, converter), self.owner)
+        if isinstance(found, Flaw):
+            log.warning('not using "%s": %s', found.path, found.reason)
+            return None
+        return found
+
+    def ensure(
+        self,
+        digest: str,
+        converter: str,
+        build: Builder,
+        *,
+        on_progress: OnProgress = silent,
+        job: str = "",
+    ) -> Entry:
+        """Find the entry, or build it; of all who ask at once, one builds and the others wait.
+
+        Raises StoreError (no space, no rights), LockTimeoutError, and what `build` raises.
+        Afterwards there is the whole entry, or nothing.
+        """
+        found = self.lookup(digest, converter)
+        if found is not None:
+            return found
+        self.prepare()
+        key = entry_key(digest, converter)
+        owner = current_owner(job)
+        lock = EntryLock(self.root / LOCKS / f"{key.name}.lock", owner)
+        try:
+            return self._wait(lock, key, on_progress) or self._make(
+                lock, key, owner, build, on_progress
+            )
+        finally:
+            lock.release()
+
+    def entries(self) -> tuple[Entry, ...]:
+        """List the whole, trusted entries in the order of their names."""
+        found = []
+        with store_faults("list the entries", self.root):
+            for path in sorted((self.root / ENTRIES).glob("*/*")):
+                name, _, converter = path.name.partition(".")
+                try:
+                    entry = self.lookup(f"{path.parent.name}:{name}", converter)
+                except StoreError as error:
+                    log.warning('not listing "%s": %s', path, error.message)
+                    continue
+                if entry is not None:
+                    found.append(entry)
+        return tuple(found)
+
+    def prepare(self) -> None:
+        """Make the store's directories where they are missing; raises StoreError.
+
+        Only the store's own account may: what root made, the account could not write later.
+        """
+        if os.geteuid() != self.owner:
+            raise StoreError(
+                f'the store "{self.root}" is written only by {_account_name(self.owner)}',
+                "an image that only you may read goes into your own store",
+            )
+        with store_faults("make the store", self.root):
+            make_directory(self.root, self._mode)
+            for name, mode in (
+                (ENTRIES, 0o755),
+                (LOCKS, 0o755),
+                (TEMPORARY, 0o700),
+                (QUARANTINE, 0o700),
+            ):
+                make_directory(self.root / name, mode)
+                try:
+                    with open_directory(self.root, (name,), self.owner):
+                        pass
+                except UntrustedError as error:
+                    raise StoreError(
+                        f'the store "{self.root}" is not safe: {error}',
+                        "give it to its account alone (chown, chmod go-w)",
+                    ) from error
+
+    def _wait(self, lock: EntryLock, key: EntryKey, on_progress: OnProgress) -> Entry | None:
+        """Wait for the lock, or for the entry; None when it is ours to build."""
+        patience = Patience(lock.path, self.lock_timeout, self.stale)
+        while not lock.try_acquire():
+            found = read_entry(self.root, key, self.owner)
+            if isinstance(found, Entry):
+                return found
+            if patience.is_over():
+                log.warning('the builder that holds "%s" stopped; building without it', lock.path)
+                return None
+            on_progress(patience.progress())
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def _make(
+        self,
+        lock: EntryLock,
+        key: EntryKey,
+        owner: Owner,
+        build: Builder,
+        on_progress: OnProgress,
+    ) -> Entry:
+        """Look once more, now that nobody else builds; then build, seal and publish."""
+        found = read_entry(self.root, key, self.owner)
+        if isinstance(found, Entry):
+            return found
+
+        def report(progress: Progress) -> None:
+            lock.report(progress)
+            on_progress(progress)
+
+        with lock.beating(), store_faults("build an entry", self.root):
+            if found is not None:
+                self._quarantine(found)
+            sweep(self.root, owner)
+            with open_workspace(self.root, owner, report) as workspace:
+                built = build(workspace)
+                report(Progress("publish"))
+                seal(workspace, key, built, owner)
+                return self._publish(workspace, key)
+
+    def _quarantine(self, flaw: Flaw) -> None:
+        """Move a bad entry aside, for the administrator to look at."""
+        aside = self.root / QUARANTINE / f"{flaw.path.name}.{secrets.token_hex(4)}"
+        log.warning('moving "%s" to "%s": %s', flaw.path, aside, flaw.reason)
+        flaw.path.rename(aside)
+
+    def _publish(self, workspace: Workspace, key: EntryKey) -> Entry:
+        """Rename the sealed directory into its place; a builder that came first wins."""
+        place = self.root / ENTRIES / key.algorithm / key.name
+        make_directory(place.parent, 0o755)
+        try:
+            workspace.entry.rename(place)
+        except OSError as error:
+            # ENOENT: NFS repeats a rename whose answer was lost, and finds it done.
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}:
+                raise
+            log.info('"%s" was published by another builder', place)
+        sync(place.parent)
+        found = read_entry(self.root, key, self.owner)
+        if isinstance(found, Entry):
+            return found
+        reason = found.reason if found else "it is gone"
+        raise StoreError(f'"{place}" is not usable right after it was published: {reason}')
+
+
+def site_store(settings: StoreSettings) -> Store:
+    """Open the site's store, which belongs to the account that the settings name."""
+    try:
+        owner = pwd.getpwnam(settings.account).pw_uid
+    except KeyError as error:
+        raise SettingsError(
+            f'the store\'s account "{settings.account}" does not exist on this machine',
+            "create it, or correct store: {account: ...} in the settings",
+        ) from error
+    return Store(Path(settings.path), owner, lock_timeout=settings.lock_timeout)
+
+
+def user_store(home: Path, owner: int, settings: StoreSettings) -> Store:
+    """Open a user's own store, for images that the site's account may not read."""
+    root = home / ".local/share/hpcimg/store"
+    return Store(root, owner, private=True, lock_timeout=settings.lock_timeout)
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Make a directory with exactly this mode; one that exists is left as it is."""
+    try:
+        path.mkdir(0o700, parents=True)
+    except FileExistsError:
+        return
+    # A umask must not close a site's store to its readers.
+    path.chmod(mode)
+
+
+def _account_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

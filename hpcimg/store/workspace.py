@@ -1,0 +1,161 @@
+"""Where an entry is built before it exists: a private directory on the store's file system.
+
+Makes it, seals what was built in it, and removes it, also after builders that died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from hpcimg.errors import StoreError
+from hpcimg.progress import OnProgress
+from hpcimg.store.entry import IMAGE, RECORD, EntryKey, Layer, Record, is_complete_sif
+from hpcimg.store.owner import Owner, owner_of_token
+
+TEMPORARY = "tmp"
+_BLOCK = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a builder gets: a directory to work in, the file to make, somebody to report to."""
+
+    path: Path
+    report: OnProgress
+
+    @property
+    def work(self) -> Path:
+        """The builder's own directory, thrown away afterwards."""
+        return self.path / "work"
+
+    @property
+    def entry(self) -> Path:
+        """The directory that becomes the entry."""
+        return self.path / "entry"
+
+    @property
+    def image(self) -> Path:
+        """The file that the builder has to make."""
+        return self.entry / IMAGE
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """What a builder says of the image it made; `documents` are kept beside it, name to bytes."""
+
+    references: tuple[str, ...]
+    features: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@contextmanager
+def open_workspace(root: Path, owner: Owner, report: OnProgress) -> Iterator[Workspace]:
+    """Make a workspace in the store at `root` and remove it, whatever happens in between."""
+    workspace = Workspace(root / TEMPORARY / owner.token(secrets.token_hex(8)), report)
+    workspace.path.mkdir(0o700)
+    try:
+        workspace.work.mkdir(0o700)
+        workspace.entry.mkdir()
+        yield workspace
+    finally:
+        remove_tree(workspace.path)
+
+
+def seal(workspace: Workspace, key: EntryKey, built: BuiltImage, owner: Owner) -> None:
+    """Check the built image, write its record beside it, and bring all of it to the disk.
+
+    Raises StoreError when the builder left no whole SIF file.
+    """
+    image = workspace.image
+    size, sha256 = _measure(image, key)
+    record = Record(
+        digest=key.digest,
+        converter=key.converter,
+        references=built.references,
+        features=built.features,
+        size=size,
+        sha256=sha256,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        builder=owner.host,
+        layers=built.layers,
+    )
+    for name, document in built.documents.items():
+        (workspace.entry / name).write_bytes(document)
+    (workspace.entry / RECORD).write_text(
+        json.dumps(record.to_fields(), indent=1) + "\n", encoding="utf-8"
+    )
+    for path in workspace.entry.iterdir():
+        path.chmod(0o644)
+        sync(path)
+    # Whatever the umask: readers of a site store are other users.
+    workspace.entry.chmod(0o755)
+    sync(workspace.entry)
+
+
+def sweep(root: Path, here: Owner) -> None:
+    """Remove the workspaces of builders on this node that ended without removing them."""
+    for path in (root / TEMPORARY).iterdir():
+        owner = owner_of_token(path.name)
+        if owner is not None and owner.is_gone(here):
+            log.info('removing "%s", left by a builder that ended', path)
+            remove_tree(path)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a directory to the disk: a rename may outlive the bytes it names."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree, read-only directories of an unpacked image included; never raises OSError.
+
+    What cannot be removed now (a file still open on NFS) is left to the next sweep.
+    """
+    try:
+        _make_writable(path)
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning('could not remove "%s": %s', path, error.strerror)
+
+
+def _make_writable(path: Path) -> None:
+    for directory, _, _ in os.walk(path):
+        if not os.access(directory, os.W_OK | os.X_OK | os.R_OK):
+            Path(directory).chmod(0o700)
+
+
+def _measure(image: Path, key: EntryKey) -> tuple[int, str]:
+    """Give size and SHA-256 of the built file; a truncated or missing one is no image."""
+    digest = hashlib.sha256()
+    try:
+        descriptor = os.open(image, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise StoreError(f"converter {key.converter} made no image of {key.digest}") from error
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - opened above without following a link
+        size = os.fstat(descriptor).st_size
+        header = stream.read(_BLOCK)
+        if not is_complete_sif(header[:128], size):
+            raise StoreError(f"converter {key.converter} made no whole SIF file of {key.digest}")
+        digest.update(header)
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return size, digest.hexdigest()
