@@ -21,7 +21,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#pragma GCC visibility push(default)
 SPANK_PLUGIN(hpcimg, 1)
+#pragma GCC visibility pop
 
 #define EXPORT __attribute__((visibility("default")))
 
