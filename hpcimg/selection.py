@@ -132,12 +132,8 @@ def require(resolution: Resolution, reference: Reference) -> Candidate:
     """Return the pick; raise NoCandidateError that says why no entry fits."""
     if resolution.pick is not None:
         return resolution.pick
-    reasons: dict[str, None] = {}
-    for candidate in resolution.candidates:
-        if candidate.verdict == "rejected":
-            says_what = candidate.reason.startswith("needs ")
-            text = candidate.reason if says_what else f"{candidate.label} {candidate.reason}"
-            reasons[text] = None
+    failed = (_in_one_clause(one) for one in resolution.candidates if one.verdict == "rejected")
+    reasons = dict.fromkeys(failed)
     shown = list(reasons)[:_REASONS_SHOWN]
     if len(reasons) > len(shown):
         shown.append(f"and {len(reasons) - len(shown)} more")
@@ -145,6 +141,13 @@ def require(resolution: Resolution, reference: Reference) -> Candidate:
         f"no image of {reference} runs here: {'; '.join(shown) or 'it has no entries'}",
         f"see every entry with `hpcimg explain {reference}`, or push one that fits this node",
     )
+
+
+def _in_one_clause(candidate: Candidate) -> str:
+    """Shorten a rejection for a list: the label only where the reason does not name it."""
+    need, mark, why = candidate.reason.partition("; ")
+    named = need.startswith(("needs ", "is for "))
+    return f"{'' if named else candidate.label + ' '}{need}{f' ({why})' if mark else ''}"
 
 
 def _candidate(

@@ -217,7 +217,7 @@ def _gpus_of(features: Iterable[Feature], text: str) -> GpuFacts:
     if any(not _CAPABILITY.fullmatch(value) for value in capabilities):
         raise UsageError(f"{quoted(text)} offers a GPU without a capability MAJOR.MINOR")
     if not capabilities and not drivers:
-        return GpuFacts("none", "none is named")
+        return GpuFacts("none", "no GPU is named")
     devices = tuple(Gpu(at, "", "", value) for at, value in enumerate(capabilities))
     return GpuFacts(
         "present", driver=drivers[-1] if drivers else None, devices=devices, wanted=True

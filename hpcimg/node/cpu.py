@@ -1,0 +1,173 @@
+"""The probe for the CPU: /proc/cpuinfo or lscpu's text, live or recorded, parsed into facts.
+
+Asks no library and no instruction: flags count as the kernel enabled them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hpcimg import targets
+from hpcimg.errors import UsageError
+from hpcimg.oci.model import normalise_platform
+from hpcimg.quoting import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_LIMIT = 64 * 1024 * 1024
+_POWER = re.compile(r"POWER(\d{1,2})", re.IGNORECASE)
+_LSCPU_LINE = re.compile(r"^\s*Architecture:\s", re.MULTILINE)
+_RISCV_NAMES = {
+    "sifive,u74-mc": "u74mc",
+    "spacemit,x60": "x60",
+    "spacemit(r) x60": "x60",
+}
+
+Fields = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """A CPU as its kernel describes it, with what is remarkable about it."""
+
+    facts: targets.CpuFacts
+    model: str
+    notes: tuple[str, ...]
+
+
+def read_cpu(path: Path, machine: str = "") -> Cpu:
+    """Read a live or recorded description; `machine` is uname's word, used where it is silent."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LIMIT)
+    except OSError as error:
+        raise UsageError(
+            f"CPU description {quoted(path)} cannot be read: {error.strerror}",
+            "name a copy of /proc/cpuinfo or lscpu's output",
+        ) from error
+    text = raw.decode("utf-8", errors="replace")
+    try:
+        return parse_cpu(text, machine)
+    except UsageError as error:
+        raise UsageError(f"{quoted(path)}: {error.message}", error.hint) from error
+
+
+def parse_cpu(text: str, machine: str = "") -> Cpu:
+    """Parse either format, told apart by its text."""
+    if text.lstrip().startswith("{") or _LSCPU_LINE.search(text):
+        return parse_lscpu(text)
+    return parse_cpuinfo(text, machine)
+
+
+def parse_cpuinfo(text: str, machine: str = "") -> Cpu:
+    """Parse /proc/cpuinfo; only what all cores have counts."""
+    blocks = [block for block in map(_fields, re.split(r"\n\s*\n", text)) if block]
+    cores = [block for block in blocks if _flags_of(block)] or blocks
+    if not cores:
+        raise _unreadable()
+    first = cores[0]
+    cpu = Cpu(_facts(first, machine), _model(first), ())
+    if len(cores) > 1:
+        cpu = _intersected(cpu, cores)
+    return _with_notes(cpu, "hypervisor" in cpu.facts.flags)
+
+
+def parse_lscpu(text: str) -> Cpu:
+    """Parse what lscpu prints, as text in the C locale or as JSON."""
+    found = _json_fields(text) if text.lstrip().startswith("{") else _fields(text)
+    if "Architecture" not in found:
+        raise _unreadable()
+    model = found.get("Model name", "").removeprefix("-")
+    architecture = normalise_platform("linux", found["Architecture"])[1]
+    generation = _POWER.search(model) if architecture.startswith("ppc64") else None
+    facts = targets.CpuFacts(
+        architecture=architecture,
+        vendor=found.get("Vendor ID", "generic"),
+        flags=tuple(sorted(set(found.get("Flags", "").split()))),
+        generation=int(generation[1]) if generation else 0,
+        name=_RISCV_NAMES.get(model.lower(), "") if architecture == "riscv64" else "",
+    )
+    core = model.lower().replace("-", "_")
+    if architecture == "arm64" and targets.is_known(core):
+        # lscpu has put the part number into words already.
+        facts = replace(facts, part=targets.facts_of(core, architecture).part)
+    return _with_notes(Cpu(facts, model, ()), "Hypervisor vendor" in found)
+
+
+def _unreadable() -> UsageError:
+    return UsageError(
+        "neither a /proc/cpuinfo nor an lscpu text", "copy the file /proc/cpuinfo of the machine"
+    )
+
+
+def _fields(text: str) -> Fields:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, mark, value in pairs if mark}
+
+
+def _json_fields(text: str) -> Fields:
+    found: Fields = {}
+
+    def collect(entries: Sequence[Any]) -> None:
+        for entry in entries:
+            found[str(entry["field"]).rstrip(":")] = str(entry.get("data") or "")
+            collect(entry.get("children", ()))
+
+    try:
+        collect(json.loads(text)["lscpu"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unreadable() from error
+    return found
+
+
+def _flags_of(core: Fields) -> set[str]:
+    return set((core.get("flags") or core.get("Features") or "").split())
+
+
+def _model(core: Fields) -> str:
+    return core.get("model name") or core.get("cpu") or core.get("uarch") or ""
+
+
+def _facts(core: Fields, machine: str) -> targets.CpuFacts:
+    """Tell the architecture by the fields themselves: a recorded file has no uname."""
+    flags = tuple(sorted(_flags_of(core)))
+    power = _POWER.search(core.get("cpu", ""))
+    if "flags" in core:
+        is_wide = "lm" in flags or not machine
+        architecture = "amd64" if is_wide else normalise_platform("linux", machine)[1]
+        return targets.CpuFacts(architecture, core.get("vendor_id", "generic"), flags)
+    if "CPU implementer" in core or "Features" in core:
+        is_wide = core.get("CPU architecture", "8").startswith(("8", "AArch64"))
+        vendor = targets.arm_vendor(core.get("CPU implementer", ""))
+        part = core.get("CPU part", "")
+        return targets.CpuFacts("arm64" if is_wide else "arm", vendor, flags, part)
+    if power:
+        architecture = machine if machine in {"ppc64", "ppc64le"} else "ppc64le"
+        return targets.CpuFacts(architecture, generation=int(power[1]))
+    if "isa" in core or "hart" in core:
+        name = core.get("uarch") or core.get("model name", "")
+        return targets.CpuFacts("riscv64", name=_RISCV_NAMES.get(name.lower(), name))
+    if not machine:
+        raise _unreadable()
+    return targets.CpuFacts(normalise_platform("linux", machine)[1])
+
+
+def _intersected(cpu: Cpu, cores: Sequence[Fields]) -> Cpu:
+    """Keep what every core has: a thread may be moved to any of them."""
+    common = set.intersection(*(_flags_of(core) for core in cores))
+    parts = {core.get("CPU part", "") for core in cores}
+    differ = len(parts) > 1 or common != set(cpu.facts.flags)
+    facts = replace(cpu.facts, flags=tuple(sorted(common)))
+    if len(parts) > 1:
+        facts = replace(facts, part="")
+    return replace(cpu, facts=facts, notes=("its cores differ",) if differ else ())
+
+
+def _with_notes(cpu: Cpu, is_virtual: bool) -> Cpu:  # noqa: FBT001 - private, one caller each
+    notes = (*cpu.notes, "it runs under a hypervisor") if is_virtual else cpu.notes
+    return replace(cpu, notes=notes)
