@@ -48,7 +48,7 @@ def lay_out(layout: Layout, layers: Sequence[Path], config: Path | None) -> None
     _write_slurm(layout.shared / "slurm", layers, config)
     for path in config.iterdir() if config else ():
         folder = layout.shared / ("hpcimg" if path.suffix in (".yaml", ".yml") else "slurm")
-        if path.is_file() and not (folder / path.name).exists():
+        if path.is_file() and not (HERE / "etc" / path.name).exists():
             shutil.copy(path, folder / path.name)
 
 

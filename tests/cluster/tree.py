@@ -201,7 +201,9 @@ def _python_key() -> str:
 
 def _make_python(shop: Workshop) -> None:
     settings = _pip_environment()
-    shows = {Path("/etc/resolv.conf"): "/etc/resolv.conf", **_local_paths(settings)}
+    # The machine may trust a certificate that Debian does not; apt has no need of it by now.
+    network = {path: str(path) for path in (Path("/etc/resolv.conf"), _CA_BUNDLE) if path.is_file()}
+    shows = {**network, **_local_paths(settings)}
     shop.run(["python3", "-m", "venv", "/opt/hpcimg"])
     pip = ["/opt/hpcimg/bin/python", "-m", "pip", "install", "--no-cache-dir", "--compile"]
     shop.run([*pip, *dependencies(_pyproject())], settings, shows)
@@ -230,7 +232,7 @@ def _local_paths(settings: Mapping[str, str]) -> dict[Path, str]:
     paths |= {
         Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")
     }
-    usual = {_CA_BUNDLE, _CA_BUNDLE.parent, Path("/")}  # the base layer has them already
+    usual = {_CA_BUNDLE, _CA_BUNDLE.parent, Path("/")}
     return {path: str(path) for path in sorted(paths - usual) if path.exists()}
 
 

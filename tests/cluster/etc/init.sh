@@ -17,11 +17,11 @@ runuser -u munge -- munged --num-threads=2 --syslog
 if [ "$name" = login ]; then
     install -d -o slurm -g slurm /var/spool/slurmctld
     setsid docker-registry serve /etc/docker/registry/config.yml >/var/log/registry.log 2>&1 &
-    slurmctld
+    slurmctld || exit 1
 else
     # A node tells the site what hardware it has before it takes jobs.
     [ ! -x /usr/local/bin/hpcimg ] || hpcimg node publish >/var/log/publish.log 2>&1
-    slurmd
+    slurmd || exit 1
 fi
 : >/run/ready
 # Children that lost their parents end up here; wait collects them.
