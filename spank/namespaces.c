@@ -110,9 +110,11 @@ static void be_anchor(int mount_namespace, const struct user *user, int lifeline
 {
     char byte = 1;
 
+    /* Dumpable, or the joiner may not follow its pidfd (setns(2)). A task may not trace it all the
+     * same: the anchor has every capability of its user namespace, a task has none. */
     if (setns(mount_namespace, CLONE_NEWNS) < 0 ||
         !become(user->uid, user->gid, user->groups, user->group_count) ||
-        unshare(CLONE_NEWUSER) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+        unshare(CLONE_NEWUSER) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0)
         _exit(LAUNCH_FAILED);
     if (!write_all(ready, &byte, 1))
         _exit(LAUNCH_FAILED);
