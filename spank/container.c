@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,19 +19,39 @@
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+
+#define END_MILLISECONDS 1000 /* a killed process is gone far sooner, unless it hangs in the kernel */
+
+static void parse_keepers(char *text, struct container *container)
+{
+    char *next = NULL;
+
+    for (char *word = strtok_r(text, " ", &next); word; word = strtok_r(NULL, " ", &next)) {
+        struct keeper *keeper = &container->keepers[container->keeper_count];
+        int pid = 0;
+        if (container->keeper_count == KEEPERS ||
+            sscanf(word, "%d:%llu", &pid, &keeper->start) != 2 || pid <= 1)
+            return;
+        keeper->pid = (pid_t)pid;
+        container->keeper_count++;
+    }
+}
 
 bool parse_container(char *result, size_t size, struct container *container)
 {
     char *environment = strstr(result, "\nenvironment ");
-    char *pids = strstr(result, "\npids ");
+    char *processes = strstr(result, "\nprocesses ");
     int anchor = 0;
 
     if (sscanf(result, "anchor %d %llu\n", &anchor, &container->anchor_start) != 2 || anchor <= 1 ||
-        pids == NULL || environment == NULL || pids > environment ||
+        processes == NULL || environment == NULL || processes > environment ||
         sscanf(environment, "\nenvironment %zu\n", &container->environment_size) != 1)
         return false;
-    (void)snprintf(container->pids, sizeof(container->pids), "%.*s",
-                   (int)(environment - pids) - 6, pids + 6);
+    *environment = '\0';
+    parse_keepers(processes + strlen("\nprocesses "), container);
     environment = strchr(environment + 1, '\n') + 1;
     if (container->environment_size != size - (size_t)(environment - result))
         return false;
@@ -38,19 +60,20 @@ bool parse_container(char *result, size_t size, struct container *container)
     return true;
 }
 
-static void write_pids(const char *directory, const char *pids)
+static void write_pids(const char *directory, const struct container *container)
 {
-    char path[PATH_MAX], copy[4096], *next = NULL;
+    char path[PATH_MAX], word[16];
     int fd;
 
     (void)snprintf(path, sizeof(path), "%.4000s/cgroup.procs", directory);
     if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
         return;
-    (void)snprintf(copy, sizeof(copy), "%s", pids);
     /* One pid a write, cgroups(7); a process that has just ended is no loss. */
-    for (char *word = strtok_r(copy, " ", &next); word != NULL; word = strtok_r(NULL, " ", &next))
-        if (write(fd, word, strlen(word)) < 0 && errno != ESRCH)
+    for (size_t i = 0; i < container->keeper_count; i++) {
+        int length = snprintf(word, sizeof(word), "%d", (int)container->keepers[i].pid);
+        if (write(fd, word, (size_t)length) < 0 && errno != ESRCH)
             break;
+    }
     (void)close(fd);
 }
 
@@ -72,7 +95,7 @@ static void step_group(char *path)
 /* Where a controller's hierarchy is mounted: of "36 25 0:30 ROOT POINT … - cgroup cgroup rw,cpu"
  * the path under POINT is the process's path without ROOT (proc(5), cgroups(7)). */
 static void adopt_under_mount(const char *mount, const char *controllers, const char *path,
-                              const char *pids)
+                              const struct container *container)
 {
     char root[1024], point[1024], options[1024], target[PATH_MAX];
     const char *type = strstr(mount, " - cgroup");
@@ -92,17 +115,18 @@ static void adopt_under_mount(const char *mount, const char *controllers, const 
     }
     (void)snprintf(target, sizeof(target), "%s%.2000s", point, path);
     step_group(target);
-    write_pids(target, pids);
+    write_pids(target, container);
 }
 
-static void adopt_in_hierarchy(const char *controllers, const char *path, const char *pids)
+static void adopt_in_hierarchy(const char *controllers, const char *path,
+                               const struct container *container)
 {
     char *line = NULL;
     size_t capacity = 0;
     FILE *mounts = fopen("/proc/self/mountinfo", "re");
 
     while (mounts != NULL && getline(&line, &capacity, mounts) > 0)
-        adopt_under_mount(line, controllers, path, pids);
+        adopt_under_mount(line, controllers, path, container);
     free(line);
     if (mounts != NULL)
         (void)fclose(mounts);
@@ -123,11 +147,34 @@ void adopt_container(const struct container *container, pid_t task)
         *path++ = '\0';
         path[strcspn(path, "\n")] = '\0';
         if (strstr(path, "/step_") != NULL) /* only Slurm's own groups */
-            adopt_in_hierarchy(controllers, path, container->pids);
+            adopt_in_hierarchy(controllers, path, container);
     }
     free(line);
     if (groups != NULL)
         (void)fclose(groups);
+}
+
+void end_container(const struct container *container)
+{
+    struct pollfd ends[KEEPERS];
+
+    for (size_t i = 0; i < container->keeper_count; i++) {
+        const struct keeper *keeper = &container->keepers[i];
+        ends[i] = (struct pollfd){.events = POLLIN};
+        ends[i].fd = (int)syscall(SYS_pidfd_open, keeper->pid, 0);
+        /* Checked once the pidfd holds the process: a pid that was used again is left alone. */
+        if (ends[i].fd >= 0 && start_time(keeper->pid) == keeper->start)
+            (void)syscall(SYS_pidfd_send_signal, ends[i].fd, SIGKILL, NULL, 0);
+        else
+            ends[i].events = 0;
+    }
+    for (size_t i = 0; i < container->keeper_count; i++) {
+        if (ends[i].fd < 0)
+            continue;
+        if (ends[i].events != 0)
+            (void)poll(&ends[i], 1, END_MILLISECONDS);
+        (void)close(ends[i].fd);
+    }
 }
 
 static int open_environment(const struct container *container)

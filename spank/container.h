@@ -7,10 +7,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define KEEPERS 32
+
 struct container {
     pid_t anchor;                 /* in the namespaces that the tasks join; 0: none */
     unsigned long long anchor_start;
-    char pids[4096];              /* all processes that keep it, for the step's cgroup */
+    struct keeper {
+        pid_t pid;
+        unsigned long long start;
+    } keepers[KEEPERS]; /* all processes that keep it: anchor, holder, Apptainer's monitor, FUSE */
+    size_t keeper_count;
     char *environment;            /* what the image sets, NUL-separated */
     size_t environment_size;
 };
@@ -20,6 +26,10 @@ bool parse_container(char *result, size_t size, struct container *container);
 
 /* Root, once tasks are in their cgroups: move the container's processes into the step's. */
 void adopt_container(const struct container *container, pid_t task);
+
+/* Root, when the last task has ended: end them and wait until they are gone. Slurm would kill them
+ * too, but then sleeps a whole second before it looks again. */
+void end_container(const struct container *container);
 
 /* Root, in a task's process: open what the joiner needs, to be inherited: anchor's pidfd, root
  * directory, image environment. False with errno set when the anchor is gone. */

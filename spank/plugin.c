@@ -333,6 +333,20 @@ EXPORT int slurm_spank_task_post_fork(spank_t spank, int argc, char **argv)
     return 0;
 }
 
+EXPORT int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
+{
+    static uint32_t ended;
+    uint32_t count = 0;
+
+    (void)argc;
+    (void)argv;
+    if (step.image[0] == '\0' || step.refused)
+        return 0;
+    if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) == ESPANK_SUCCESS && ++ended == count)
+        end_container(&step.container);
+    return 0;
+}
+
 #if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 11, 0)
 static int prepend(spank_t spank, const char *joiner)
 {

@@ -5,7 +5,8 @@
  * should read. As the user it starts Apptainer with the holder in it; as root it checks whose
  * namespaces came out, and puts the anchor there, which the joiners of the tasks follow.
  *
- * Result: "anchor PID STARTTIME\n", "pids PID...\n", "environment SIZE\n" and SIZE bytes. */
+ * Result: "anchor PID STARTTIME\n", "processes PID:STARTTIME...\n", "environment SIZE\n" and SIZE
+ * bytes. */
 #define _GNU_SOURCE
 #include "common.h"
 #include "namespaces.h"
@@ -26,7 +27,7 @@
 #include <unistd.h>
 
 #define HOLDER_INSIDE "/.hpcimg-holder"
-#define PIDS_SIZE 4096
+#define LIST_SIZE 4096
 
 struct request {
     struct user user;
@@ -217,7 +218,7 @@ static void list_processes(pid_t pid, char *list, size_t size)
     size_t used = strlen(list);
     glob_t threads;
 
-    (void)snprintf(list + used, size - used, " %d", (int)pid);
+    (void)snprintf(list + used, size - used, " %d:%llu", (int)pid, start_time(pid));
     (void)snprintf(path, sizeof(path), "/proc/%d/task/*/children", (int)pid);
     if (glob(path, GLOB_NOSORT, NULL, &threads) != 0)
         return;
@@ -252,13 +253,14 @@ static void last_words(int messages, char *text, size_t size)
 
 static bool send_result(const struct report *report, pid_t anchor, pid_t monitor)
 {
-    static char pids[PIDS_SIZE];
-    char head[PIDS_SIZE + 256];
+    static char processes[LIST_SIZE];
+    char head[LIST_SIZE + 256];
     int length;
 
-    list_processes(monitor, pids, sizeof(pids));
-    length = snprintf(head, sizeof(head), "anchor %d %llu\npids %d%s\nenvironment %zu\n",
-                      (int)anchor, start_time(anchor), (int)anchor, pids, report->size);
+    list_processes(monitor, processes, sizeof(processes));
+    list_processes(anchor, processes, sizeof(processes));
+    length = snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s\nenvironment %zu\n",
+                      (int)anchor, start_time(anchor), processes, report->size);
     return write_all(STDOUT_FILENO, head, (size_t)length) &&
            write_all(STDOUT_FILENO, report->environment, report->size);
 }
