@@ -147,8 +147,11 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
         part = core.get("CPU part", "")
         return targets.CpuFacts("arm64" if is_wide else "arm", vendor, flags, part)
     if power:
-        architecture = machine if machine in {"ppc64", "ppc64le"} else "ppc64le"
-        return targets.CpuFacts(architecture, generation=int(power[1]))
+        generation = int(power[1])
+        # Little-endian Linux needs a POWER8.
+        likely = "ppc64le" if generation >= 8 else "ppc64"
+        architecture = machine if machine in {"ppc64", "ppc64le"} else likely
+        return targets.CpuFacts(architecture, generation=generation)
     if "isa" in core or "hart" in core:
         name = core.get("uarch") or core.get("model name", "")
         return targets.CpuFacts("riscv64", name=_RISCV_NAMES.get(name.lower(), name))

@@ -206,14 +206,14 @@ def _no_constant(name: str) -> None:
 
 def _media_type(document: dict[str, Any], hint: str | None) -> str:
     """Decide what the document is; it may never pass for both a manifest and an index."""
-    stated = document.get("mediaType")
+    stated = _word(document, "mediaType", "the document")
     sent = (hint or "").partition(";")[0].strip().lower()
     if stated in _SCHEMA1_TYPES or sent in _SCHEMA1_TYPES or document.get("schemaVersion") == 1:
         raise RegistryError(
             "the image has a Docker schema 1 manifest, which is not supported",
             "push the image again with a current tool",
         )
-    if document.get("schemaVersion") != 2 or isinstance(document["schemaVersion"], bool):
+    if document.get("schemaVersion") != 2:
         raise _wrong(f"schemaVersion is {quoted(document.get('schemaVersion'))}, not 2")
     has_entries = "manifests" in document
     if has_entries == ("layers" in document or "config" in document):
@@ -224,7 +224,7 @@ def _media_type(document: dict[str, Any], hint: str | None) -> str:
         stated = sent if sent in INDEX_TYPES | MANIFEST_TYPES else unsaid
     if stated not in kinds or (sent in INDEX_TYPES | MANIFEST_TYPES and sent != stated):
         raise _wrong(f"media type {quoted(stated)}, sent as {quoted(sent)}, is not its content's")
-    return str(stated)
+    return stated
 
 
 def _descriptors(document: dict[str, Any], key: str) -> tuple[Descriptor, ...]:

@@ -1,0 +1,164 @@
+"""The vocabulary: every spelling that must parse, and the data file behind it."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+import archspec.cpu
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from indexes import entry, index_of
+
+from hpcimg.errors import UsageError
+from hpcimg.features import (
+    FEATURES_ANNOTATION,
+    TARGET_ANNOTATION,
+    canonical_words,
+    facts,
+    features_of,
+    parse_feature,
+    parse_platform_words,
+)
+
+SPELLINGS = {
+    "cpu:broadwell": "cpu:broadwell cpu-broadwell cpu_broadwell broadwell cpu#broadwell Broadwell "
+    "x86_64/intel/broadwell cpu=broadwell cpu/broadwell CPU:Broadwell",
+    "cpu:skylake": "skylake cpu:skylake cpu:coffelake cpu-coffelake coffeelake kabylake cometlake "
+    "whiskeylake",
+    "cpu:skylake_avx512": "skylake512 skylake-avx512 skx skylake_avx512 cpu:skylake512",
+    "cpu:zen": "ryzen zen1 znver1 zen",
+    "cpu:zen2": "znver2 zen2",
+    "cpu:zen3": "znver3 milan",
+    "cpu:zen4": "znver4 genoa",
+    "cpu:zen5": "znver5 turin",
+    "cpu:cascadelake cpuflag:avx512_bf16": "cooperlake cpu:cooperlake",
+    "cpu:sapphirerapids": "emeraldrapids",
+    "cpu:sapphirerapids cpuflag:amx_fp16": "graniterapids",
+    "cpu:neoverse_v2": "grace nvidia/grace axion google/axion graviton4 neoverse-v2",
+    "cpu:neoverse_n1": "graviton2 altra",
+    "cpu:neoverse_v1": "graviton3",
+    "cpu:neoverse_n2": "cobalt100",
+    "cpu:power9": "power9",
+    "cpu:power9le": "power9le",
+    "cpu:x86_64_v3": "amd64/v3 x86-64-v3 x86_64-v3 x86_64_v3 GOAMD64=v3",
+    "nvcap:5.2": "nvcap:5.2 nvcap-5.2 nvcap_52 nvcap52 nv-compute-5-2 cc52 sm_52 sm52 "
+    "nv-compute-capability-5-2 accel/nvidia/cc52 nv_compute_5_2",
+    "nvcap:9.0a": "sm_90a",
+    "nvcap:10.0f": "sm_100f",
+    "nvcap:8.0+ptx": "compute_80 nvcap:8.0+ptx",
+    "nvcap:0.1": "cc01",
+    "nvcap:7.0|8.0|9.0+ptx": "nvcap:7.0|8.0|9.0+ptx nvcap:9.0+PTX|70|8.0",
+    "nvdrv:396.44": "nvidia-396-44 nvidia_396.44 nvdrv:396.44 nvdrv:>=396.44",
+    "nvdrv:=396.44": "nvdrv:=396.44",
+    "nvdrv:545.23.08": "nvidia-545-23-08",
+    "nvdrv:390.30": "nvidia-390-30",
+    "amdgpu:gfx90a": "accel/amd/gfx90a gfx90a amdgpu:gfx90a",
+    "amdgpu:gfx942:xnack+:sramecc-": "gfx942:xnack+:sramecc-",
+    "inst:c5": "instType:c5 instance:c5",
+    "instsize:9xl": "instSize:9xl size:9xl",
+    "smt:on": "instHT:on ht:on",
+    "mpi:openmpi": "mpi:openmpi",
+    "cuda:12.4": "cuda:12.4 cuda-12-4",
+    "os:rhel:9": "os:rhel:9",
+    "site.rack:a7": "site.rack:A7",
+    # Tags are split by the importer of tags only; as a feature this is no known target.
+    "cpu:broadwell_nvcap_52": "cpu_broadwell-nvcap_52",
+    "infiniband": "infiniband",
+    "nvidia-tesla": "nvidia-tesla",
+    "foo:bar": "foo:bar",
+}
+ROWS = [(word, meant) for meant, words in SPELLINGS.items() for word in words.split()]
+
+
+@pytest.mark.parametrize(("word", "meant"), ROWS, ids=[word for word, _ in ROWS])
+def test_every_spelling_has_one_canonical_form(word, meant):
+    """The canonical word is what is compared, kept and printed."""
+    assert " ".join(str(feature) for feature in parse_feature(word)) == meant
+
+
+def test_power_is_little_endian_where_the_platform_says_so():
+    """Archspec names both; images say only POWER9."""
+    assert [str(one) for one in parse_feature("power9", "ppc64le")] == ["cpu:power9le"]
+
+
+def test_unknown_words_are_opaque_and_cannot_drive_a_terminal():
+    """Strangers write them, explain prints them."""
+    (feature,) = parse_feature("\x1b[31mred\u202e")
+    assert feature.kind == ""
+    assert str(feature) == r"\x1b[31mred\x202e"
+
+
+@given(st.text(max_size=30) | st.sampled_from([word for word, _ in ROWS]))
+def test_canonical_words_stay_what_they_are(word):
+    """Parsing never fails, and parsing its result changes nothing."""
+    words = canonical_words([word])
+    assert canonical_words(words) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("linux/amd64", ()),
+        (
+            "linux/amd64:broadwell:nv-compute-5-2:nvidia-396-44",
+            ("cpu:broadwell", "nvcap:5.2", "nvdrv:396.44"),
+        ),
+        ("linux/x86_64:cpu:broadwell:nvcap:5.2", ("cpu:broadwell", "nvcap:5.2")),
+        ("linux/amd64:cpu:broadwell,nvcap:5.2", ("cpu:broadwell", "nvcap:5.2")),
+        ("linux/amd64:gfx942:xnack+:sramecc-", ("amdgpu:gfx942:xnack+:sramecc-",)),
+        ("linux/ppc64le:power9", ("cpu:power9le",)),
+    ],
+)
+def test_platform_words_are_split_at_colons(text, words):
+    """The first post's spelling, and canonical words with colons of their own."""
+    assert tuple(str(feature) for feature in parse_platform_words(text)[3]) == words
+
+
+@pytest.mark.parametrize("text", ["", "linux", "linux/", "amd64", "windows/amd64", "linux/amd46",
+                                  "linux/amd64/v3/x", "linux /amd64"])  # fmt: skip
+def test_a_platform_that_no_node_has_is_refused(text):
+    """A typing error must not become a node that nothing fits."""
+    with pytest.raises(UsageError, match=r"is not a platform|is not known") as caught:
+        parse_platform_words(text)
+    assert "linux/amd64:broadwell" in caught.value.hint
+
+
+def test_a_descriptor_requires_the_union_of_all_places():
+    """Annotations, features and variant are ANDed, so the stricter one decides."""
+    one = entry(1, "nvcap-5.2", variant="v3")
+    one["annotations"] = {
+        FEATURES_ANNOTATION: "cpu:broadwell, nvcap:5.2",
+        TARGET_ANNOTATION: "haswell",
+    }
+    (descriptor,) = index_of(one).manifests
+    words = [str(feature) for feature in features_of(descriptor)]
+    assert words == ["cpu:broadwell", "cpu:haswell", "cpu:x86_64_v3", "nvcap:5.2"]
+
+
+def test_a_variant_without_a_meaning_is_a_requirement_all_the_same():
+    """To forget it would be to run a guess."""
+    (descriptor,) = index_of(entry(1, variant="v9000")).manifests
+    assert [str(feature) for feature in features_of(descriptor)] == ["variant:v9000"]
+
+
+def test_the_data_file_obeys_its_schema():
+    """Sites and people edit it by hand."""
+    folder = resources.files("hpcimg") / "data"
+    jsonschema.validate(facts(), json.loads((folder / "features.schema.json").read_text()))
+    assert set(facts()["kind_words"].values()) == set(facts()["kinds"])
+
+
+def test_the_cpu_names_are_those_of_archspec():
+    """The launch path reads them from data, since importing archspec is too slow for it."""
+    assert facts()["cpu_targets"] == sorted(archspec.cpu.TARGETS)
+
+
+def test_every_alias_stands_for_a_known_target():
+    """A renamed target must not turn an alias into an unknown word."""
+    for alias, meaning in facts()["cpu_aliases"].items():
+        targets = [word[4:] for word in meaning["features"] if word.startswith("cpu:")]
+        assert targets, alias
+        assert set(targets) <= set(facts()["cpu_targets"]), alias
