@@ -1,0 +1,68 @@
+"""Node profiles in a store: published whole by the account, read by everybody who may."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hpcimg.errors import NotFoundError, StoreError, UsageError
+from hpcimg.node.profile import NodeProfile
+from hpcimg.store.profiles import publish_profile, published_nodes, read_profile
+from hpcimg.store.store import Store
+
+PROFILE = NodeProfile(node="bdw1", os="linux", architecture="amd64", target="broadwell")
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Give a store that this process may write."""
+    return Store(tmp_path / "store", os.geteuid())
+
+
+def test_a_published_profile_is_read_back(store):
+    """Every node publishes one file; publishing again replaces it."""
+    publish_profile(store, NodeProfile(node="bdw1", os="linux", architecture="amd64"))
+    path = publish_profile(store, PROFILE)
+    publish_profile(store, NodeProfile(node="skx1.example", os="linux", architecture="amd64"))
+    assert read_profile(store, "bdw1") == PROFILE
+    assert published_nodes(store) == ("bdw1", "skx1.example")
+    assert path == store.root / "nodes/bdw1.json"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_a_node_that_published_nothing_is_not_found(store):
+    """The error names the node and the command to run there."""
+    assert published_nodes(store) == ()
+    with pytest.raises(NotFoundError, match='node "zen1" has published no profile') as caught:
+        read_profile(store, "zen1")
+    assert "hpcimg node publish" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a\nb", "x" * 300])
+def test_a_name_that_is_no_host_is_refused(store, name):
+    """The name becomes a path, so it is checked first."""
+    with pytest.raises(UsageError, match="is not the name of a node"):
+        read_profile(store, name)
+
+
+def test_a_profile_that_others_may_write_is_not_used(store):
+    """Whoever may write a profile decides what a node runs."""
+    publish_profile(store, PROFILE).chmod(0o666)
+    with pytest.raises(StoreError, match="may be written by others"):
+        read_profile(store, "bdw1")
+
+
+def test_a_link_in_a_profile_s_place_is_not_followed(store, tmp_path):
+    """Neither read through a link, nor written through it: publishing replaces the link."""
+    path = publish_profile(store, PROFILE)
+    outside = tmp_path / "outside"
+    path.rename(outside)
+    path.symlink_to(outside)
+    with pytest.raises(StoreError, match="is a link"):
+        read_profile(store, "bdw1")
+    before = outside.read_text()
+    publish_profile(store, NodeProfile(node="bdw1", os="linux", architecture="arm64"))
+    assert outside.read_text() == before
+    assert read_profile(store, "bdw1").architecture == "arm64"
