@@ -7,12 +7,14 @@ import fcntl
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cgroups
 import entrance
+import images
 import network
 import node
 import site_files
@@ -56,6 +58,7 @@ def up(layout: Layout, config: Path | None) -> None:
             with phase(f"starting {' '.join(missing)}"):
                 _start(layout, missing)
                 _wait_until_idle(layout)
+        images.ensure(layout, layers, lambda command: _run_as_root(layout, command))
     say("up: " + " ".join(NAMES))
 
 
@@ -157,14 +160,23 @@ def _wait_until_idle(layout: Layout, seconds: float = 60) -> None:
 
 
 def _usable_nodes(layout: Layout) -> set[str]:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.dup2(writer, 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        os._exit(execute(layout, "login", "root", ["sinfo", "-hN", "-p", "debug", "-o", "%N %t"]))
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        rows = [line.split() for line in pipe]
-    os.waitpid(pid, 0)
-    return {row[0] for row in rows if row[1] in ("idle", "mix", "alloc", "comp")}
+    done = _run_as_root(layout, ["sinfo", "-hN", "-p", "debug", "-o", "%N %t"])
+    rows = [line.split() for line in done.output.splitlines()]
+    return {row[0] for row in rows if len(row) == 2 and row[1] in {"idle", "mix", "alloc", "comp"}}
+
+
+def _run_as_root(layout: Layout, command: Sequence[str]) -> images.Done:
+    """Run a command on the login node in a child of its own; its code and all it said."""
+    with tempfile.TemporaryFile("w+") as output:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                code = execute(layout, "login", "root", command)
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        output.seek(0)
+        return images.Done(os.waitstatus_to_exitcode(status), output.read())

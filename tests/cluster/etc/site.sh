@@ -25,6 +25,9 @@ cat >/etc/hosts <<'HOSTS'
 HOSTS
 : >/etc/resolv.conf
 
+# These nodes have shared memory and Ethernet, and Open MPI shall not look for more.
+printf 'pml = ob1\nbtl = self,sm,tcp\n' >>/etc/openmpi/openmpi-mca-params.conf
+
 install -D -m 0755 $here/etc/init.sh /usr/local/libexec/cluster/init
 install -D -m 0644 $here/etc/registry.yml /etc/docker/registry/config.yml
 install -D -m 0644 $here/etc/nvml-stub /usr/local/lib/cluster/nvml-stub
@@ -36,3 +39,4 @@ for source in $here/images/*.c; do
     [ -f "$source" ] || continue
     mpicc -std=gnu11 -O2 -Wall -Wextra -Werror -o "/usr/local/bin/$(basename "$source" .c)" "$source"
 done
+cp -R $here/images /usr/local/lib/cluster/images
