@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -41,7 +42,7 @@ class Timeouts:
     """Seconds to wait for a connection, and for the next bytes on one."""
 
     connect: float = 10.0
-    read: float = 60.0
+    read: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ class Request:
         return self.body is None or isinstance(self.body, bytes)
 
 
+class _Session(requests.Session):
+    """Leaves redirects alone; requests would read their bodies, endless ones too."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' name
+        return None
+
+
 class Transport:
     """One session for one process; connections are kept and used again."""
 
@@ -104,7 +112,9 @@ class Transport:
         self._timeouts = timeouts
         self._sleep = sleep
         self.patience = patience
-        self._session = requests.Session()
+        self._session = _Session()
+        # Cookies know no ports, so another service of the host would get them.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
         # Else requests would put a ~/.netrc login into requests of ours.
         self._session.auth = _unchanged

@@ -1,0 +1,30 @@
+"""Clients for the tests' registry: plain http to it, no waiting between tries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpcimg.oci.client import RegistryClient
+from hpcimg.oci.credentials import Credential, no_credential
+from hpcimg.oci.reference import Reference, parse_reference
+from hpcimg.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from registry import Registry
+
+
+def client_for(*registries: Registry, listed_only: bool = True, find=no_credential, waits=None):
+    """Make a client that may talk to these registries; `waits` collects the seconds it waits."""
+    settings = {registry.name: RegistrySettings(plain_http=True) for registry in registries}
+    sleep = (waits if waits is not None else []).append
+    return RegistryClient(settings, find, listed_only=listed_only, sleep=sleep)
+
+
+def login(username: str, secret: str):
+    """Find this one login for every repository."""
+    return lambda _registry, _repository: Credential(username, secret)
+
+
+def reference_to(registry: Registry, name: str) -> Reference:
+    """Parse a name without registry as one of this registry."""
+    return parse_reference(f"{registry.name}/{name}")
