@@ -1,0 +1,151 @@
+"""The CPU probe on recorded machines, in both formats."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import archspec
+import pytest
+
+from hpcimg import targets
+from hpcimg.errors import UsageError
+from hpcimg.node.cpu import parse_cpu, read_cpu
+
+RECORDED = Path(archspec.__file__).parent / "json" / "tests" / "targets"
+MACHINES = sorted(
+    path.name for path in RECORDED.iterdir() if path.name.startswith(("linux-", "bgq-"))
+)
+# Nothing in these two files says that the machine is big-endian; Linux on them rarely is.
+LITTLE_ENDIAN = {"linux-rhel8-power9": "power9le", "linux-unknown-power10": "power10le"}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_recorded_machine_is_told_by_its_name(machine):
+    """The file name ends with the expected target."""
+    expected = LITTLE_ENDIAN.get(machine, machine.rpartition("-")[2])
+    found = targets.match(read_cpu(RECORDED / machine).facts)
+    assert found.name == expected
+    assert expected in found.compatible
+
+
+def test_the_recorded_machines_are_there():
+    """An empty folder must not pass for forty machines."""
+    assert len(MACHINES) >= 43
+
+
+def as_lscpu(machine: str, **more: str) -> str:
+    """Tell a recorded x86 machine again in lscpu's words."""
+    text = (RECORDED / machine).read_text()
+    (flags,) = set(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE))
+    (vendor,) = set(re.findall(r"^vendor_id\s*: (.*)$", text, re.MULTILINE))
+    fields = {"Architecture": "x86_64", "Vendor ID": vendor, "Flags": flags, **more}
+    return "".join(f"{key + ':':<20}{value}\n" for key, value in fields.items())
+
+
+@pytest.mark.parametrize("machine", ["linux-rhel7-broadwell", "linux-rhel7-zen"])
+def test_lscpu_tells_the_same_as_cpuinfo(machine):
+    """The format is told by the text itself."""
+    text = as_lscpu(machine)
+    assert parse_cpu(text).facts == read_cpu(RECORDED / machine).facts
+    fields = [
+        {"field": key, "data": value.strip()}
+        for key, value in re.findall(r"^(.*?:)(.*)$", text, re.MULTILINE)
+    ]
+    nested = {"lscpu": [{**fields[0], "children": fields[1:]}]}
+    assert parse_cpu(json.dumps(nested)).facts == read_cpu(RECORDED / machine).facts
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        (
+            "Architecture: ppc64le\nModel name: POWER9 (architected), altivec supported\n",
+            "power9le",
+        ),
+        ("Architecture: riscv64\nModel name: Spacemit(R) X60\n", "x60"),
+        ("Architecture: riscv64\nModel name: sifive,u74-mc\n", "u74mc"),
+        ("Architecture: s390x\nVendor ID: IBM/S390\n", None),
+        ("Architecture: x86_64\nVendor ID: GenuineIntel\n", "x86_64"),
+    ],
+)
+def test_lscpu_of_other_families(text, target):
+    """POWER by generation, RISC-V by name, the rest is generic or unknown."""
+    assert targets.match(parse_cpu(text).facts).name == target
+
+
+def test_lscpu_names_arm_cores_instead_of_their_part():
+    """The name stands for the part number, which tells N2 from V2."""
+    flags = (RECORDED / "linux-rhel9-neoverse_n2").read_text()
+    (flags,) = set(re.findall(r"^Features\s*: (.*)$", flags, re.MULTILINE))
+    text = f"Architecture: aarch64\nVendor ID: ARM\nModel name: Neoverse-N2\nFlags: {flags}\n"
+    assert targets.match(parse_cpu(text).facts).name == "neoverse_n2"
+
+
+def test_only_what_all_cores_have_counts():
+    """A thread may be moved to any core of a hybrid processor."""
+    big = "processor : 0\nvendor_id : GenuineIntel\nflags : lm sse2 avx512f\n"
+    small = "processor : 1\nvendor_id : GenuineIntel\nflags : lm sse2\n"
+    cpu = parse_cpu(f"{big}\n{small}\n")
+    assert cpu.facts.flags == ("lm", "sse2")
+    assert cpu.notes == ("its cores differ",)
+    assert parse_cpu(f"{big}\n{big}\n").notes == ()
+
+
+def test_mixed_arm_cores_have_no_common_part():
+    """The first core's part number would be a lie about the others."""
+    core = "processor : {}\nFeatures : fp asimd\nCPU implementer : 0x41\nCPU part : {}\n"
+    cpu = parse_cpu(core.format(0, "0xd0c") + "\n" + core.format(1, "0xd05"))
+    assert (cpu.facts.part, cpu.facts.vendor) == ("", "ARM")
+    assert cpu.notes == ("its cores differ",)
+
+
+def test_an_unknown_arm_implementer_stays_a_number():
+    """It matches no vendor's target, so the machine is a generic one."""
+    text = "processor : 0\nFeatures : fp asimd\nCPU implementer : 0x6d\nCPU architecture: 8\n"
+    cpu = parse_cpu(text)
+    assert cpu.facts.vendor == "0x6d"
+    assert targets.match(cpu.facts).name == "aarch64"
+
+
+def test_a_hypervisor_is_noted():
+    """Its flags are true, but may be slow or change with a migration."""
+    text = "processor : 0\nvendor_id : GenuineIntel\nflags : lm hypervisor\n"
+    assert parse_cpu(text).notes == ("it runs under a hypervisor",)
+    lscpu = as_lscpu("linux-rhel7-broadwell", **{"Hypervisor vendor": "KVM"})
+    assert parse_cpu(lscpu).notes == ("it runs under a hypervisor",)
+
+
+def test_a_hidden_flag_costs_the_name_but_not_what_runs():
+    """Milan without pku: archspec names an older host, the compatible list stays legal."""
+    cpu = read_cpu(RECORDED / "linux-ubuntu20.04-zen3").facts
+    fewer = tuple(flag for flag in cpu.flags if flag != "pku")
+    found = targets.match(targets.CpuFacts(cpu.architecture, cpu.vendor, fewer))
+    assert "zen2" in found.compatible
+    assert "zen3" not in found.compatible
+
+
+def test_the_best_level_does_not_hide_older_targets():
+    """A virtual Genoa: named by its level, yet all of Zen 2 is there."""
+    cpu = read_cpu(RECORDED / "linux-rocky8.5-zen4").facts
+    fewer = tuple(flag for flag in cpu.flags if flag not in {"pku", "flush_l1d"})
+    found = targets.match(targets.CpuFacts(cpu.architecture, cpu.vendor, fewer))
+    assert found.name == "x86_64_v4"
+    assert found.compatible[:3] == ("zen2", "zen", "x86_64_v4")
+
+
+@pytest.mark.parametrize("text", ["", "hello\n", "{", '{"lscpu": [3]}', "a : b\n"])
+def test_what_describes_no_cpu_is_refused(text, tmp_path):
+    """The message names the file and the formats that it could be."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="neither a /proc/cpuinfo nor an lscpu text") as caught:
+        read_cpu(path)
+    assert str(path)[:40] in caught.value.message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """As every path in a message."""
+    with pytest.raises(UsageError, match="cannot be read: No such file or directory"):
+        read_cpu(tmp_path / "none")
