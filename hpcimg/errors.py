@@ -72,9 +72,13 @@ class DigestMismatchError(RegistryError):
 
 
 class AuthenticationError(HpcimgError):
-    """The registry refuses this account; `hpcimg get` turns to the user's own store on it."""
+    """The registry refuses this account, or everybody without one."""
 
     exit_code = ExitCode.PERMISSION
+
+
+class NotListedError(AuthenticationError):
+    """The site's settings do not list the registry host, so nobody may ask it for a job."""
 
 
 class StoreError(HpcimgError):

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
+import select
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
-from hpcimg.errors import RuntimeFailure
+from hpcimg.errors import ExitCode, RuntimeFailure
 
 ERROR_LINES = 5
 """Last lines of a failed child's error stream that its error quotes."""
@@ -43,14 +46,17 @@ def run(
     stdin: bytes = b"",
     timeout: float | None = None,
     check: bool = True,
+    account: str | None = None,
 ) -> Completed:
     """Run `argv` to its end and return what it wrote; `timeout` in seconds, `env` None inherits.
+
+    `account` is whom root becomes for it, with that account's groups and no others.
 
     Raises:
         RuntimeFailure: it could not be started, or `check` and it did not exit with 0.
         ProcessTimeoutError: it ran longer than `timeout`.
     """
-    with _start(argv, env=env, cwd=cwd) as child:
+    with _start(argv, env=env, cwd=cwd, account=account) as child:
         try:
             stdout, stderr = child.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as error:
@@ -76,6 +82,30 @@ def replace(argv: Sequence[Argument], env: Mapping[str, str]) -> NoReturn:
         raise RuntimeFailure(message, f"is {words[0]!r} installed on this node?") from error
 
 
+def detach_after(seconds: float, call: Callable[[], int]) -> int:
+    """Run `call` in a child for at most `seconds` of our time: its exit code, else TEMPORARY.
+
+    A child that takes longer goes on by itself, in a session of its own.
+    """
+    done, ours = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(done)
+        os.setsid()
+        code = int(ExitCode.INTERNAL)
+        try:
+            code = call()
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    os.close(ours)
+    ended, _, _ = select.select([done], [], [], seconds)
+    os.close(done)
+    if not ended:
+        return int(ExitCode.TEMPORARY)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def describe(argv: Sequence[Argument]) -> str:
     """Quote the command so that it can be pasted into a shell."""
     return shlex.join(os.fspath(word) for word in argv)
@@ -96,9 +126,14 @@ def _ending(returncode: int) -> str:
 
 
 def _start(
-    argv: Sequence[Argument], *, env: Mapping[str, str] | None, cwd: Argument | None
+    argv: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: Argument | None,
+    account: str | None,
 ) -> subprocess.Popen[bytes]:
     pipe: int | IO[bytes] = subprocess.PIPE
+    identity = {} if account is None else _identity(account)
     try:
         return subprocess.Popen(
             [os.fspath(word) for word in argv],
@@ -108,10 +143,22 @@ def _start(
             stdout=pipe,
             stderr=pipe,
             start_new_session=True,
+            **identity,
         )
     except OSError as error:
         message = f"could not start {os.fspath(argv[0])!r}: {error.strerror}"
         raise RuntimeFailure(message, "is it installed on this node?") from error
+
+
+def _identity(account: str) -> dict[str, Any]:
+    try:
+        entry = pwd.getpwnam(account)
+    except KeyError as error:
+        raise RuntimeFailure(
+            f'the account "{account}" does not exist on this machine',
+            "create it, or correct store: {account: ...} in the settings",
+        ) from error
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

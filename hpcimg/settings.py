@@ -19,6 +19,10 @@ PATH_VARIABLE = "HPCIMG_SETTINGS"
 """A user's own settings file, for the command line; the root stages never see this variable."""
 
 
+_CHOICES = {"policy": ("compatible", "exact"), "gpu_scope": ("job", "node")}
+"""What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+
+
 @dataclass(frozen=True)
 class RegistrySettings:
     """What the site says of one registry host."""
@@ -63,6 +67,7 @@ class Settings:
     limits: Limits = Limits()
     prolog: PrologSettings = PrologSettings()
     policy: str = "compatible"
+    gpu_scope: str = "job"
     apptainer: str = "apptainer"
 
 
@@ -120,8 +125,9 @@ class _Reader:
         top["prolog"] = PrologSettings(
             **self.section(top.get("prolog") or {}, PrologSettings, "prolog")
         )
-        if top.get("policy", "compatible") not in {"compatible", "exact"}:
-            raise self.error("policy", f'policy "{top["policy"]}" is neither compatible nor exact')
+        for key, choices in _CHOICES.items():
+            if top.get(key, choices[0]) not in choices:
+                raise self.error(key, f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
         return Settings(**top)
 
     def section(self, value: Any, kind: type, name: str) -> dict[str, Any]:

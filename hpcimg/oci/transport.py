@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from hpcimg.errors import AuthenticationError, RegistryError, SettingsError
+from hpcimg.errors import NotListedError, RegistryError, SettingsError
 from hpcimg.oci.diagnostics import BODY_LIMIT, reason_of, shown_url
 from hpcimg.quoting import quoted
 from hpcimg.settings import RegistrySettings
@@ -309,9 +309,9 @@ def _broken(url: str, why: str) -> RegistryError:
     return RegistryError(f"{shown_url(url)}: {why}", "try again", temporary=True)
 
 
-def _not_listed(parts: SplitResult) -> AuthenticationError:
+def _not_listed(parts: SplitResult) -> NotListedError:
     host = host_of(parts)
-    return AuthenticationError(
+    return NotListedError(
         f'registry host "{host}" is not listed in the site\'s settings',
         f'the administrator can add "{host}" under "registries:" in the settings file',
     )

@@ -1,0 +1,106 @@
+"""cache warm and cache ls: the site's image store, seen from a login node."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from hpcimg.cli.parser import Adder
+
+if TYPE_CHECKING:
+    from hpcimg.workflow.warm import Plan, Variant
+
+
+def add(verbs: Adder) -> None:
+    """Add the noun and its verbs."""
+    cache = verbs.add_parser("cache", help="the site's image store").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    warm = cache.add_parser("warm", help="fetch and convert what nodes will pick, before any job")
+    warm.add_argument("name", metavar="NAME")
+    nodes = warm.add_mutually_exclusive_group()
+    nodes.add_argument("--partition", metavar="P", help="the nodes of this partition")
+    nodes.add_argument("--nodes", metavar="LIST", help="these nodes, as bdw[1-4],gpu1")
+    warm.add_argument("--json", action="store_true", help="print an object for programs")
+    warm.set_defaults(call=_warm)
+
+    listing = cache.add_parser("ls", help="list the images in the store")
+    listing.add_argument("--json", action="store_true", help="print a list for programs")
+    listing.set_defaults(call=_list)
+
+
+def _warm(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.output import ShowProgress, print_json
+    from hpcimg.errors import ExitCode
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.access import become_account
+    from hpcimg.workflow.warm import plan, warm
+
+    settings = read_settings(os.environ)
+    nodes = _nodes(arguments)
+    become_account(settings)
+    planned = plan(arguments.name, nodes, settings)
+    show = ShowProgress(planned.reference)
+    say = _say_nothing if arguments.json else _print_variant
+    try:
+        warm(planned, settings, on_variant=say, on_progress=show)
+    finally:
+        show.close()
+    for node, reason in planned.refused:
+        print(f"hpcimg: {node}: {reason}", file=sys.stderr)
+    if arguments.json:
+        print_json(_plan_json(planned))
+    return int(ExitCode.NO_CANDIDATE) if planned.refused else 0
+
+
+def _nodes(arguments: argparse.Namespace) -> tuple[str, ...]:
+    from hpcimg.slurm import nodes_of_list, nodes_of_partition
+
+    if arguments.partition:
+        return nodes_of_partition(arguments.partition)
+    return nodes_of_list(arguments.nodes) if arguments.nodes else ()
+
+
+def _print_variant(variant: Variant) -> None:
+    features = ",".join(variant.features) or "generic"
+    print(f"{variant.digest}  {features}  for {','.join(variant.nodes)}", flush=True)
+
+
+def _say_nothing(variant: Variant) -> None:
+    del variant
+
+
+def _plan_json(planned: Plan) -> dict[str, object]:
+    return {
+        "reference": planned.reference,
+        "variants": [
+            {"digest": each.digest, "features": list(each.features), "nodes": list(each.nodes)}
+            for each in planned.variants
+        ],
+        "refused": [{"node": node, "reason": reason} for node, reason in planned.refused],
+    }
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.output import print_json, print_table
+    from hpcimg.settings import read_settings
+    from hpcimg.store.store import site_store
+
+    entries = site_store(read_settings(os.environ).store).entries()
+    if arguments.json:
+        print_json([{"path": str(e.path), **e.record.to_fields()} for e in entries])
+        return 0
+    rows = (
+        (
+            e.record.digest[:19],
+            f"{e.record.size / 1e6:.1f} MB",
+            ",".join(e.record.features) or "generic",
+            e.record.created[:19],
+            " ".join(e.record.references),
+        )
+        for e in entries
+    )
+    print_table(("DIGEST", "SIZE", "FEATURES", "CREATED", "REFERENCE"), rows)
+    return 0

@@ -1,0 +1,104 @@
+"""resolve, explain and inspect: what a name means, for a node and as it is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from hpcimg.cli.parser import Adder, add_profile_options
+
+if TYPE_CHECKING:
+    from hpcimg.workflow.resolve import Resolved
+
+_MARKS = {"chosen": ("*", "green"), "fits": ("+", "yellow"), "rejected": ("-", "dim")}
+
+
+def add(verbs: Adder) -> None:
+    """Add the three verbs."""
+    resolve = verbs.add_parser("resolve", help="print the image that a name means on a node")
+    resolve.add_argument("name", metavar="NAME")
+    add_profile_options(resolve)
+    resolve.set_defaults(call=_resolve)
+
+    explain = verbs.add_parser("explain", help="show every image behind a name: taken or not, why")
+    explain.add_argument("name", metavar="NAME")
+    explain.add_argument("--json", action="store_true", help="print an object for programs")
+    add_profile_options(explain)
+    explain.set_defaults(call=_explain)
+
+    inspect = verbs.add_parser("inspect", help="show what a registry has behind a name")
+    inspect.add_argument("name", metavar="NAME")
+    inspect.add_argument("--json", action="store_true", help="print an object for programs")
+    inspect.set_defaults(call=_inspect)
+
+
+def _resolved(arguments: argparse.Namespace) -> Resolved:
+    from hpcimg.selection import Policy
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.access import own_access
+    from hpcimg.workflow.profile import chosen_profile
+    from hpcimg.workflow.resolve import read_name, resolve
+
+    settings = read_settings(os.environ)
+    profile = chosen_profile(
+        settings,
+        os.environ,
+        node=arguments.node,
+        file=arguments.profile,
+        platform=arguments.platform,
+    )
+    client = own_access(settings, os.environ).client
+    return resolve(read_name(arguments.name, settings), profile, client, Policy(settings.policy))
+
+
+def _resolve(arguments: argparse.Namespace) -> int:
+    print(_resolved(arguments).image())
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.output import print_json
+    from hpcimg.errors import ExitCode
+
+    resolved = _resolved(arguments)
+    if arguments.json:
+        print_json(resolved.to_json())
+    else:
+        _print_explanation(resolved)
+    return 0 if resolved.resolution.pick else int(ExitCode.NO_CANDIDATE)
+
+
+def _print_explanation(resolved: Resolved) -> None:
+    from hpcimg.cli.output import paint
+
+    profile = resolved.profile
+    gpus = ", ".join(f"{gpu.name} {gpu.capability}".strip() for gpu in profile.gpus.devices)
+    kind = "index" if resolved.is_index else "image"
+    print(f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})")
+    print(f"node {profile.node or '(words)'}: {profile.os}/{profile.architecture}", end="")
+    print(f", cpu {profile.target or 'unknown'}, gpu {gpus or profile.gpus.state}", end="")
+    print(f", driver {profile.gpus.driver}" if profile.gpus.driver else "")
+    for candidate in resolved.resolution.candidates:
+        mark, colour = _MARKS.get(candidate.verdict, (" ", "dim"))
+        print(paint(f" {mark} {candidate.label}: {candidate.verdict}", colour))
+        print(f"     {candidate.descriptor.digest}")
+        print(f"     {candidate.reason}")
+    if resolved.resolution.pick is None:
+        print(paint("nothing fits: a job with this name is refused on this node", "red"))
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.output import print_json
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.access import own_access
+    from hpcimg.workflow.inspect import inspect_image, inspect_json, inspect_text
+
+    settings = read_settings(os.environ)
+    client = own_access(settings, os.environ).client
+    inspection = inspect_image(arguments.name, settings, client)
+    if arguments.json:
+        print_json(inspect_json(inspection))
+    else:
+        print(inspect_text(inspection))
+    return 0

@@ -1,0 +1,62 @@
+"""The only file that knows Slurm's command lines and variables.
+
+It must not know images: it says which nodes there are and what a job was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hpcimg.errors import NotFoundError
+from hpcimg.process import run
+from hpcimg.quoting import quoted
+
+_SECONDS = 60.0
+_GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+
+
+def nodes_of_partition(partition: str) -> tuple[str, ...]:
+    """List the partition's nodes, sorted; raises NotFoundError when Slurm knows no such one."""
+    return _nodes(["--partition", partition], f"partition {quoted(partition)}")
+
+
+def nodes_of_list(names: str) -> tuple[str, ...]:
+    """Expand a node list such as `bdw[1-4],gpu1` into names; raises NotFoundError when empty."""
+    return _nodes(["--nodes", names], f"node list {quoted(names)}")
+
+
+def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Name the GPUs that Slurm gave this job on this node; None outside of a job."""
+    if "SLURM_JOB_ID" not in environment:
+        return None
+    for variable in _GPU_VARIABLES:
+        if variable in environment:
+            return parse_gpus(environment[variable])
+    return ()
+
+
+def parse_gpus(text: str) -> tuple[str, ...]:
+    """Parse `0,1` or `2-3` or UUIDs as Slurm writes them; `none` and nothing mean no GPU."""
+    found: list[str] = []
+    for word in filter(None, text.split(",")):
+        first, dash, last = word.partition("-")
+        if dash and first.isdecimal() and last.isdecimal() and int(last) - int(first) < 1024:
+            found += [str(number) for number in range(int(first), int(last) + 1)]
+        elif word != "none":
+            found.append(word)
+    return tuple(found)
+
+
+def run_argv(nodes: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Make the command line that runs `words` once on each of the nodes, as a job of its own."""
+    listed = ",".join(nodes)
+    size = f"--nodes={len(nodes)}"
+    return ["srun", "--quiet", size, "--ntasks-per-node=1", f"--nodelist={listed}", *words]
+
+
+def _nodes(choice: Sequence[str], what: str) -> tuple[str, ...]:
+    done = run(["sinfo", "--noheader", "--Node", "--format=%N", *choice], timeout=_SECONDS)
+    names = sorted(set(done.stdout.decode(errors="replace").split()))
+    if not names:
+        raise NotFoundError(f"Slurm has no node in {what}", "`sinfo` shows what there is")
+    return tuple(names)

@@ -1,0 +1,104 @@
+"""`hpcimg get`, what a launch asks for: the image of a name for this job, ready in a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hpcimg.progress import OnProgress, silent
+from hpcimg.runtime.convert import ApptainerConverter
+from hpcimg.selection import Policy
+from hpcimg.workflow.access import Access, own_access, site_access
+from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.profile import job_profile
+from hpcimg.workflow.resolve import Resolved, read_name, resolve
+
+if TYPE_CHECKING:
+    from hpcimg.node.profile import NodeProfile
+    from hpcimg.settings import Settings
+    from hpcimg.store.entry import Entry
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An image that can be launched: the choice, and the entry that holds it."""
+
+    resolved: Resolved
+    entry: Entry
+
+    def lines(self) -> str:
+        """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
+        has_gpu = self.resolved.profile.gpus.state == "present"
+        return (
+            f"image={self.entry.image}\n"
+            f"gpu={'yes' if has_gpu else 'no'}\n"
+            f"reference={self.resolved.reference}\n"
+            f"digest={self.entry.record.digest}\n"
+        )
+
+
+def get(
+    name: str,
+    settings: Settings,
+    *,
+    scope: str,
+    gpus: tuple[str, ...] | None,
+    job: str = "",
+    on_progress: OnProgress = silent,
+) -> Ready:
+    """Resolve for this job and have the pick in the store of `scope`, `site` or `own`.
+
+    Either way only listed registries are asked. AuthenticationError from `site` means that the
+    user's own credentials may help; everything else is final.
+    """
+    if scope == "site":
+        access = site_access(settings)
+    else:
+        access = own_access(settings, os.environ, listed_only=True)
+    profile = job_profile(settings, gpus)
+    resolved = resolve(read_name(name, settings), profile, access.client, Policy(settings.policy))
+    return Ready(resolved, ensure_pick(resolved, access, settings, job, on_progress))
+
+
+def get_for_user(
+    name: str,
+    settings: Settings,
+    environment: Mapping[str, str],
+    profile: NodeProfile,
+    on_progress: OnProgress = silent,
+) -> Ready:
+    """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
+    access = own_access(settings, environment)
+    resolved = resolve(read_name(name, settings), profile, access.client, Policy(settings.policy))
+    digest = resolved.require().descriptor.digest
+    kept = _in_site_store(digest, settings)
+    entry = kept or ensure_pick(resolved, access, settings, "", on_progress)
+    return Ready(resolved, entry)
+
+
+def ensure_pick(
+    resolved: Resolved, access: Access, settings: Settings, job: str, on_progress: OnProgress
+) -> Entry:
+    """Have the pick of a choice in `access`'s store."""
+    pick = resolved.require()
+    return ensure_image(
+        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job),
+        store=access.store,
+        client=access.client,
+        converter=ApptainerConverter(settings.apptainer),
+        limits=settings.limits,
+        on_progress=on_progress,
+    )
+
+
+def _in_site_store(digest: str, settings: Settings) -> Entry | None:
+    """Look the image up where everybody may read; a machine without a site store has none."""
+    from hpcimg.errors import HpcimgError
+    from hpcimg.store.store import site_store
+
+    try:
+        return site_store(settings.store).lookup(digest, ApptainerConverter(settings.apptainer).id)
+    except HpcimgError:
+        return None

@@ -1,0 +1,84 @@
+"""Which node is meant: this one, a published one, a file's, or one that words describe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcimg.errors import UsageError
+from hpcimg.node.detect import cache_key, detect, read_cached, write_cached
+from hpcimg.node.profile import NodeProfile, profile_from_words
+from hpcimg.process import run
+from hpcimg.slurm import job_gpus
+from hpcimg.store.profiles import publish_profile, read_profile
+from hpcimg.store.store import site_store
+
+if TYPE_CHECKING:
+    from hpcimg.settings import Settings
+
+_DETECTION_SECONDS = 120.0
+
+
+def this_node(*, refresh: bool = False) -> NodeProfile:
+    """Give this node's profile, as kept for this boot or found now."""
+    kept = None if refresh else read_cached()
+    return kept or detect()
+
+
+def job_profile(settings: Settings, gpus: tuple[str, ...] | None) -> NodeProfile:
+    """Give this node's profile with the GPUs of a job: what selection may count on."""
+    return this_node().allocated(None if settings.gpu_scope == "node" else gpus)
+
+
+def chosen_profile(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    node: str | None = None,
+    file: Path | None = None,
+    platform: str | None = None,
+) -> NodeProfile:
+    """Give the profile that the options name; none of them means this node in this job."""
+    if sum(given is not None for given in (node, file, platform)) > 1:
+        raise UsageError("--node, --profile and --platform exclude each other", "give one of them")
+    if platform is not None:
+        return profile_from_words(platform)
+    if node is not None:
+        return read_profile(site_store(settings.store), node)
+    if file is not None:
+        return read_profile_file(file)
+    return job_profile(settings, job_gpus(environment))
+
+
+def read_profile_file(path: Path) -> NodeProfile:
+    """Read a profile that `hpcimg node show --json` wrote."""
+    try:
+        return NodeProfile.from_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f'could not read the profile "{path}": {error.strerror}') from error
+
+
+def publish(settings: Settings) -> NodeProfile:
+    """Detect this node and publish it in the store; as root also keep it for this boot.
+
+    Root detects nothing itself: the store's account does, and root writes down what it found.
+    """
+    if os.geteuid() != 0:
+        profile = detect()
+        publish_profile(site_store(settings.store), profile)
+        return profile
+    argv = [sys.executable, "-I", "-m", "hpcimg", "node", "publish", "--json"]
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+    done = run(
+        argv,
+        env=environment,
+        cwd="/",
+        timeout=_DETECTION_SECONDS,
+        account=settings.store.account,
+    )
+    profile = NodeProfile.from_json(done.stdout)
+    write_cached(profile, cache_key())
+    return profile

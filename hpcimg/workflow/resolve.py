@@ -1,0 +1,108 @@
+"""From a name and a profile to one image: fetch what the name means, select, say why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from hpcimg.errors import RegistryError
+from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, platform_of_config
+from hpcimg.oci.reference import Reference, parse_reference
+from hpcimg.selection import Candidate, Policy, Resolution, check_single, require, select
+
+if TYPE_CHECKING:
+    from hpcimg.node.profile import NodeProfile
+    from hpcimg.settings import Settings
+    from hpcimg.workflow.ensure import BlobSource
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a name meant for a profile; `digest` is the document's that the name stands for."""
+
+    reference: Reference
+    digest: str
+    is_index: bool
+    profile: NodeProfile
+    resolution: Resolution
+
+    def require(self) -> Candidate:
+        """Give the pick, or raise NoCandidateError with each candidate's reason."""
+        return require(self.resolution, self.reference)
+
+    def image(self) -> Reference:
+        """Name the pick by its digest."""
+        return self.reference.with_digest(self.require().descriptor.digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the choice: reference, index, profile, pick (or null) and candidates."""
+        candidates = [_candidate_json(each) for each in self.resolution.candidates]
+        pick = self.resolution.pick
+        return {
+            "reference": str(self.reference),
+            "index": self.digest if self.is_index else None,
+            "profile": _profile_json(self.profile),
+            "pick": None if pick is None else _candidate_json(pick),
+            "candidates": candidates,
+        }
+
+
+def read_name(name: str, settings: Settings) -> Reference:
+    """Parse a name as this site means it: default registry, short names, aliases."""
+    return parse_reference(
+        name, default_registry=settings.default_registry, aliases=settings.aliases
+    )
+
+
+def resolve(
+    reference: Reference, profile: NodeProfile, client: BlobSource, policy: Policy
+) -> Resolved:
+    """Fetch what the reference names and select for the profile; raises RegistryError and kin."""
+    return resolve_document(reference, client.fetch_document(reference), profile, client, policy)
+
+
+def resolve_document(
+    reference: Reference,
+    document: Manifest | Index,
+    profile: NodeProfile,
+    client: BlobSource,
+    policy: Policy,
+) -> Resolved:
+    """Select for the profile from a document that is at hand; one fetch serves many profiles."""
+    if isinstance(document, Index):
+        resolution = select(profile, document, policy)
+    else:
+        resolution = check_single(profile, _single(reference, document, client), policy)
+    return Resolved(reference, document.digest, isinstance(document, Index), profile, resolution)
+
+
+def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Descriptor:
+    """Describe an image without an index: its platform is what its config says."""
+    if manifest.config.size > DOCUMENT_LIMIT:
+        raise RegistryError(f'the config of "{reference}" has {manifest.config.size} bytes')
+    config = BytesIO()
+    client.fetch_blob_to(reference, manifest.config, config)
+    return Descriptor(
+        media_type=manifest.media_type,
+        digest=manifest.digest,
+        size=len(manifest.raw),
+        platform=platform_of_config(config.getvalue()),
+        annotations=manifest.annotations,
+    )
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "digest": candidate.descriptor.digest,
+        "features": list(candidate.features),
+        "verdict": candidate.verdict,
+        "reason": candidate.reason,
+    }
+
+
+def _profile_json(profile: NodeProfile) -> dict[str, Any]:
+    import json
+
+    parsed: dict[str, Any] = json.loads(profile.to_json())
+    return parsed

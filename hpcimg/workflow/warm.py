@@ -1,0 +1,126 @@
+"""`hpcimg cache warm`: fetch and convert, before any job, what the named nodes will pick."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hpcimg.errors import HpcimgError, RuntimeFailure
+from hpcimg.process import run
+from hpcimg.progress import OnProgress, silent
+from hpcimg.selection import Policy
+from hpcimg.slurm import run_argv
+from hpcimg.store.profiles import published_nodes, read_profile
+from hpcimg.store.store import site_store
+from hpcimg.workflow.access import site_access
+from hpcimg.workflow.get import ensure_pick
+from hpcimg.workflow.resolve import Resolved, read_name, resolve_document
+
+if TYPE_CHECKING:
+    from hpcimg.node.profile import NodeProfile
+    from hpcimg.settings import Settings
+
+_JOB_SECONDS = 4 * 3600.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One image that some of the nodes will pick; `resolved` is the choice of the first."""
+
+    resolved: Resolved
+    nodes: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """The image's digest."""
+        return self.resolved.require().descriptor.digest
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the image is for, as canonical words."""
+        return self.resolved.require().features
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to warm: the variants, and the nodes that no image fits, each with the reason."""
+
+    reference: str
+    variants: tuple[Variant, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
+    """Resolve the name for each node's published profile; `nodes` empty means all published.
+
+    A node with GPUs counts twice: jobs on it may have a GPU or none.
+    """
+    store = site_store(settings.store)
+    access = site_access(settings)
+    reference = read_name(name, settings)
+    # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
+    document = access.client.fetch_document(reference)
+    picks: dict[str, tuple[Resolved, list[str]]] = {}
+    refused = []
+    for node in nodes or published_nodes(store):
+        try:
+            for profile in _scopes(read_profile(store, node), settings):
+                policy = Policy(settings.policy)
+                resolved = resolve_document(reference, document, profile, access.client, policy)
+                digest = resolved.require().descriptor.digest
+                picks.setdefault(digest, (resolved, []))[1].append(node)
+        except HpcimgError as error:
+            refused.append((node, error.message))
+    variants = tuple(Variant(resolved, tuple(dict.fromkeys(on))) for resolved, on in picks.values())
+    return Plan(str(reference), variants, tuple(refused))
+
+
+def warm(
+    planned: Plan,
+    settings: Settings,
+    *,
+    on_variant: Callable[[Variant], None],
+    on_progress: OnProgress = silent,
+) -> None:
+    """Bring every variant into the site's store: at once as its account, else through Slurm.
+
+    An ordinary user may not write there, and needs not: a job of one task on one node of each kind
+    makes that node fetch it, as it would for any job.
+    """
+    for variant in planned.variants:
+        on_variant(variant)
+        if is_account(settings.store.account):
+            ensure_pick(variant.resolved, site_access(settings), settings, "", on_progress)
+        else:
+            _warm_through_slurm(planned.reference, variant)
+
+
+def is_account(account: str) -> bool:
+    """Tell whether this process may write the site's store."""
+    try:
+        return pwd.getpwnam(account).pw_uid == os.geteuid()
+    except KeyError:
+        return False
+
+
+def _scopes(profile: NodeProfile, settings: Settings) -> Iterator[NodeProfile]:
+    yield profile
+    if profile.gpus.devices and settings.gpu_scope == "job":
+        yield profile.allocated(())
+
+
+def _warm_through_slurm(name: str, variant: Variant) -> None:
+    needs_gpu = bool(variant.resolved.profile.gpus.devices)
+    # By digest where the pick hangs on a GPU: this job shall not wait for one.
+    image = str(variant.resolved.image()) if needs_gpu else name
+    argv = run_argv(variant.nodes[:1], [f"--container-image={image}", "true"])
+    try:
+        run(argv, cwd="/", timeout=_JOB_SECONDS)
+    except RuntimeFailure as error:
+        raise RuntimeFailure(
+            f"could not warm {variant.digest} through Slurm: {error.message}",
+            "the site's account or root can warm it without a job",
+        ) from error
