@@ -152,7 +152,7 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
         likely = "ppc64le" if generation >= 8 else "ppc64"
         architecture = machine if machine in {"ppc64", "ppc64le"} else likely
         return targets.CpuFacts(architecture, generation=generation)
-    if "isa" in core or "hart" in core:
+    if "isa" in core:
         name = core.get("uarch") or core.get("model name", "")
         return targets.CpuFacts("riscv64", name=_RISCV_NAMES.get(name.lower(), name))
     if not machine:
