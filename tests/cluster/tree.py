@@ -7,6 +7,7 @@ base (Debian packages) <- python (the project's dependencies) <- site (users, st
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import os
 import platform
@@ -14,14 +15,14 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import mirror
 from fault import ClusterFault
 from layout import CHECKOUT, HERE, Layout
 from screen import phase, say
-from workshop import Workshop, scrap
+from workshop import Workshop, last_lines, scrap
 
 SUITE = "trixie"
 PACKAGES = (
@@ -123,29 +124,42 @@ def _make_base(shop: Workshop) -> None:
     _install_debootstrap(shop)
     source = mirror.find_mirror(_codename())
     check = ["--no-check-gpg"] if source.is_trusted else [f"--keyring={source.keyring}"]
-    shop.run_on_host(
-        ["debootstrap", "--variant=minbase", *check, SUITE, str(shop.upper), source.uri],
-        mirror.proxy_environment(),
-    )
+    bootstrap = ["debootstrap", "--variant=minbase", *check, SUITE, str(shop.upper), source.uri]
+    with _fetching("the Debian tree", shop):
+        shop.run_on_host(bootstrap, mirror.proxy_environment())
     _configure_apt(shop.upper, source)
     for place in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
         if Path("/", place).is_file():
             (shop.upper / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path("/", place), shop.upper / place)
-    shop.run(["apt-get", "update"])
-    shop.run(["apt-get", "install", "-y", *PACKAGES])
-    shop.run(["apt-get", "install", "-y", "-t", "unstable", *UNSTABLE_PACKAGES])
+    with _fetching("the tree's Debian packages", shop):
+        shop.run(["apt-get", "update"])
+        shop.run(["apt-get", "install", "-y", *PACKAGES])
+        shop.run(["apt-get", "install", "-y", "-t", "unstable", *UNSTABLE_PACKAGES])
     shop.run(["apt-get", "clean"])
     shutil.rmtree(shop.upper / "var/lib/apt/lists")
     (shop.upper / "etc/resolv.conf").write_text("")  # the nodes have no way out
+
+
+@contextlib.contextmanager
+def _fetching(what: str, shop: Workshop) -> Iterator[None]:
+    """Say in one sentence what could not be had; most often it is the network."""
+    try:
+        yield
+    except ClusterFault:
+        end = last_lines(shop.log, 1).strip()
+        raise ClusterFault(
+            f"{what} could not be fetched and installed ({end}): is there a network? See {shop.log}"
+        ) from None
 
 
 def _install_debootstrap(shop: Workshop) -> None:
     if shutil.which("debootstrap") and mirror.KEYRING.is_file():
         return
     say("debootstrap is missing: installing it with apt-get")
-    shop.run_on_host(["apt-get", "update"], {})
-    shop.run_on_host(["apt-get", "install", "-y", "debootstrap", "debian-archive-keyring"], {})
+    with _fetching("debootstrap", shop):
+        shop.run_on_host(["apt-get", "update"], {})
+        shop.run_on_host(["apt-get", "install", "-y", "debootstrap", "debian-archive-keyring"], {})
 
 
 def _codename() -> str:
@@ -206,7 +220,8 @@ def _make_python(shop: Workshop) -> None:
     shows = {**network, **_local_paths(settings)}
     shop.run(["python3", "-m", "venv", "/opt/hpcimg"])
     pip = ["/opt/hpcimg/bin/python", "-m", "pip", "install", "--no-cache-dir", "--compile"]
-    shop.run([*pip, *dependencies(_pyproject())], settings, shows)
+    with _fetching("the Python dependencies", shop):
+        shop.run([*pip, *dependencies(_pyproject())], settings, shows)
 
 
 def _pip_environment() -> dict[str, str]:

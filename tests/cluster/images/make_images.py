@@ -173,6 +173,7 @@ def push(name: str, layers: list[tuple[Blob, str]], settings: Mapping[str, objec
         "layers": [layer.descriptor() for layer, _ in layers],
     }
     folder = Path("/run/images") / re.sub(r"\W", "-", name)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for part in (blob, *(layer for layer, _ in layers)):
         (folder / part.hex).write_bytes(part.content)
