@@ -9,7 +9,7 @@ import sys
 from hpcimg.cli.parser import Adder
 
 ASK_AS_USER = 80
-"""`get --store site` ends with it where the user's own credentials may help; it then says nothing."""
+"""How `get --store site` ends, in silence, where the user's own credentials may help."""
 
 
 def add(verbs: Adder) -> None:

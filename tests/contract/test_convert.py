@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_a_build_ends_with_its_builder(converter, folder):
     """After kill -9 of the builder the whole build is killed, too: the disk is not filled on."""
     os.mkfifo(folder / "started")
     os.mkfifo(folder / "alive")
-    install(folder, f'exec 9>"{folder}/alive"; echo $$ > "{folder}/started"; exec sleep 3600')
+    install(folder, f'exec 9>"{folder}/alive"; echo $$ > "{folder}/started"; exec sleep 90')
     code = (
         "import sys; from pathlib import Path; from hpcimg.progress import silent;"
         "from hpcimg.runtime.convert import ApptainerConverter;"
@@ -187,6 +188,7 @@ def test_a_build_ends_with_its_builder(converter, folder):
     assert (folder / "started").read_text().strip().isdecimal()
     builder.send_signal(signal.SIGKILL)
     builder.wait()
-    # The end of file comes when the last process of the build has ended.
+    # The end of file comes when the last process of the build has ended; 60 s only end a failure.
+    assert select.select([alive], [], [], 60)[0], "the build goes on without its builder"
     assert os.read(alive, 1) == b""
     os.close(alive)
