@@ -154,9 +154,11 @@ def _fetching(what: str, shop: Workshop) -> Iterator[None]:
 
 
 def _install_debootstrap(shop: Workshop) -> None:
-    if shutil.which("debootstrap") and mirror.KEYRING.is_file():
+    # An older keyring does not know the suite's keys.
+    has_keys = mirror.KEYRING.with_name(f"debian-archive-{SUITE}-stable.gpg").is_file()
+    if shutil.which("debootstrap") and has_keys:
         return
-    say("debootstrap is missing: installing it with apt-get")
+    say("debootstrap or its keys are missing: installing them with apt-get")
     with _fetching("debootstrap", shop):
         shop.run_on_host(["apt-get", "update"], {})
         shop.run_on_host(["apt-get", "install", "-y", "debootstrap", "debian-archive-keyring"], {})
