@@ -26,8 +26,6 @@ RECORD_BYTES = 2048
 """Fixed length of the record in a lock file: one write replaces it whole."""
 
 HEARTBEAT_SECONDS = 2.0
-STALE_SECONDS = 60.0
-"""A holder whose record stood still for so long is stopped, or lost with its node."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class Patience:
 
     path: Path
     timeout: float
-    stale: float = STALE_SECONDS
+    stale: float
     _start: float = field(default_factory=time.monotonic)
     _seen: BuildState | None = None
     _moved: float | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from pathlib import Path
 
 from hpcimg.errors import NotFoundError, StoreError, UsageError
@@ -34,7 +33,7 @@ def publish_profile(store: Store, profile: NodeProfile) -> Path:
     place = store.root / NODES / name
     with store_faults("publish a node profile", store.root):
         make_directory(place.parent, 0o755)
-        temporary = place.with_name(f".{name}.{secrets.token_hex(8)}")
+        temporary = place.with_name(f".{name}.{os.urandom(8).hex()}")
         try:
             _write(temporary, profile.to_json().encode())
             temporary.rename(place)

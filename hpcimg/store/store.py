@@ -9,10 +9,10 @@ import errno
 import logging
 import os
 import pwd
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcimg.errors import SettingsError, StoreError
 from hpcimg.progress import OnProgress, Progress, silent
@@ -28,23 +28,21 @@ from hpcimg.store.entry import (
     read_entry,
 )
 from hpcimg.store.faults import store_faults
-from hpcimg.store.lock import STALE_SECONDS, EntryLock, Patience
-from hpcimg.store.owner import Owner, current_owner
-from hpcimg.store.workspace import (
-    TEMPORARY,
-    BuiltImage,
-    Workspace,
-    open_workspace,
-    seal,
-    sweep,
-    sync,
-)
 
+if TYPE_CHECKING:
+    from hpcimg.store.lock import EntryLock
+    from hpcimg.store.owner import Owner
+    from hpcimg.store.workspace import BuiltImage, Workspace
+
+TEMPORARY = "tmp"
 LOCKS = "locks"
 QUARANTINE = "quarantine"
 POLL_SECONDS = 0.2
 
-Builder = Callable[[Workspace], BuiltImage]
+STALE_SECONDS = 60.0
+"""A builder whose record stood still for so long is stopped, or lost with its node."""
+
+Builder = Callable[["Workspace"], "BuiltImage"]
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +93,10 @@ class Store:
         found = self.lookup(digest, converter)
         if found is not None:
             return found
+        # From here on it may take minutes: what follows is not for the warm path's start-up time.
+        from hpcimg.store.lock import EntryLock
+        from hpcimg.store.owner import current_owner
+
         self.prepare()
         key = entry_key(digest, converter)
         owner = current_owner(job)
@@ -151,6 +153,8 @@ class Store:
 
     def _wait(self, lock: EntryLock, key: EntryKey, on_progress: OnProgress) -> Entry | None:
         """Wait for the lock, or for the entry; None when it is ours to build."""
+        from hpcimg.store.lock import Patience
+
         patience = Patience(lock.path, self.lock_timeout, self.stale)
         while not lock.try_acquire():
             found = read_entry(self.root, key, self.owner)
@@ -172,6 +176,8 @@ class Store:
         on_progress: OnProgress,
     ) -> Entry:
         """Look once more, now that nobody else builds; then build, seal and publish."""
+        from hpcimg.store.workspace import open_workspace, seal, sweep
+
         found = read_entry(self.root, key, self.owner)
         if isinstance(found, Entry):
             return found
@@ -183,8 +189,8 @@ class Store:
         with lock.beating(), store_faults("build an entry", self.root):
             if found is not None:
                 self._quarantine(found)
-            sweep(self.root, owner)
-            with open_workspace(self.root, owner, report) as workspace:
+            sweep(self.root / TEMPORARY, owner)
+            with open_workspace(self.root / TEMPORARY, owner, report) as workspace:
                 built = build(workspace)
                 report(Progress("publish"))
                 seal(workspace, key, built, owner)
@@ -192,12 +198,14 @@ class Store:
 
     def _quarantine(self, flaw: Flaw) -> None:
         """Move a bad entry aside, for the administrator to look at."""
-        aside = self.root / QUARANTINE / f"{flaw.path.name}.{secrets.token_hex(4)}"
+        aside = self.root / QUARANTINE / f"{flaw.path.name}.{os.urandom(4).hex()}"
         log.warning('moving "%s" to "%s": %s', flaw.path, aside, flaw.reason)
         flaw.path.rename(aside)
 
     def _publish(self, workspace: Workspace, key: EntryKey) -> Entry:
         """Rename the sealed directory into its place; a builder that came first wins."""
+        from hpcimg.store.workspace import sync
+
         place = self.root / ENTRIES / key.algorithm / key.name
         make_directory(place.parent, 0o755)
         try:

@@ -9,12 +9,11 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 from hpcimg.errors import StoreError
@@ -22,7 +21,6 @@ from hpcimg.progress import OnProgress
 from hpcimg.store.entry import IMAGE, RECORD, EntryKey, Layer, Record, is_complete_sif
 from hpcimg.store.owner import Owner, owner_of_token
 
-TEMPORARY = "tmp"
 _BLOCK = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -62,9 +60,9 @@ class BuiltImage:
 
 
 @contextmanager
-def open_workspace(root: Path, owner: Owner, report: OnProgress) -> Iterator[Workspace]:
-    """Make a workspace in the store at `root` and remove it, whatever happens in between."""
-    workspace = Workspace(root / TEMPORARY / owner.token(secrets.token_hex(8)), report)
+def open_workspace(temporary: Path, owner: Owner, report: OnProgress) -> Iterator[Workspace]:
+    """Make a workspace among the store's temporary files; remove it, whatever happens meanwhile."""
+    workspace = Workspace(temporary / owner.token(os.urandom(8).hex()), report)
     workspace.path.mkdir(0o700)
     try:
         workspace.work.mkdir(0o700)
@@ -88,7 +86,7 @@ def seal(workspace: Workspace, key: EntryKey, built: BuiltImage, owner: Owner) -
         features=built.features,
         size=size,
         sha256=sha256,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         builder=owner.host,
         layers=built.layers,
     )
@@ -105,9 +103,9 @@ def seal(workspace: Workspace, key: EntryKey, built: BuiltImage, owner: Owner) -
     sync(workspace.entry)
 
 
-def sweep(root: Path, here: Owner) -> None:
+def sweep(temporary: Path, here: Owner) -> None:
     """Remove the workspaces of builders on this node that ended without removing them."""
-    for path in (root / TEMPORARY).iterdir():
+    for path in temporary.iterdir():
         owner = owner_of_token(path.name)
         if owner is not None and owner.is_gone(here):
             log.info('removing "%s", left by a builder that ended', path)

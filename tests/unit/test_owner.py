@@ -89,7 +89,7 @@ def test_a_waiter_is_told_who_builds(tmp_path):
     """The report while waiting names host, process, job, start and phase."""
     lock = tmp_path / "x.lock"
     lock.write_bytes(_format(BuildState(HERE, 1, Progress("convert", 5, 10))))
-    patience = Patience(lock, timeout=60)
+    patience = Patience(lock, timeout=60, stale=60)
     assert not patience.is_over()
     told = patience.progress()
     assert (told.phase, told.done, told.total) == ("wait", 5, 10)
