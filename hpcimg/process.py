@@ -22,6 +22,8 @@ from hpcimg.errors import ExitCode, RuntimeFailure
 ERROR_LINES = 5
 """Last lines of a failed child's error stream that its error quotes."""
 
+_REAP_SECONDS = 2.0
+
 Argument = str | os.PathLike[str]
 
 
@@ -56,16 +58,16 @@ def run(
         RuntimeFailure: it could not be started, or `check` and it did not exit with 0.
         ProcessTimeoutError: it ran longer than `timeout`.
     """
-    with _start(argv, env=env, cwd=cwd, account=account) as child:
-        try:
-            stdout, stderr = child.communicate(stdin, timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            _kill_group(child)
-            message = f"{describe(argv)} did not end within {timeout:g} s"
-            raise ProcessTimeoutError(message, "try again, or raise the time limit") from error
-        except BaseException:
-            _kill_group(child)
-            raise
+    child = _start(argv, env=env, cwd=cwd, account=account)
+    try:
+        stdout, stderr = child.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(child)
+        message = f"{describe(argv)} did not end within {timeout:g} s"
+        raise ProcessTimeoutError(message, "try again, or raise the time limit") from error
+    except BaseException:
+        _kill_group(child)
+        raise
     done = Completed(child.returncode, stdout, stderr)
     if check and done.returncode != 0:
         raise failure(argv, done.returncode, stderr)
@@ -165,4 +167,10 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill the child with all it started; a grandchild would keep the pipes open."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    # A child stuck in a driver does not die; its reaping is not worth our caller's time limit.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=_REAP_SECONDS)
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()

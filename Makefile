@@ -1,0 +1,36 @@
+# One command for each thing that people do; `make help` lists them.
+
+SHELL = /bin/bash
+VENV = $(shell tests/environment)
+RUN = tools=$(VENV) && [ -n "$$tools" ] && export PATH="$$tools/bin:$$PATH" &&
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+check:  ## quality gates, unit and contract tests; needs no root
+	@$(RUN) tests/gates && python -m pytest
+
+test: prepare  ## everything a new machine needs, then all tests
+	@$(RUN) tests/gates && python -m pytest && tests/cluster/cluster up && \
+		python -m pytest -m integration tests/integration
+
+demo: prepare  ## everything a new machine needs, then the main job, on this screen
+	@tests/cluster/demo
+
+bench: prepare  ## side by side with bare srun and Apptainer: one table, build/bench.json
+	@$(RUN) python tests/bench/bench.py
+
+plugin:  ## build the SPANK plugin and its helpers against this machine's Slurm
+	@$(MAKE) -C spank
+
+format:  ## format Python and C sources
+	@$(RUN) ruff format . && ruff check --fix . ; clang-format -i spank/*.c spank/*.h
+
+prepare:
+	@tests/prepare
+
+clean:  ## remove what was built in this checkout
+	rm -rf build spank/build
+
+.PHONY: help check test demo bench plugin format prepare clean
+.DEFAULT_GOAL := help
