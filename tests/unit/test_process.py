@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def test_missing_program():
 
 def test_time_limit_ends_grandchildren_too():
     """A child that holds its pipes open through a grandchild does not outlast its time limit."""
-    with pytest.raises(ProcessTimeoutError, match="did not end within 0.2 s"):
+    with pytest.raises(ProcessTimeoutError, match=r"did not end within 0\.2 s"):
         run(["sh", "-c", "sleep 1000 & wait"], timeout=0.2)
 
 
@@ -53,10 +52,8 @@ def test_other_account_needs_to_exist():
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_account_has_no_groups_of_ours():
     """A child under another account has that account's ids and no supplementary group."""
-    done = run(
-        [sys.executable, "-c", "import os; print(os.getuid(), os.getgroups())"], account="nobody"
-    )
-    assert done.stdout.split(b" ", 1)[1] in {b"[]\n", b"[65534]\n"}
+    done = run(["sh", "-c", "id -un; id -G"], account="nobody")
+    assert done.stdout == b"nobody\n65534\n"
 
 
 def test_detached_call_gives_its_exit_code():
