@@ -59,6 +59,7 @@ def _print_profile(profile: NodeProfile, *, as_json: bool) -> None:
     print(f"node      {profile.node}")
     print(f"platform  {profile.os}/{profile.architecture}, kernel {profile.kernel}")
     print(f"cpu       {profile.target or 'unknown'} ({profile.model or profile.vendor})")
+    print(f"features  {' '.join(_features(profile))}")
     print(f"runs      {' '.join(profile.compatible)}")
     if profile.gpus.state == "present":
         for gpu in profile.gpus.devices:
@@ -69,3 +70,12 @@ def _print_profile(profile: NodeProfile, *, as_json: bool) -> None:
         print(f"gpu       {profile.gpus.state}{reason}")
     for note in (*profile.notes, *profile.unknowns):
         print(f"note      {note}")
+
+
+def _features(profile: NodeProfile) -> tuple[str, ...]:
+    """List archspec's features of the target; all other flags are in the JSON."""
+    from hpcimg import targets
+
+    if profile.target is None:
+        return ()
+    return tuple(sorted(targets.facts_of(profile.target, profile.architecture).flags))
