@@ -50,6 +50,13 @@ def network_namespaces() -> set[str]:
     return found
 
 
+def networks_of(folder: str) -> set[str]:
+    """The network namespaces of a cluster's nodes and of its switch."""
+    files = [*Path(folder).glob("nodes/*/pid"), Path(folder) / "switch.pid"]
+    pids = [file.read_text("utf-8").split()[0] for file in files]
+    return {str(Path(f"/proc/{pid}/ns/net").readlink()) for pid in pids}
+
+
 def host_links() -> list[str]:
     """The network links that the machine itself has."""
     return sorted(path.name for path in Path("/sys/class/net").iterdir())
@@ -195,16 +202,17 @@ def test_killed_node_comes_back(cluster: Cluster) -> None:
 
 def test_down_leaves_nothing(own_cluster: Cluster) -> None:
     """After `down` no process, mount, control group or network of the cluster is left."""
-    namespaces = network_namespaces()
     links = host_links()
     assert own_cluster.verb("up").returncode == 0
     job = "nohup setsid sleep 98765 >/dev/null 2>&1 & srun -N4 true"
     assert own_cluster.shell(job).returncode == 0
     assert leftovers(own_cluster.folder)
+    networks = networks_of(own_cluster.folder)
+    assert len(networks) == len(NODES) + 1
     assert host_links() == links
     assert own_cluster.verb("down").returncode == 0
     assert leftovers(own_cluster.folder) == []
-    assert network_namespaces() <= namespaces
+    assert not networks & network_namespaces()
     assert host_links() == links
 
 
