@@ -59,7 +59,8 @@ def _print_profile(profile: NodeProfile, *, as_json: bool) -> None:
     print(f"node      {profile.node}")
     print(f"platform  {profile.os}/{profile.architecture}, kernel {profile.kernel}")
     print(f"cpu       {profile.target or 'unknown'} ({profile.model or profile.vendor})")
-    print(f"features  {' '.join(_features(profile))}")
+    if features := _features(profile):
+        print(f"features  {' '.join(features)}")
     print(f"runs      {' '.join(profile.compatible)}")
     if profile.gpus.state == "present":
         for gpu in profile.gpus.devices:
