@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""`make bench`: hpcimg beside bare srun and `srun apptainer exec`, taking turns in one run.
+
+Prints one table and writes build/bench.json. A missed target is said, and is no failure: speed is
+no test. Exit code 1 means that something could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import table  # noqa: E402 - the module lies beside this file
+
+CHECKOUT = HERE.parent.parent
+CLUSTER = CHECKOUT / "tests" / "cluster" / "cluster"
+NODE = "bdw1"
+IMAGE = "qnib/bench"
+SIZES = (1, 16, 64)
+ROUNDS = (HERE / "rounds.py").read_text("utf-8")
+
+Commands = list[tuple[str, str]]
+Results = dict[str, dict[str, list[float]]]
+
+
+class BenchFault(Exception):
+    """Something could not be measured, and why."""
+
+
+def main() -> int:
+    """Measure, print, write."""
+    arguments = _parser().parse_args()
+    runs = 3 if arguments.quick else arguments.runs
+    try:
+        subprocess.run([CLUSTER, "up"], check=True)
+        machine = describe_machine()
+        results = measure(runs)
+        machine["load_after"] = round(os.getloadavg()[0], 2)
+    except (BenchFault, subprocess.CalledProcessError) as error:
+        say(str(error))
+        return 1
+    place = CHECKOUT / "build" / "bench.json"
+    place.parent.mkdir(exist_ok=True)
+    document = table.document(results, machine, runs)
+    place.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(report(results, machine, runs))
+    sys.stdout.write(f"\nRaw times: {place.relative_to(CHECKOUT)}\n")
+    return 0
+
+
+def measure(runs: int) -> Results:
+    """All series, in four groups that each take turns."""
+    results: Results = {}
+    sif = sif_in_the_store()
+    one_node = ["salloc", "--quiet", "-N1", "-n2", "-w", NODE]
+    two_nodes = ["salloc", "--quiet", "-N2", "-n2", "-w", f"{NODE},skx1"]
+    results |= take_turns("one node, warm", one_node, launch_commands(sif), runs)
+    results |= take_turns("first step of a new job", [], first_commands(), runs)
+    results |= take_turns("two nodes", two_nodes, hello_commands(), runs)
+    results |= take_turns("ping-pong", one_node, pingpong_commands(), runs)
+    return results
+
+
+def launch_commands(sif: str) -> Commands:
+    """`true` in 1, 16 and 64 tasks: bare, in the step's shared container, and one by one."""
+    return [
+        (f"{kind}-{size}", f"srun -O -n{size} {words} true")
+        for size in SIZES
+        for kind, words in (
+            ("bare", ""),
+            ("container", f"--container {IMAGE}"),
+            ("apptainer", f"apptainer --silent exec --userns {sif}"),
+        )
+    ]
+
+
+def first_commands() -> Commands:
+    """A new job each time: with the prolog, without a ticket."""
+    return [
+        ("first-host", f"srun --quiet -w {NODE} true"),
+        ("first-image", f"srun --quiet -w {NODE} --container {IMAGE} true"),
+    ]
+
+
+def hello_commands() -> Commands:
+    """Two ranks on two nodes."""
+    return [
+        ("hello-host", "srun --mpi=pmix -n2 mpihello"),
+        ("hello-image", "srun --mpi=pmix -n2 --container mpi mpihello"),
+    ]
+
+
+def pingpong_commands() -> Commands:
+    """Two ranks on one node."""
+    return [
+        ("pingpong-host", "srun --mpi=pmix -n2 pingpong"),
+        ("pingpong-image", "srun --mpi=pmix -n2 --container mpi pingpong"),
+    ]
+
+
+def take_turns(title: str, allocation: list[str], commands: Commands, runs: int) -> Results:
+    """Run the commands in turn on the login node, within one allocation where it is given."""
+    say(f"{title}: {len(commands)} commands, {runs} runs each ...")
+    timer = ["python3", "-c", ROUNDS, json.dumps(commands), str(runs)]
+    results: Results = json.loads(on_login([*allocation, *timer]))
+    return results
+
+
+def sif_in_the_store() -> str:
+    """Have the image in the store; the SIF file that the node's job will run."""
+    on_login(["srun", "--quiet", "-w", NODE, "--container", IMAGE, "true"])
+    image = on_login(["hpcimg", "resolve", IMAGE, "--node", NODE]).strip()
+    digest = image.partition("@")[2]
+    entries = json.loads(on_login(["hpcimg", "cache", "ls", "--json"]))
+    found = [entry["path"] for entry in entries if entry["digest"] == digest]
+    if not found:
+        raise BenchFault(f"the store has no entry for {image}")
+    return f"{found[0]}/image.sif"
+
+
+def on_login(command: list[str]) -> str:
+    """Run a command as alice on the login node; its output."""
+    done = subprocess.run(
+        [CLUSTER, "exec", "--", *command],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise BenchFault(f"{' '.join(command)[:60]}: {done.stderr.strip()[-1000:]}")
+    return done.stdout
+
+
+def describe_machine() -> dict[str, object]:
+    """What the numbers were measured on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8")
+    models = [
+        line.partition(":")[2].strip() for line in cpuinfo.splitlines() if "model name" in line
+    ]
+    commit = subprocess.run(
+        ["git", "-C", CHECKOUT, "rev-parse", "--short", "HEAD"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "cpus": os.cpu_count(),
+        "cpu": models[0] if models else os.uname().machine,
+        "kernel": os.uname().release,
+        "slurm": on_login(["srun", "--version"]).strip(),
+        "apptainer": on_login(["apptainer", "--version"]).strip(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def report(results: Results, machine: dict[str, object], runs: int) -> str:
+    """The one table, with what it was measured on and what was wanted."""
+    return "\n".join(
+        (
+            "",
+            f"{machine['slurm']}, {machine['apptainer']}, {machine['cpus']} x {machine['cpu']}, "
+            f"load {machine['load_before']} before and {machine['load_after']} after.",
+            f"Medians of {runs} runs that took turns: whole processes, `true` as the command.",
+            "",
+            "One node, in one allocation: the job's ticket is on the node, the store is warm.",
+            table.text(table.launch_rows(results, SIZES)),
+            "",
+            table.text(table.pair_rows(results)),
+            "",
+            *(target.line() for target in table.targets(results)),
+            "",
+        )
+    )
+
+
+def say(text: str) -> None:
+    """One line of talk on standard error."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="the benchmarks, in one table")
+    parser.add_argument("--runs", type=int, default=10, metavar="N", help="runs of each (10)")
+    parser.add_argument("--quick", action="store_true", help="3 runs, to see that it works")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

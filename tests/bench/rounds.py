@@ -1,0 +1,42 @@
+"""Runs inside an allocation, with the node's own Python: time commands that take turns.
+
+The argument is a JSON list of [name, command line]; prints a JSON object of name to raw results:
+seconds of each whole process, and the rates that pingpong prints.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+_RATE = re.compile(r"^([0-9.]+) GB/s", re.MULTILINE)
+
+
+def once(command: str) -> "tuple[float, float | None]":
+    """Run one command to its end; its wall seconds and the rate that it printed."""
+    start = time.perf_counter()
+    done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode != 0:
+        sys.exit(f"`{command}` ended with {done.returncode}: {done.stderr.strip()[-800:]}")
+    rate = _RATE.search(done.stdout)
+    return seconds, float(rate[1]) if rate else None
+
+
+def main() -> None:
+    """Warm up with one run of each, then let all take turns."""
+    commands, runs = json.loads(sys.argv[1]), int(sys.argv[2])
+    results = {name: {"seconds": [], "rates": []} for name, _ in commands}
+    for number in range(runs + 1):
+        for name, command in commands:
+            seconds, rate = once(command)
+            if number == 0:
+                continue
+            results[name]["seconds"].append(round(seconds, 4))
+            if rate is not None:
+                results[name]["rates"].append(rate)
+    json.dump(results, sys.stdout)
+
+
+main()

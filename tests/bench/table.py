@@ -1,0 +1,108 @@
+"""The benchmark's results as rows: medians, ratios, what was wanted, whether it was met."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+Results = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio that issue 2 wants, and what came out; met when it is on the right side."""
+
+    what: str
+    wanted: str
+    value: float
+    met: bool
+
+    def line(self) -> str:
+        """One line of plain words."""
+        word = "met" if self.met else "MISSED"
+        return f"{word:6}  {self.what}: {self.value:.2f} (wanted: {self.wanted})"
+
+
+def median(results: Results, name: str, kind: str = "seconds") -> float:
+    """The median of one series of raw results."""
+    return statistics.median(results[name][kind])
+
+
+def launch_rows(results: Results, sizes: Sequence[int]) -> list[tuple[str, ...]]:
+    """One row for each number of tasks on one node, all in seconds or as a ratio."""
+    rows = [("tasks", "bare srun", "srun --container", "srun apptainer exec", "to bare", "faster")]
+    for size in sizes:
+        bare, ours, theirs = (
+            median(results, f"{kind}-{size}") for kind in ("bare", "container", "apptainer")
+        )
+        times = tuple(f"{seconds:.3f} s" for seconds in (bare, ours, theirs))
+        rows.append((str(size), *times, f"{ours / bare:.2f}x", f"{theirs / ours:.2f}x"))
+    return rows
+
+
+def pair_rows(results: Results) -> list[tuple[str, ...]]:
+    """The rows with two columns: on the host and in the image."""
+    rows = [("measured", "on the host", "in the image", "image/host")]
+    for title, name, kind, unit in (
+        ("a job's first step (new job, warm store)", "first", "seconds", "s"),
+        ("two nodes, --mpi=pmix mpihello", "hello", "seconds", "s"),
+        ("4 MiB ping-pong, two ranks, one node", "pingpong", "rates", "GB/s"),
+    ):
+        host = median(results, f"{name}-host", kind)
+        image = median(results, f"{name}-image", kind)
+        rows.append((title, f"{host:.2f} {unit}", f"{image:.2f} {unit}", f"{image / host:.2f}x"))
+    return rows
+
+
+def targets(results: Results) -> list[Target]:
+    """What issue 2 wants of these numbers."""
+    bare, ours, theirs = (
+        median(results, f"{kind}-64") for kind in ("bare", "container", "apptainer")
+    )
+    one, other = median(results, "container-1"), median(results, "apptainer-1")
+    rate = median(results, "pingpong-image", "rates") / median(results, "pingpong-host", "rates")
+    return [
+        Target("64 tasks: times faster than apptainer exec", ">= 8", *_least(theirs / ours, 8)),
+        Target("64 tasks: times the bare srun", "<= 1.6", *_most(ours / bare, 1.6)),
+        Target("1 task: times the apptainer exec", "<= 1", *_most(one / other, 1)),
+        Target("ping-pong: times the host's rate", ">= 0.85", *_least(rate, 0.85)),
+    ]
+
+
+def _least(value: float, limit: float) -> tuple[float, bool]:
+    return round(value, 3), value >= limit
+
+
+def _most(value: float, limit: float) -> tuple[float, bool]:
+    return round(value, 3), value <= limit
+
+
+def document(results: Results, machine: Mapping[str, object], runs: int) -> dict[str, object]:
+    """All of it as an object for build/bench.json."""
+    return {
+        "version": 1,
+        "machine": dict(machine),
+        "runs": runs,
+        "medians": {
+            name: {kind: statistics.median(raw) for kind, raw in kinds.items() if raw}
+            for name, kinds in results.items()
+        },
+        "targets": [asdict(target) for target in targets(results)],
+        "raw": {
+            name: {kind: list(raw) for kind, raw in kinds.items()}
+            for name, kinds in results.items()
+        },
+    }
+
+
+def text(rows: Sequence[Sequence[str]]) -> str:
+    """Columns: the first left-aligned, the numbers right-aligned."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first, *rest = row
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
