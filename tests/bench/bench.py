@@ -167,11 +167,12 @@ def describe_machine() -> dict[str, object]:
 
 def report(results: Results, machine: dict[str, object], runs: int) -> str:
     """The one table, with what it was measured on and what was wanted."""
+    load = f"load {machine['load_before']} before and {machine['load_after']} after"
     return "\n".join(
         (
             "",
-            f"{machine['slurm']}, {machine['apptainer']}, {machine['cpus']} x {machine['cpu']}, "
-            f"load {machine['load_before']} before and {machine['load_after']} after.",
+            f"{machine['slurm']}, {machine['apptainer']}, {machine['cpus']} x {machine['cpu']}",
+            f"The machine's {load}.",
             f"Medians of {runs} runs that took turns: whole processes, `true` as the command.",
             "",
             "One node, in one allocation: the job's ticket is on the node, the store is warm.",
