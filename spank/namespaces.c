@@ -106,21 +106,24 @@ static bool write_maps(pid_t pid, const struct user *user)
     return written && write_file(pid, "gid_map", text);
 }
 
+/* Once dumpable, the anchor is open to every process of the user: before that it must have let go
+ * of what belongs to root, above all the pipe that the plugin believes. */
 static void be_anchor(int mount_namespace, const struct user *user, int lifeline, int ready)
 {
     char byte = 1;
 
-    /* Dumpable, or the joiner may not follow its pidfd (setns(2)). A task may not trace it all the
-     * same: the anchor has every capability of its user namespace, a task has none. */
     if (setns(mount_namespace, CLONE_NEWNS) < 0 ||
         !become(user->uid, user->gid, user->groups, user->group_count) ||
-        unshare(CLONE_NEWUSER) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0)
-        _exit(LAUNCH_FAILED);
-    if (!write_all(ready, &byte, 1))
+        unshare(CLONE_NEWUSER) < 0)
         _exit(LAUNCH_FAILED);
     for (int fd = 0; fd < 1024; fd++)
-        if (fd != lifeline)
+        if (fd != lifeline && fd != ready)
             (void)close(fd);
+    /* Dumpable, or the joiner may not follow its pidfd (setns(2)). A task may not trace it all the
+     * same: the anchor has every capability of its user namespace, a task has none. */
+    if (prctl(PR_SET_DUMPABLE, 1) < 0 || !write_all(ready, &byte, 1))
+        _exit(LAUNCH_FAILED);
+    (void)close(ready);
     while (read(lifeline, &byte, 1) > 0)
         continue;
     _exit(0);
