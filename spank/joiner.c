@@ -33,12 +33,30 @@ static int fail(const char *what, const char *value)
  * wiring of Slurm, PMI and the allocated devices. */
 static bool belongs_to_job(const char *entry)
 {
-    static const char *const names[] = {
-        "HOME=", "PWD=", "OLDPWD=", "SHLVL=", "_=", "USER=", "LOGNAME=", "USER_PATH=", "PS1=",
-        "PROMPT_COMMAND=", "TMPDIR=", "CUDA_VISIBLE_DEVICES=", "NVIDIA_VISIBLE_DEVICES=",
-        "ROCR_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES=", "GPU_DEVICE_ORDINAL=",
-        "ZE_AFFINITY_MASK=", "SLURM_", "SLURMD_", "PMI_", "PMI2_", "PMIX_", "SPANK_", NULL,
-    };
+    static const char *const names[] = {"HOME=",
+                                        "PWD=",
+                                        "OLDPWD=",
+                                        "SHLVL=",
+                                        "_=",
+                                        "USER=",
+                                        "LOGNAME=",
+                                        "USER_PATH=",
+                                        "PS1=",
+                                        "PROMPT_COMMAND=",
+                                        "TMPDIR=",
+                                        "CUDA_VISIBLE_DEVICES=",
+                                        "NVIDIA_VISIBLE_DEVICES=",
+                                        "ROCR_VISIBLE_DEVICES=",
+                                        "HIP_VISIBLE_DEVICES=",
+                                        "GPU_DEVICE_ORDINAL=",
+                                        "ZE_AFFINITY_MASK=",
+                                        "SLURM_",
+                                        "SLURMD_",
+                                        "PMI_",
+                                        "PMI2_",
+                                        "PMIX_",
+                                        "SPANK_",
+                                        NULL};
 
     for (size_t i = 0; names[i] != NULL; i++)
         if (strncmp(entry, names[i], strlen(names[i])) == 0)
@@ -111,6 +129,14 @@ static void close_descriptors(void)
         (void)dup2(kept, (int)number); /* dup2 clears close-on-exec */
 }
 
+static bool is_refused(int argc, char **argv)
+{
+    const char *variable = getenv("SLURM_HPCIMG_JOIN");
+
+    return variable != NULL ? strcmp(variable, "refuse") == 0
+                            : argc >= 2 && strcmp(argv[1], "--refuse") == 0;
+}
+
 /* Read the descriptors, from the words or from the variable; the user's command, or NULL. */
 static char **parse_words(int argc, char **argv, unsigned long fd[3])
 {
@@ -137,7 +163,7 @@ int main(int argc, char **argv)
     unsigned long fd[3];
     char workdir[PATH_MAX];
 
-    if (argc >= 2 && strcmp(argv[1], "--refuse") == 0)
+    if (is_refused(argc, argv))
         return LAUNCH_FAILED;
     argv = parse_words(argc, argv, fd);
     if (argv == NULL) {

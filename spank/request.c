@@ -1,32 +1,33 @@
 /* See request.h. Slurm owns the word --container since 21.08, for OCI bundle directories; with it
- * set, a step gets no PMIx. So srun is started again with --container-image in its place. */
+ * set, a step gets no PMIx. So an image's name is taken out of Slurm's options before it acts. */
 #define _GNU_SOURCE
 #include "request.h"
 
 #include "common.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define COMMAND_LINE_SIZE (4 << 20) /* more than the kernel lets a command line be */
+/* Slurm's own parsed options and their accessors, as its cli_filter plugins use them; the same from
+ * 22.05 to 26.05. Weak, since they are no promise: without them --container-image still works. */
+extern char slurm_options[] __asm__("opt") __attribute__((weak));
+extern char *slurm_option_get(void *options, const char *name) __attribute__((weak));
+extern bool slurm_option_reset(void *options, const char *name) __attribute__((weak));
 
-extern char **environ;
-extern int optind; /* where srun's own parsing stopped, in the component at hand */
-
-static char **first_environment; /* as the user's shell gave it to this command */
-static int component_start;      /* where the component at hand begins in the whole line */
+static struct {
+    const char *container; /* SLURM_CONTAINER: a bundle that an outer command runs in */
+    const char *image;     /* what an outer command asked for, for all its steps */
+    const char *option;    /* the same as the value that Slurm gives our option by default */
+} outer;
 
 bool is_image_name(const char *name)
 {
     size_t length = strlen(name);
 
     return length > 0 && length <= NAME_LENGTH &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/@#[]") ==
+           strspn(name,
+                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/@#[]") ==
                length;
 }
 
@@ -36,155 +37,109 @@ static bool is_bundle(const char *value)
     return value[0] == '/' || strncmp(value, "./", 2) == 0 || strncmp(value, "../", 3) == 0;
 }
 
-void request_init(void)
+static const char *remember(const char *name)
 {
-    size_t count = 0;
+    const char *value = getenv(name);
 
-    while (environ[count] != NULL)
-        count++;
-    first_environment = calloc(count + 1, sizeof(char *));
-    for (size_t i = 0, kept = 0; first_environment != NULL && i < count; i++) {
-        if (strncmp(environ[i], "SLURM_CONTAINER=", 16) != 0 &&
-            strncmp(environ[i], "SRUN_CONTAINER=", 15) != 0)
-            first_environment[kept++] = strdup(environ[i]);
-    }
-    (void)unsetenv("SLURM_CONTAINER");
+    return value != NULL ? strdup(value) : NULL;
 }
 
-static char **read_command_line(size_t *count)
+void request_init(const char *option)
 {
-    char *text = malloc(COMMAND_LINE_SIZE);
-    int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-    ssize_t size = -1;
-    char **words = NULL;
+    char name[128] = "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_";
+    size_t used = strlen(name);
 
-    if (fd >= 0 && text != NULL)
-        size = read_all(fd, text, COMMAND_LINE_SIZE);
-    if (fd >= 0)
-        (void)close(fd);
-    *count = 0;
-    for (ssize_t i = 0; i < size; i++)
-        *count += text[i] == '\0';
-    if (size > 0)
-        words = calloc(*count + 2, sizeof(char *)); /* room for one more option */
-    for (size_t i = 0; words != NULL && i < *count; i++) {
-        words[i] = text;
-        text += strlen(text) + 1;
-    }
-    return words; /* kept: this process is about to be replaced */
+    for (; *option != '\0' && used < sizeof(name) - 1; option++)
+        name[used++] = *option == '-' ? '_' : *option;
+    outer.option = remember(name);
+    outer.container = remember("SLURM_CONTAINER");
+    outer.image = remember(IMAGE_VARIABLE);
+    /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */
+    if (outer.image == NULL)
+        outer.image = remember("SLURM_SPANK_" PROLOG_VARIABLE);
 }
 
-/* Write our option over Slurm's, between the words `first` and `last` that srun took as options. */
-static bool replace_option(char **words, size_t first, size_t last, const char *value)
+static int refuse(const char *what, const char *value, const char *hint)
 {
-    bool replaced = false;
-
-    for (size_t i = first; i < last; i++) {
-        if (strcmp(words[i], "--container") == 0 && i + 1 < last &&
-            strcmp(words[i + 1], value) == 0) {
-            words[i] = strdup("--container-image");
-            replaced = true;
-            i++;
-        } else if (strncmp(words[i], "--container=", 12) == 0 && strcmp(words[i] + 12, value) == 0) {
-            if (asprintf(&words[i], "--container-image=%s", value) < 0)
-                return false;
-            replaced = true;
-        }
-    }
-    return replaced;
-}
-
-/* SRUN_CONTAINER has no word on the line to replace: add ours as the first option. */
-static void insert_option(char **words, size_t count, const char *value)
-{
-    memmove(words + 2, words + 1, count * sizeof(char *));
-    if (asprintf(&words[1], "--container-image=%s", value) < 0)
-        words[1] = NULL;
-}
-
-static void exec_again(char **words)
-{
-    /* srun blocks these while it parses; its successor must start as the first one did. */
-    static const int blocked[] = {SIGINT,  SIGQUIT, SIGCONT, SIGTERM, SIGHUP,
-                                  SIGALRM, SIGUSR1, SIGUSR2, SIGPIPE, SIGWINCH};
-    char program[4096];
-    ssize_t size = readlink("/proc/self/exe", program, sizeof(program) - 1);
-    sigset_t signals;
-
-    if (size <= 0)
-        return;
-    program[size] = '\0';
-    sigemptyset(&signals);
-    for (size_t i = 0; i < sizeof(blocked) / sizeof(*blocked); i++)
-        sigaddset(&signals, blocked[i]);
-    (void)sigprocmask(SIG_UNBLOCK, &signals, NULL);
-    execve(program, words, first_environment);
-}
-
-static int start_again(const char *value)
-{
-    size_t count = 0, last;
-    char **words = read_command_line(&count);
-    bool from_environment = getenv("SRUN_CONTAINER") != NULL;
-
-    if (words != NULL && first_environment != NULL) {
-        last = (size_t)component_start + (size_t)optind;
-        if (replace_option(words, (size_t)component_start, last < count ? last : count, value))
-            exec_again(words);
-        else if (from_environment && component_start == 0) {
-            insert_option(words, count, value);
-            exec_again(words);
-        }
-    }
-    slurm_error("hpcimg: could not take \"--container %s\" from the command line", value);
-    slurm_error("hpcimg: hint: write --container-image=%s", value);
+    slurm_error("hpcimg: %s \"%.64s\"", what, value);
+    slurm_error("hpcimg: hint: %s", hint);
     return -1;
 }
 
-/* srun parses a heterogeneous step one component after the other; the next begins at the ":". */
-static void note_component(void)
+/* The image that --container names, NULL when it names none; after it Slurm knows no container. */
+static int take_container(char **image)
 {
-    size_t count = 0;
-    char **words = read_command_line(&count);
+    const char *variable = getenv("SLURM_CONTAINER");
 
-    for (size_t i = (size_t)component_start + (size_t)optind; words != NULL && i < count; i++) {
-        if (strcmp(words[i], ":") == 0) {
-            component_start = (int)i;
-            break;
-        }
+    *image = NULL;
+    if (slurm_options == NULL || slurm_option_get == NULL || slurm_option_reset == NULL) {
+        if (variable == NULL || is_bundle(variable) || outer.container != NULL)
+            return 0;
+        return refuse("this Slurm does not let go of --container", variable,
+                      "write --container-image=NAME");
     }
+    *image = slurm_option_get(slurm_options, "container");
+    if (*image == NULL || is_bundle(*image)) {
+        *image = NULL;
+        return 0;
+    }
+    (void)slurm_option_reset(slurm_options, "container");
+    return outer.container != NULL ? setenv("SLURM_CONTAINER", outer.container, 1)
+                                   : unsetenv("SLURM_CONTAINER");
 }
 
-static int carry(spank_t spank, const char *name)
+/* The image of the component at hand, NULL for none: this command's words go before its
+ * environment, and that before what an outer command asked for. */
+static int settle(const char *option, const char **image)
 {
-    if (!is_image_name(name)) {
-        slurm_error("hpcimg: \"%.64s\" is not an image name (1 to %d characters of a reference)",
-                    name, NAME_LENGTH);
-        slurm_error("hpcimg: hint: write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
+    const char *variable = getenv("SRUN_CONTAINER");
+    bool by_outer = option != NULL && outer.option != NULL && strcmp(option, outer.option) == 0;
+    char *container = NULL;
+
+    if (take_container(&container) != 0)
         return -1;
-    }
-    if (setenv(IMAGE_VARIABLE, name, 1) != 0)
-        return -1;
-    /* Refused inside an existing job, which has no prolog to come. */
-    (void)spank_job_control_setenv(spank, PROLOG_VARIABLE, name, 1);
+    if (option != NULL && !by_outer && container != NULL && strcmp(option, container) != 0 &&
+        (variable == NULL || strcmp(variable, container) != 0))
+        return refuse("two images in one command, with --container", container,
+                      "leave out --container or --container-image");
+    if (option != NULL && !by_outer)
+        *image = option;
+    else if (container != NULL)
+        *image = container;
+    else
+        *image = outer.image != NULL ? outer.image : option;
     return 0;
+}
+
+/* Slurm gives all components of a heterogeneous command one environment and one value of our
+ * option: they get the same image, or would get the wrong one. */
+static bool is_same_for_all(const char *image)
+{
+    static char *first;
+
+    if (first == NULL)
+        return (first = strdup(image)) != NULL;
+    return strcmp(first, image) == 0;
 }
 
 int request_complete(spank_t spank, const char *option)
 {
-    const char *container = getenv("SLURM_CONTAINER");
-    const char *inherited = getenv(IMAGE_VARIABLE);
-    bool is_srun = spank_context() == S_CTX_LOCAL;
+    const char *image = NULL;
 
-    if (container != NULL && !is_bundle(container)) {
-        if (is_srun)
-            return start_again(container);
-        if (option == NULL)
-            return carry(spank, container);
-    }
-    if (is_srun)
-        note_component();
-    if (option != NULL)
-        return carry(spank, option);
-    return inherited != NULL ? carry(spank, inherited) : 0;
+    if (settle(option, &image) != 0)
+        return -1;
+    if (!is_same_for_all(image != NULL ? image : NO_IMAGE))
+        return refuse("the components of one command ask for different images, one of them for",
+                      image != NULL ? image : NO_IMAGE,
+                      "name the same image in each component, or start them as steps of their own");
+    if (image == NULL)
+        return 0;
+    if (!is_image_name(image))
+        return refuse("this is not an image name:", image,
+                      "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
+    if (setenv(IMAGE_VARIABLE, image, 1) != 0)
+        return -1;
+    /* Refused inside an existing job, which has no prolog to come. */
+    (void)spank_job_control_setenv(spank, PROLOG_VARIABLE, image, 1);
+    return 0;
 }

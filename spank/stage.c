@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pwd.h>
 #include <slurm/spank.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,23 +21,6 @@ struct line {
     char text[1024];
     size_t used;
 };
-
-int find_identity(const char *account, uid_t uid, struct identity *who)
-{
-    struct passwd entry, *found = NULL;
-    char buffer[16384];
-    int error = account != NULL
-                    ? getpwnam_r(account, &entry, buffer, sizeof(buffer), &found)
-                    : getpwuid_r(uid, &entry, buffer, sizeof(buffer), &found);
-
-    if (error != 0 || found == NULL)
-        return -1;
-    who->uid = found->pw_uid;
-    who->gid = found->pw_gid;
-    (void)snprintf(who->home, sizeof(who->home), "HOME=%s", found->pw_dir);
-    (void)snprintf(who->name, sizeof(who->name), "USER=%s", found->pw_name);
-    return 0;
-}
 
 static void be_stage(const struct identity *who, char *const argv[], const int descriptors[3],
                      char *const environment[])
@@ -80,7 +62,8 @@ static void say(struct line *line, const char *text, size_t size)
 /* Drain both pipes until both ended. */
 static bool drain(int result, int messages, char *output, size_t *size)
 {
-    struct pollfd polled[2] = {{.fd = result, .events = POLLIN}, {.fd = messages, .events = POLLIN}};
+    struct pollfd polled[2] = {{.fd = result, .events = POLLIN},
+                               {.fd = messages, .events = POLLIN}};
     struct line line = {.used = 0};
     char chunk[4096];
     bool fits = true;

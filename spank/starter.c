@@ -10,11 +10,11 @@
 #define _GNU_SOURCE
 #include "common.h"
 #include "namespaces.h"
+#include "processes.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <glob.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define HOLDER_INSIDE "/.hpcimg-holder"
-#define LIST_SIZE 4096
+#define LIST_SIZE     4096
 
 struct request {
     struct user user;
@@ -83,10 +83,10 @@ static bool parse_user(const char *uid, const char *gid, char *groups, struct us
 static bool parse_request(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
-        {"uid", 1, NULL, 'u'},    {"gid", 1, NULL, 'g'},       {"groups", 1, NULL, 'G'},
-        {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},     {"name", 1, NULL, 'n'},
-        {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'},   {"apptainer", 1, NULL, 'a'},
-        {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},       {"script", 1, NULL, 's'},
+        {"uid", 1, NULL, 'u'},    {"gid", 1, NULL, 'g'},     {"groups", 1, NULL, 'G'},
+        {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},   {"name", 1, NULL, 'n'},
+        {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'}, {"apptainer", 1, NULL, 'a'},
+        {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},     {"script", 1, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
     const char *uid = NULL, *gid = NULL, *job = NULL;
@@ -120,8 +120,8 @@ static void exec_apptainer(const struct request *request)
 {
     struct passwd *account = getpwuid(request->user.uid);
     char home[PATH_MAX], holder[PATH_MAX], script[PATH_MAX * 2];
-    char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", home,
-                           NULL};
+    char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+                           home, NULL};
     const char *argv[20];
     size_t count = 0;
 
@@ -189,42 +189,6 @@ static bool read_report(int fd, struct report *report)
     report->holder = (pid_t)pid;
     return read_all(fd, report->environment, report->size) == (ssize_t)report->size &&
            (report->size == 0 || report->environment[report->size - 1] == '\0');
-}
-
-static void list_processes(pid_t pid, char *list, size_t size);
-
-/* Children belong to the thread that forked them, and Apptainer (Go) has many threads. */
-static void list_children(const char *path, char *list, size_t size)
-{
-    char children[1024], *next = NULL;
-    ssize_t count;
-    int fd;
-
-    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-        return;
-    count = read_all(fd, children, sizeof(children) - 1);
-    (void)close(fd);
-    if (count <= 0)
-        return;
-    children[count] = '\0';
-    for (char *word = strtok_r(children, " ", &next); word; word = strtok_r(NULL, " ", &next))
-        list_processes((pid_t)atoi(word), list, size);
-}
-
-/* Append `pid` and all its descendants: Apptainer's monitor, the holder, any FUSE process. */
-static void list_processes(pid_t pid, char *list, size_t size)
-{
-    char path[64];
-    size_t used = strlen(list);
-    glob_t threads;
-
-    (void)snprintf(list + used, size - used, " %d:%llu", (int)pid, start_time(pid));
-    (void)snprintf(path, sizeof(path), "/proc/%d/task/*/children", (int)pid);
-    if (glob(path, GLOB_NOSORT, NULL, &threads) != 0)
-        return;
-    for (size_t i = 0; i < threads.gl_pathc; i++)
-        list_children(threads.gl_pathv[i], list, size);
-    globfree(&threads);
 }
 
 /* The last line that Apptainer wrote says most; the text is the image's and the user's too, so

@@ -1,0 +1,291 @@
+/* See step.h. */
+#define _GNU_SOURCE
+#include "step.h"
+
+#include "common.h"
+#include "container.h"
+#include "identity.h"
+#include "join.h"
+#include "request.h"
+#include "stage.h"
+#include "ticket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <slurm/slurm.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    char image[NAME_LENGTH + 2]; /* empty: on the host; one more than allowed: refused later */
+    bool refused;                /* asked for, but it could not start: nothing may run */
+    int lifeline[2];
+    uint32_t job, id;
+    char node[HOST_NAME_MAX + 1];
+    char gpus[256];
+    struct entry entry;
+    char *ticket; /* to be written by root once the container stands */
+    struct container container;
+    int descriptors[3];
+} step = {.lifeline = {-1, -1}};
+
+/* The environment goes first: it holds what was settled on the submit side, where the option may
+ * only be the default of an outer command. It can be missing, then the option is all there is. A
+ * name that is too long for either is cut, and found to be none when the step starts. */
+static void read_name(spank_t spank, const char *option)
+{
+    spank_err_t error = spank_getenv(spank, IMAGE_VARIABLE, step.image, sizeof(step.image));
+
+    if (step.id == SLURM_BATCH_SCRIPT || (error != ESPANK_SUCCESS && error != ESPANK_NOSPACE))
+        (void)snprintf(step.image, sizeof(step.image), "%s", option != NULL ? option : "");
+    if (strcmp(step.image, NO_IMAGE) == 0)
+        step.image[0] = '\0';
+}
+
+/* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
+ * --container-image` asks for the script itself. */
+void step_request(spank_t spank, const char *option)
+{
+    if (spank_get_item(spank, S_JOB_STEPID, &step.id) != ESPANK_SUCCESS ||
+        step.id == SLURM_EXTERN_CONT || step.id == SLURM_INTERACTIVE_STEP ||
+        step.id == SLURM_PENDING_STEP)
+        return;
+    read_name(spank, option);
+    /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
+    if (step.image[0] != '\0')
+        step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
+}
+
+static int refuse(const char *what, const char *why)
+{
+    slurm_spank_log("hpcimg: %s: could not run \"%.200s\": %s", step.node, step.image, what);
+    slurm_spank_log("hpcimg: %s: hint: %s", step.node, why);
+    return -1;
+}
+
+/* GPUs of the step as Slurm gave them to this node, "none" when it gave none. */
+static void read_gpus(spank_t spank)
+{
+    char text[sizeof(step.gpus)];
+
+    (void)snprintf(step.gpus, sizeof(step.gpus), "none");
+    if (spank_getenv(spank, "SLURM_STEP_GPUS", text, sizeof(text)) != ESPANK_SUCCESS &&
+        spank_getenv(spank, "SLURM_JOB_GPUS", text, sizeof(text)) != ESPANK_SUCCESS)
+        return;
+    if (text[0] != '\0' && strspn(text, "0123456789,-abcdefGPUMIG/") == strlen(text))
+        memcpy(step.gpus, text, sizeof(text));
+}
+
+/* `hpcimg get` as `who`: its exit code, and in `step` what to run. */
+static int get_entry(const struct identity *who, const char *scope, const struct site *site,
+                     uid_t uid, char *output)
+{
+    char job[16], user[16];
+    size_t size = 0;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), code;
+    char *argv[] = {(char *)site->python,
+                    "-I",
+                    "-m",
+                    "hpcimg",
+                    "get",
+                    "--store",
+                    (char *)scope,
+                    "--job",
+                    job,
+                    "--uid",
+                    user,
+                    "--gpus",
+                    step.gpus,
+                    "--node",
+                    step.node,
+                    "--",
+                    step.image,
+                    NULL};
+
+    (void)snprintf(job, sizeof(job), "%u", step.job);
+    (void)snprintf(user, sizeof(user), "%u", uid);
+    code = run_stage(who, argv, null, output, &size);
+    (void)close(null);
+    if (code == 0 && !parse_entry(output, &step.entry))
+        code = -1;
+    return code;
+}
+
+static int ensure_entry(const struct identity *user, const struct site *site, char *output)
+{
+    enum { NOT_FOR_THE_SITE = 80 }; /* `get --store site`: only the user's credentials may help */
+    struct identity account = {.uid = 0};
+    int code;
+
+    if (read_ticket(step.job, step.image, step.gpus, &step.entry))
+        return 0;
+    if (!find_identity(site->account, 0, &account) || account.uid == 0)
+        return refuse("the store's account does not exist on this node",
+                      "create it, or name it in plugstack.conf: account=NAME");
+    code = get_entry(&account, "site", site, user->uid, output);
+    if (code == 0)
+        step.ticket = strdup(output);
+    else if (code == NOT_FOR_THE_SITE)
+        code = get_entry(user, "own", site, user->uid, output);
+    if (code == -1 || code == LAUNCH_FAILED)
+        return refuse("the image could not be fetched: hpcimg get did not run to its end",
+                      "is the hpcimg package on this node? try: hpcimg doctor");
+    return code;
+}
+
+/* With contain_spank this is a clone whose working directory is /: the parent has the step's. */
+static void read_workdir(char *path, size_t size)
+{
+    char link[64];
+    ssize_t length;
+
+    if (getcwd(path, size) != NULL && strcmp(path, "/") != 0)
+        return;
+    (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)getppid());
+    if ((length = readlink(link, path, size - 1)) > 0)
+        path[length] = '\0';
+    if (length <= 0 || getppid() == 1)
+        (void)snprintf(path, size, "/");
+}
+
+/* The batch script that a `sbatch --container-image` wants inside: Slurm's own copy of it. */
+static const char *batch_script(spank_t spank)
+{
+    char **command = NULL;
+    int count = 0;
+
+    if (step.id != SLURM_BATCH_SCRIPT ||
+        spank_get_item(spank, S_JOB_ARGV, &count, &command) != ESPANK_SUCCESS || count < 1)
+        return NULL;
+    return command[0];
+}
+
+static int start_container(spank_t spank, const struct identity *user, const struct site *site,
+                           char *output)
+{
+    static char groups[1 << 16];
+    char uid[16], gid[16], job[16], workdir[PATH_MAX], starter[PATH_MAX], holder[PATH_MAX];
+    const char *script = batch_script(spank);
+    char *argv[32] = {starter,
+                      "--uid",
+                      uid,
+                      "--gid",
+                      gid,
+                      "--groups",
+                      groups,
+                      "--job",
+                      job,
+                      "--image",
+                      step.entry.image,
+                      "--name",
+                      step.image,
+                      "--node",
+                      step.node,
+                      "--workdir",
+                      workdir,
+                      "--apptainer",
+                      (char *)site->apptainer,
+                      "--holder",
+                      holder};
+    size_t next = 21, size = 0;
+
+    (void)snprintf(uid, sizeof(uid), "%u", user->uid);
+    (void)snprintf(gid, sizeof(gid), "%u", user->gid);
+    (void)snprintf(job, sizeof(job), "%u", step.job);
+    (void)snprintf(starter, sizeof(starter), "%.4000s/starter", site->libexec);
+    (void)snprintf(holder, sizeof(holder), "%.4000s/holder", site->libexec);
+    read_workdir(workdir, sizeof(workdir));
+    if (!write_groups(user, groups, sizeof(groups)))
+        return refuse("the user is in too many groups", "ask the site");
+    if (step.entry.has_gpu)
+        argv[next++] = "--gpu";
+    if (script != NULL) {
+        argv[next++] = "--script";
+        argv[next++] = (char *)script;
+    }
+    if (run_stage(NULL, argv, step.lifeline[0], output, &size) != 0)
+        return -1;
+    return parse_container(output, size, &step.container)
+               ? 0
+               : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
+}
+
+void step_start(spank_t spank, const struct site *site)
+{
+    struct identity user = {.uid = 0};
+    char *output;
+
+    if (step.image[0] == '\0')
+        return;
+    step.refused = true;
+    (void)gethostname(step.node, sizeof(step.node) - 1);
+    step.node[strcspn(step.node, ".")] = '\0';
+    if (!is_image_name(step.image)) {
+        (void)refuse("that is not an image name", "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
+        return;
+    }
+    /* Kept for the life of the step: the image's environment stays in it. */
+    output = malloc(STAGE_OUTPUT + 1);
+    if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &user) ||
+        spank_get_item(spank, S_JOB_ID, &step.job) != ESPANK_SUCCESS) {
+        (void)refuse("this step's request is not in order", "look at the slurmd log");
+        return;
+    }
+    read_gpus(spank);
+    step.refused =
+        ensure_entry(&user, site, output) != 0 || start_container(spank, &user, site, output) != 0;
+}
+
+void step_open(void)
+{
+    if (step.image[0] == '\0' || step.refused)
+        return;
+    if (!open_container(&step.container, step.descriptors)) {
+        slurm_spank_log("hpcimg: the container of \"%s\" ended before its tasks: %s", step.image,
+                        strerror(errno));
+        step.refused = true;
+    }
+}
+
+void step_adopt(spank_t spank)
+{
+    static bool adopted;
+    pid_t task = 0;
+
+    if (step.image[0] == '\0' || step.refused || adopted)
+        return;
+    adopted = true;
+    if (spank_get_item(spank, S_TASK_PID, &task) == ESPANK_SUCCESS)
+        adopt_container(&step.container, task);
+    if (step.ticket != NULL)
+        write_ticket(step.job, step.image, step.gpus, step.ticket);
+}
+
+void step_task_ended(spank_t spank)
+{
+    static uint32_t ended;
+    uint32_t count = 0;
+
+    if (step.image[0] == '\0' || step.refused)
+        return;
+    if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) == ESPANK_SUCCESS && ++ended == count)
+        end_container(&step.container);
+}
+
+/* Put the joiner before the user's command, whatever has happened: it is what refuses. */
+void step_join(spank_t spank, const struct site *site)
+{
+    char joiner[PATH_MAX];
+
+    if (step.image[0] == '\0')
+        return;
+    (void)snprintf(joiner, sizeof(joiner), "%.4000s/joiner", site->libexec);
+    if (access(joiner, X_OK) == 0 &&
+        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors))
+        return;
+    slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);
+    _exit(LAUNCH_FAILED); /* an optional plugin's error is swallowed, and the host would run it */
+}
