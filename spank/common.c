@@ -60,7 +60,8 @@ bool become(uid_t uid, gid_t gid, const gid_t *groups, size_t count)
     if (syscall(SYS_setgroups, count, groups) < 0 || syscall(SYS_setresgid, gid, gid, gid) < 0 ||
         syscall(SYS_setresuid, uid, uid, uid) < 0)
         return false;
-    if (getresuid(&real, &effective, &saved) < 0 || real != uid || effective != uid || saved != uid) {
+    if (getresuid(&real, &effective, &saved) < 0 || real != uid || effective != uid ||
+        saved != uid) {
         errno = EPERM;
         return false;
     }

@@ -6,10 +6,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define LAUNCH_FAILED 125     /* exit code when the container could not start, as engines have it */
-#define NAME_LENGTH 1024      /* longest image name, as in the reference grammar */
+#define LAUNCH_FAILED    125  /* exit code when the container could not start, as engines have it */
+#define NAME_LENGTH      1024 /* longest image name, as in the reference grammar */
 #define ENVIRONMENT_SIZE (1 << 20) /* largest environment that an image may set, bytes */
-#define READY "hpcimg-holder-ready" /* first word of the holder's report */
+#define READY            "hpcimg-holder-ready" /* first word of the holder's report */
 
 /* Write all of `size` bytes; false with errno set. */
 bool write_all(int fd, const void *bytes, size_t size);

@@ -23,7 +23,8 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
-#define END_MILLISECONDS 1000 /* a killed process is gone far sooner, unless it hangs in the kernel */
+#define END_MILLISECONDS                                                                           \
+    1000 /* a killed process is gone far sooner, unless it hangs in the kernel */
 
 static void parse_keepers(char *text, struct container *container)
 {
@@ -202,6 +203,5 @@ bool open_container(const struct container *container, int descriptors[3])
     descriptors[1] = open(path, O_RDONLY | O_DIRECTORY);
     descriptors[2] = open_environment(container);
     /* pidfd_open sets close-on-exec; the joiner must inherit all three. */
-    return descriptors[1] >= 0 && descriptors[2] >= 0 &&
-           fcntl(descriptors[0], F_SETFD, 0) == 0;
+    return descriptors[1] >= 0 && descriptors[2] >= 0 && fcntl(descriptors[0], F_SETFD, 0) == 0;
 }
