@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder
 
 if TYPE_CHECKING:
+    from hpcimg.store.entry import Record
     from hpcimg.workflow.warm import Plan, Variant
 
 
@@ -32,7 +32,7 @@ def add(verbs: Adder) -> None:
 
 
 def _warm(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import ShowProgress, print_json
+    from hpcimg.cli.output import ShowProgress, print_error, print_json
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import become_account
@@ -48,8 +48,8 @@ def _warm(arguments: argparse.Namespace) -> int:
         warm(planned, settings, on_variant=say, on_progress=show)
     finally:
         show.close()
-    for node, reason in planned.refused:
-        print(f"hpcimg: {node}: {reason}", file=sys.stderr)
+    for refusal in planned.refused:
+        print_error(refusal.error, refusal.node)
     if arguments.json:
         print_json(_plan_json(planned))
     return int(ExitCode.NO_CANDIDATE) if planned.refused else 0
@@ -79,7 +79,7 @@ def _plan_json(planned: Plan) -> dict[str, object]:
             {"digest": each.digest, "features": list(each.features), "nodes": list(each.nodes)}
             for each in planned.variants
         ],
-        "refused": [{"node": node, "reason": reason} for node, reason in planned.refused],
+        "refused": [{"node": each.node, "reason": each.error.message} for each in planned.refused],
     }
 
 
@@ -96,7 +96,7 @@ def _list(arguments: argparse.Namespace) -> int:
         (
             e.record.digest[:19],
             f"{e.record.size / 1e6:.1f} MB",
-            ",".join(e.record.features) or "generic",
+            _features(e.record),
             e.record.created[:19],
             " ".join(e.record.references),
         )
@@ -104,3 +104,9 @@ def _list(arguments: argparse.Namespace) -> int:
     )
     print_table(("DIGEST", "SIZE", "FEATURES", "CREATED", "REFERENCE"), rows)
     return 0
+
+
+def _features(record: Record) -> str:
+    """Say what an image is for; one that was only asked for by digest never said it."""
+    by_name = any("@" not in reference for reference in record.references)
+    return ",".join(record.features) or ("generic" if by_name else "-")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import HpcimgError, RuntimeFailure
+from hpcimg.errors import HpcimgError, NotFoundError, RuntimeFailure
 from hpcimg.process import run
 from hpcimg.progress import OnProgress, silent
 from hpcimg.selection import Policy
 from hpcimg.slurm import run_argv
 from hpcimg.store.profiles import published_nodes, read_profile
-from hpcimg.store.store import site_store
+from hpcimg.store.store import Store, site_store
 from hpcimg.workflow.access import site_access
 from hpcimg.workflow.get import ensure_pick
 from hpcimg.workflow.resolve import Resolved, read_name, resolve_document
@@ -45,12 +45,20 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A node that gets no image, and why."""
+
+    node: str
+    error: HpcimgError
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What to warm: the variants, and the nodes that no image fits, each with the reason."""
+    """What to warm: the variants, and the nodes that no image fits."""
 
     reference: str
     variants: tuple[Variant, ...]
-    refused: tuple[tuple[str, str], ...]
+    refused: tuple[Refusal, ...]
 
 
 def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
@@ -65,7 +73,7 @@ def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
     document = access.client.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}
     refused = []
-    for node in nodes or published_nodes(store):
+    for node in nodes or _published(store):
         try:
             for profile in _scopes(read_profile(store, node), settings):
                 policy = Policy(settings.policy)
@@ -73,7 +81,7 @@ def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
                 digest = resolved.require().descriptor.digest
                 picks.setdefault(digest, (resolved, []))[1].append(node)
         except HpcimgError as error:
-            refused.append((node, error.message))
+            refused.append(Refusal(node, error))
     variants = tuple(Variant(resolved, tuple(dict.fromkeys(on))) for resolved, on in picks.values())
     return Plan(str(reference), variants, tuple(refused))
 
@@ -96,6 +104,16 @@ def warm(
             ensure_pick(variant.resolved, site_access(settings), settings, "", on_progress)
         else:
             _warm_through_slurm(planned.reference, variant)
+
+
+def _published(store: Store) -> tuple[str, ...]:
+    found = published_nodes(store)
+    if not found:
+        raise NotFoundError(
+            f'no node has published a profile in "{store.root}"',
+            "publish each node's own, at its boot, with `hpcimg node publish`",
+        )
+    return found
 
 
 def is_account(account: str) -> bool:
