@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,11 @@ REDIRECT_LIMIT = 5
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 CHUNK = 256 << 10
 _PORTS = {"http": 80, "https": 443}
+# Stricter than any URL parser: where two of them would read two hosts, neither is asked.
+_URL = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?#].*)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -212,10 +218,10 @@ class Transport:
 
 
 def split_url(url: str) -> SplitResult:
-    """Split an http or https URL; raise RegistryError for all else."""
+    """Split an http or https URL of HOST[:PORT]; raise RegistryError for all else."""
     try:
         parts = urlsplit(url)
-        if parts.scheme in _PORTS and parts.hostname and parts.port != 0:
+        if _URL.fullmatch(url) and parts.port != 0:
             return parts
     except ValueError:
         pass

@@ -210,6 +210,16 @@ def test_redirect_to_unlisted_host_is_refused():
         assert "hush" not in str(e.value)
 
 
+def test_redirect_that_parsers_read_differently_is_refused():
+    """Before the backslash stands an unlisted host, which some parsers do not see."""
+    with Registry() as first, Registry() as second:
+        target = f"http://{second.name}\\@{first.name}/v2/a/manifests/latest"
+        first.fail("GET", status=307, headers={"Location": target})
+        with pytest.raises(RegistryError, match=r"is no http or https address"):
+            client_for(first).fetch_document(reference_to(first, "a"))
+        assert second.seen == []
+
+
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "http://[::1", "http://h:99999/", "ftp:"])
 def test_redirect_to_no_url(registry, target):
     """A redirect to something else than an http address is an error, not a request."""

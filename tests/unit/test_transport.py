@@ -54,7 +54,6 @@ def test_wait_that_the_server_asks_for():
         ("http://registry.example/other", False),
         ("https://registry.example:8443/other", False),
         ("https://cdn.example/other", False),
-        ("https://registry.example@cdn.example/other", False),
     ],
 )
 def test_credentials_stay_with_their_origin(target, kept):
@@ -63,7 +62,22 @@ def test_credentials_stay_with_their_origin(target, kept):
     assert ("authorization" in redirected(request, target).headers) == kept
 
 
-@pytest.mark.parametrize("url", ["ftp://a/", "https://", "http://[::1", "http://a:70000/", "a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/",
+        "https://",
+        "http://[::1",
+        "http://a:70000/",
+        "a",
+        "https://user:hush@a/",
+        "https://b\\@a/",
+        "https://b\\@a",
+        "https://b\t@a/",
+        " https://a/",
+        "https://a\u2024b/",
+    ],
+)
 def test_no_http_address(url):
     """What is no http address has no origin."""
     with pytest.raises(RegistryError, match=r"is no http or https address"):
