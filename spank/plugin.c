@@ -23,7 +23,8 @@ SPANK_PLUGIN(hpcimg, 1)
 
 static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC};
 
-static char option_name[64], *option_image; /* --container-image of this component or step */
+static char option_name[64], option_variable[128];
+static char *option_image; /* --container-image of this component or step */
 
 static int take_option(int value, const char *argument, int remote)
 {
@@ -81,13 +82,14 @@ EXPORT int slurm_spank_init(spank_t spank, int argc, char **argv)
     }
     (void)snprintf(option_name, sizeof(option_name), "%s-image", site.prefix);
     option.name = option_name;
+    write_option_variable(option_name, option_variable, sizeof(option_variable));
     if (spank_option_register(spank, &option) != ESPANK_SUCCESS) {
         slurm_error("hpcimg: could not register --%s: is Pyxis loaded too? see prefix=",
                     option_name);
         return -1;
     }
     if (is_submit_side())
-        request_init(option_name);
+        request_init(option_variable);
     return 0;
 }
 
@@ -100,7 +102,7 @@ EXPORT int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
     if (is_submit_side())
         code = request_complete(spank, option_image);
     else if (spank_context() == S_CTX_REMOTE)
-        step_request(spank, option_image);
+        step_request(spank, option_image, option_variable);
     /* The next component of a heterogeneous command has an option of its own. */
     free(option_image);
     option_image = NULL;

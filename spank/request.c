@@ -44,14 +44,17 @@ static const char *remember(const char *name)
     return value != NULL ? strdup(value) : NULL;
 }
 
-void request_init(const char *option)
+void write_option_variable(const char *option, char *name, size_t size)
 {
-    char name[128] = "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_";
-    size_t used = strlen(name);
+    (void)snprintf(name, size, "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_%s", option);
+    for (char *c = name; *c != '\0'; c++)
+        if (*c == '-')
+            *c = '_';
+}
 
-    for (; *option != '\0' && used < sizeof(name) - 1; option++)
-        name[used++] = *option == '-' ? '_' : *option;
-    outer.option = remember(name);
+void request_init(const char *variable)
+{
+    outer.option = remember(variable);
     outer.container = remember("SLURM_CONTAINER");
     outer.image = remember(IMAGE_VARIABLE);
     /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */

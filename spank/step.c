@@ -32,28 +32,33 @@ static struct {
     int descriptors[3];
 } step = {.lifeline = {-1, -1}};
 
-/* The environment goes first: it holds what was settled on the submit side, where the option may
- * only be the default of an outer command. It can be missing, then the option is all there is. A
- * name that is too long for either is cut, and found to be none when the step starts. */
-static void read_name(spank_t spank, const char *option)
+/* For a step the environment goes first: it holds what was settled on the submit side, where the
+ * option may only be the default of an outer command. For a batch script the option goes alone,
+ * which sbatch --export-file leaves only in `variable`. A name that is too long is cut, and found
+ * to be none when the step starts. */
+static void read_name(spank_t spank, const char *option, const char *variable)
 {
-    spank_err_t error = spank_getenv(spank, IMAGE_VARIABLE, step.image, sizeof(step.image));
+    const size_t size = sizeof(step.image);
 
-    if (step.id == SLURM_BATCH_SCRIPT || (error != ESPANK_SUCCESS && error != ESPANK_NOSPACE))
-        (void)snprintf(step.image, sizeof(step.image), "%s", option != NULL ? option : "");
+    if (step.id != SLURM_BATCH_SCRIPT)
+        (void)spank_getenv(spank, IMAGE_VARIABLE, step.image, size);
+    if (step.image[0] == '\0' && option != NULL)
+        (void)snprintf(step.image, size, "%s", option);
+    if (step.image[0] == '\0')
+        (void)spank_getenv(spank, variable, step.image, size);
     if (strcmp(step.image, NO_IMAGE) == 0)
         step.image[0] = '\0';
 }
 
 /* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
  * --container-image` asks for the script itself. */
-void step_request(spank_t spank, const char *option)
+void step_request(spank_t spank, const char *option, const char *variable)
 {
     if (spank_get_item(spank, S_JOB_STEPID, &step.id) != ESPANK_SUCCESS ||
         step.id == SLURM_EXTERN_CONT || step.id == SLURM_INTERACTIVE_STEP ||
         step.id == SLURM_PENDING_STEP)
         return;
-    read_name(spank, option);
+    read_name(spank, option, variable);
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
     if (step.image[0] != '\0')
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
@@ -107,7 +112,7 @@ static int get_entry(const struct identity *who, const char *scope, const struct
 
     (void)snprintf(job, sizeof(job), "%u", step.job);
     (void)snprintf(user, sizeof(user), "%u", uid);
-    code = run_stage(who, argv, null, output, &size);
+    code = run_stage(who, argv, null, step.job, output, &size);
     (void)close(null);
     if (code == 0 && !parse_entry(output, &step.entry))
         code = -1;
@@ -206,7 +211,7 @@ static int start_container(spank_t spank, const struct identity *user, const str
         argv[next++] = "--script";
         argv[next++] = (char *)script;
     }
-    if (run_stage(NULL, argv, step.lifeline[0], output, &size) != 0)
+    if (run_stage(NULL, argv, step.lifeline[0], step.job, output, &size) != 0)
         return -1;
     return parse_container(output, size, &step.container)
                ? 0

@@ -11,8 +11,9 @@ struct site {
     char account[64], prefix[32], python[PATH_MAX], apptainer[PATH_MAX], libexec[PATH_MAX];
 };
 
-/* Root: note what this step asked for; `option` is the value of our option, NULL for none. */
-void step_request(spank_t spank, const char *option);
+/* Root: note what this step asked for; `option` is the value of our option, NULL for none, and
+ * `variable` is where sbatch and salloc leave it in the job's environment. */
+void step_request(spank_t spank, const char *option, const char *variable);
 
 /* The user's effective uid, once a step: have the image ready and start its container. What fails
  * here is told to the user, and then no task runs. */
