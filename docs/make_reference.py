@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""Writes docs/reference/cli.md, features.md and exit-codes.md from the code that they describe.
+
+Run it after a change of the command line; a test compares the pages with what it would write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hpcimg.errors
+from hpcimg.cli import VERBS
+from hpcimg.cli.parser import make_parser
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+_JUDGED = (
+    ("cpu", "the node's CPU is that target, or a later one that runs its code"),
+    ("cpuflag", "the node's CPU has the flag"),
+    ("nvcap", "every NVIDIA GPU of the job can run code for that capability"),
+    ("nvdrv", "the node's NVIDIA driver is that one or a newer one"),
+)
+_NOTE = "<!-- Written by docs/make_reference.py; change the code, then run it. -->"
+
+
+def pages() -> dict[Path, str]:
+    """Each page's path and text."""
+    return {
+        REFERENCE / "cli.md": cli_page(),
+        REFERENCE / "features.md": features_page(),
+        REFERENCE / "exit-codes.md": exit_codes_page(),
+    }
+
+
+def cli_page() -> str:
+    """One section for each verb, from the parser itself."""
+    modules = [import_module(f"hpcimg.cli.{name}") for name in dict.fromkeys(VERBS.values())]
+    parser = make_parser(modules)
+    lines = [
+        "# Command line",
+        "",
+        _NOTE,
+        "",
+        "Standard output is the result and nothing else; all talk goes to standard error.",
+        "`hpcimg -v COMMAND` says what is decided, `-v -v` also why.",
+        "`HPCIMG_DEBUG=1` in the environment shows a failure's full trace.",
+        "`HPCIMG_SETTINGS=FILE` names other [settings](settings.md) for a user's own commands.",
+        "How commands end is listed under [exit codes](exit-codes.md).",
+        "",
+        *_verbs(parser, "hpcimg"),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _verbs(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to its verbs
+        if not isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            continue
+        helps = {one.dest: one.help or "" for one in action._choices_actions}  # noqa: SLF001
+        for verb, child in action.choices.items():
+            if any(isinstance(a, argparse._SubParsersAction) for a in child._actions):  # noqa: SLF001
+                yield from _verbs(child, f"{name} {verb}")
+            else:
+                yield from _section(f"{name} {verb}", helps.get(verb, ""), child)
+
+
+def _section(name: str, about: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    hidden = (argparse.SUPPRESS, "help")
+    actions = [a for a in parser._actions if not {a.help, a.dest} & {*hidden}]  # noqa: SLF001
+    words = [_words(action) for action in actions]
+    about = about if about.startswith("srun ") else f"{about[:1].upper()}{about[1:]}"
+    yield from (f"## {name}", "", f"{about}.", "")
+    yield from (f"    {name} {' '.join(words)}".rstrip(), "")
+    options = [action for action in actions if action.option_strings and action.help]
+    if options:
+        yield from ("| option | means |", "| --- | --- |")
+        for action in options:
+            yield f"| `{_option(action)}` | {action.help} |"
+        yield ""
+
+
+def _option(action: argparse.Action) -> str:
+    value = action.metavar or ("|".join(action.choices) if action.choices else "")
+    return (
+        f"{', '.join(action.option_strings)} {value}".strip()
+        if action.nargs != 0
+        else (", ".join(action.option_strings))
+    )
+
+
+def _words(action: argparse.Action) -> str:
+    if action.option_strings:
+        return f"[{_option(action)}]"
+    name = str(action.metavar or action.dest.upper())
+    return f"{name}..." if action.nargs == argparse.REMAINDER else name
+
+
+def features_page() -> str:
+    """The vocabulary, from the data file that the code reads."""
+    path = Path(hpcimg.errors.__file__).parent / "data" / "features.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "# Features",
+        "",
+        _NOTE,
+        "",
+        "A feature is one word that an image requires and a node offers: `KIND:VALUE`.",
+        "All words of an index entry must hold; inside one value `|` means any of them.",
+        "A value may begin with `>=` or `=` in place of its kind's own comparison.",
+        "A word of no known kind is opaque: only a node that is given just that word offers it.",
+        "Which of several fitting entries is best: see [selection](../concepts/selection.md).",
+        "",
+        "Four kinds are found out by detection and judged, each by its own rule:",
+        "",
+        "| kind | is | holds when |",
+        "| --- | --- | --- |",
+        *(f"| `{kind}` | {facts['kinds'][kind]['about']} | {rule} |" for kind, rule in _JUDGED),
+        "",
+        "The other kinds have a name and a spelling, and [no rule yet](../why.md#not-yet).",
+        "Only a node that is described with just that word (`--platform`) offers them:",
+        "",
+        "| kind | is |",
+        "| --- | --- |",
+    ]
+    rest = sorted(facts["kinds"].keys() - dict(_JUDGED).keys())
+    lines += [f"| `{kind}` | {facts['kinds'][kind]['about']} |" for kind in rest]
+    lines += ["", "These words are other spellings of the kinds:", ""]
+    lines.append(", ".join(f"`{word}`" for word in sorted(facts["kind_words"])) + ".")
+    return "\n".join(lines) + "\n"
+
+
+def exit_codes_page() -> str:
+    """The codes before launch, each with the errors that end so."""
+    errors = [value for value in vars(hpcimg.errors).values() if isinstance(value, type)]
+    lines = [
+        "# Exit codes",
+        "",
+        _NOTE,
+        "",
+        "After launch the code is the application's own, since hpcimg becomes the application.",
+        "Before it, the command line ends with one of these; 0 means done, 130 interrupted.",
+        "",
+        "| code | name | when |",
+        "| --- | --- | --- |",
+    ]
+    for code in hpcimg.errors.ExitCode:
+        whens = [
+            (error.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
+            for error in errors
+            if issubclass(error, hpcimg.errors.HpcimgError)
+            and error.exit_code is code
+            and "exit_code" in vars(error)
+        ]
+        when = (
+            "Something that hpcimg did not expect" if code.name == "INTERNAL" else "; ".join(whens)
+        )
+        lines.append(f"| {int(code)} | {code.name.lower().replace('_', ' ')} | {when} |")
+    lines += [
+        "",
+        "A task whose container could not start ends with 125, as with container engines.",
+        "`hpcimg get --store site` ends with 80, in silence, where the user's own credentials may",
+        "help: see the [hooks' contract](hook-contract.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")

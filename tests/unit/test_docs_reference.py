@@ -1,0 +1,75 @@
+"""The reference pages say what the code does: written from it, or holding each of its words."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from hpcimg.settings import RegistrySettings, Settings, parse_settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def written_pages() -> dict[Path, str]:
+    """What the script would write."""
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    path = list(sys.path)
+    try:
+        spec.loader.exec_module(module)
+        pages: dict[Path, str] = module.pages()
+    finally:
+        sys.path[:] = path
+    return pages
+
+
+@pytest.mark.parametrize("page", ["cli.md", "features.md", "exit-codes.md"])
+def test_page_is_up_to_date(page: str) -> None:
+    """The page is what the script writes today."""
+    text = written_pages()[DOCS / "reference" / page]
+    assert (DOCS / "reference" / page).read_text("utf-8") == text, "run docs/make_reference.py"
+
+
+def test_features_page_tells_which_kinds_are_judged() -> None:
+    """The kinds with a rule are those that the code has a rule for."""
+    from hpcimg import satisfaction
+
+    page = (DOCS / "reference" / "features.md").read_text("utf-8")
+    judged = page.partition("Four kinds")[2].partition("The other kinds")[0]
+    assert {line.split("`")[1] for line in judged.split("\n") if "`" in line} == {
+        *satisfaction._RULES
+    }
+
+
+def keys() -> list[str]:
+    """Every key of the settings file."""
+    found = []
+    for field in fields(Settings):
+        inner = getattr(Settings(), field.name)
+        deeper = RegistrySettings() if field.name == "registries" else inner
+        if is_dataclass(deeper):
+            found += [f"{field.name}.{one.name}" for one in fields(deeper)]
+        else:
+            found.append(field.name)
+    return found
+
+
+@pytest.mark.parametrize("key", keys())
+def test_settings_page_explains_each_key(key: str) -> None:
+    """Each key has its row, with its default."""
+    page = (DOCS / "reference" / "settings.md").read_text("utf-8")
+    name = key.replace("registries.", "registries.HOST.")
+    assert f"| `{name}` |" in page
+
+
+def test_settings_example_is_read() -> None:
+    """The page's own example is read without an error."""
+    page = (DOCS / "reference" / "settings.md").read_text("utf-8")
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    assert parse_settings(example).registries
