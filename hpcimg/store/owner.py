@@ -56,7 +56,10 @@ class Owner:
             return True
         if self.pid_namespace != here.pid_namespace:
             return False
-        return _start_time(proc / str(self.pid)) != self.start_time
+        try:
+            return _start_time(proc / str(self.pid)) != self.start_time
+        except OSError:
+            return False
 
     def to_fields(self) -> dict[str, Any]:
         """Give the fields as a JSON object."""
@@ -110,7 +113,7 @@ def _start_time(process: Path) -> int | None:
     """Read field 22 of /proc/PID/stat; None when there is no such process, or only its zombie."""
     try:
         stat = (process / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field is the program's name, which may hold spaces and brackets.
     fields = stat.rpartition(")")[2].split()

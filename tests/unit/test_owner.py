@@ -41,6 +41,12 @@ def test_a_builder_is_gone_only_when_that_is_sure(proc, fields, is_gone):
     assert replace(HERE, **fields).is_gone(HERE, proc) is is_gone
 
 
+def test_what_proc_does_not_tell_is_alive(proc):
+    """A failure to read is no proof of death: the sweep would take a live builder's files."""
+    (proc / "9" / "stat").mkdir(parents=True)
+    assert not replace(HERE, pid=9).is_gone(HERE, proc)
+
+
 @pytest.mark.parametrize("host", ["bdw1", "node.cluster.example", "a/../b", "x" * 60])
 def test_a_token_names_its_owner(host):
     """A workspace's name is enough to know its builder, and is one path component."""
