@@ -137,7 +137,8 @@ class Store:
             make_directory(self.root, self._mode)
             for name, mode in (
                 (ENTRIES, 0o755),
-                (LOCKS, 0o755),
+                # Who may open a lock file may hold it, reading is enough.
+                (LOCKS, 0o700),
                 (TEMPORARY, 0o700),
                 (QUARANTINE, 0o700),
             ):

@@ -87,6 +87,12 @@ def test_a_site_store_is_readable_and_only_its_own_to_write(store, umask):
         assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_nobody_else_can_hold_a_lock(store, entry):
+    """Reading is enough for flock, so a lock file that others may open could delay every build."""
+    assert entry.path.exists()
+    assert (store.root / "locks").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_user_s_store_is_closed_to_others(tmp_path):
     """An image that only one user may read lies in a directory that only this user may enter."""
     store = user_store(tmp_path, os.geteuid(), StoreSettings())
