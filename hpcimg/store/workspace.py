@@ -122,7 +122,7 @@ def sync(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, read-only directories of an unpacked image included; never raises OSError.
+    """Remove a tree, closed directories of an unpacked image included; never raises OSError.
 
     What cannot be removed now (a file still open on NFS) is left to the next sweep.
     """
@@ -136,9 +136,16 @@ def remove_tree(path: Path) -> None:
 
 
 def _make_writable(path: Path) -> None:
-    for directory, _, _ in os.walk(path):
-        if not os.access(directory, os.W_OK | os.X_OK | os.R_OK):
-            Path(directory).chmod(0o700)
+    _open_to_owner(path)
+    for directory, names, _ in os.walk(path):
+        # Before the walk comes to them: it passes over what it cannot list.
+        for name in names:
+            _open_to_owner(Path(directory, name))
+
+
+def _open_to_owner(directory: Path) -> None:
+    if not directory.is_symlink() and not os.access(directory, os.W_OK | os.X_OK | os.R_OK):
+        directory.chmod(0o700)
 
 
 def _measure(image: Path, key: EntryKey) -> tuple[int, str]:

@@ -18,10 +18,11 @@ from hpcimg.settings import StoreSettings
 from hpcimg.store.entry import Layer
 from hpcimg.store.owner import current_owner
 from hpcimg.store.store import Store, site_store, user_store
-from hpcimg.store.workspace import BuiltImage
+from hpcimg.store.workspace import BuiltImage, remove_tree
 
 DIGEST = "sha256:" + "cd" * 32
 CONVERTER = "fake-1.0-1"
+NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to chown and to mount")
 
 
@@ -267,6 +268,28 @@ def test_only_what_surely_died_is_swept(store):
         (temporary / name).mkdir()
     store.ensure(DIGEST, CONVERTER, build)
     assert {path.name for path in leftovers(store)} == set(keep.values())
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o400, 0o500])
+def test_a_closed_directory_of_an_image_is_removed(tmp_path, mode):
+    """Images hold directories that even their owner may not enter; nothing of one is left."""
+    if os.geteuid() == 0:
+        os.chown(tmp_path, NOBODY, NOBODY)
+    child = os.fork()
+    if child == 0:
+        is_left = True
+        try:
+            os.chdir(tmp_path)
+            if os.geteuid() == 0:
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+            closed = Path("left/rootfs/closed")
+            (closed / "below").mkdir(parents=True)
+            closed.chmod(mode)
+            remove_tree(Path("left"))
+            is_left = Path("left").exists()
+        finally:
+            os._exit(is_left)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.fixture
