@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from hpcimg.errors import AuthenticationError, RegistryError
 from hpcimg.oci.credentials import Credential, FindCredential
@@ -21,6 +21,9 @@ CLIENT_ID = "hpcimg"
 
 SHORTEST_LIFE = 60.0
 """Seconds a token lives when its service says less or nothing (the token specification)."""
+
+LONGEST_LIFE = 1e9
+"""Seconds from which on what a service says of a token's life is taken for nonsense."""
 
 EXPIRY_MARGIN = 5.0
 """Seconds before its end that a token counts as dead; a later 401 is answered anyhow."""
@@ -127,9 +130,7 @@ def token_request(
 ) -> TokenRequest:
     """Build the request for a Bearer token; the challenge's own scopes are asked for as well."""
     realm = challenge.parameters.get("realm", "")
-    parts = urlsplit(realm)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise RegistryError(f"the registry names {quoted(realm)} as its token service")
+    parts = _split_realm(realm)
     asked = merge_scopes([*scopes, *challenge.parameters.get("scope", "").split()])
     service = challenge.parameters.get("service")
     fields = [("service", service)] if service else []
@@ -147,6 +148,16 @@ def token_request(
     query = urlencode([*parse_qsl(parts.query), *fields, *(("scope", scope) for scope in asked)])
     url = parts._replace(query=query, fragment="").geturl()
     return TokenRequest(url, authorization=basic(credential) if credential else None)
+
+
+def _split_realm(realm: str) -> SplitResult:
+    try:
+        parts = urlsplit(realm)
+        if parts.scheme in {"http", "https"} and parts.hostname and realm.isascii():
+            return parts
+    except ValueError:
+        pass
+    raise RegistryError(f"the registry names {quoted(realm)} as its token service")
 
 
 @dataclass(frozen=True)
@@ -169,7 +180,7 @@ def parse_token(raw: bytes) -> Token:
     if not isinstance(text, str) or not text.isascii() or not text.isprintable():
         raise RegistryError("the token service answered without a usable token")
     life = answer.get("expires_in")
-    if not isinstance(life, int | float):
+    if not isinstance(life, int | float) or not life < LONGEST_LIFE:
         return Token(text)
     return Token(text, max(float(life), SHORTEST_LIFE))
 

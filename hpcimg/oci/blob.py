@@ -12,7 +12,7 @@ from hpcimg.quoting import quoted
 
 CHANGED_HINT = "the registry or something before it changed the content: tell its administrator"
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]+/([0-9]+|\*)")
 
 
 class BlobCheck:
@@ -27,9 +27,9 @@ class BlobCheck:
         self._hash = hashlib.new(descriptor.digest.partition(":")[0])
         self.received = 0
 
-    def expect_length(self, length: str) -> None:
+    def expect_length(self, length: int | None) -> None:
         """Refuse at once an answer that announces another size than the descriptor's."""
-        if length.isdecimal() and int(length) != self._size:
+        if length is not None and length != self._size:
             raise self._wrong(f"has {length} bytes")
 
     def take(self, chunk: bytes) -> None:

@@ -35,6 +35,7 @@ from hpcimg.oci.transport import (
     error_body,
     joined,
     origin,
+    stated_length,
 )
 from hpcimg.settings import RegistrySettings
 
@@ -178,7 +179,7 @@ class RegistryClient:
                 response.close()
                 raise RegistryError(f'"{what}": the registry sent another range than asked for')
             return chunks_of(response)
-        check.expect_length(response.headers.get("Content-Length", ""))
+        check.expect_length(stated_length(response.headers))
         return _without_first(chunks_of(response), start)
 
     def _cancel_upload(self, access: Access, url: str, response: requests.Response) -> None:

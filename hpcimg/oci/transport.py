@@ -36,6 +36,8 @@ REDIRECT_LIMIT = 5
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 CHUNK = 256 << 10
 _PORTS = {"http": 80, "https": 443}
+# More digits than any size has are no number to Python either.
+_LENGTH = re.compile(r"[0-9]{1,19}")
 # Stricter than any URL parser: where two of them would read two hosts, neither is asked.
 _URL = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?#].*)?",
@@ -276,11 +278,17 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
 
 
+def stated_length(headers: Mapping[str, str]) -> int | None:
+    """Read how many bytes an answer announces; None when it does not say, or nothing sensible."""
+    text = headers.get("Content-Length", "")
+    return int(text) if _LENGTH.fullmatch(text) else None
+
+
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
     """Stream a body as it was sent; a broken or short one raises a temporary RegistryError."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RegistryError(f"{shown_url(response.url)} sends encoded content, unasked")
-    expected, received = response.headers.get("Content-Length", ""), 0
+    expected, received = stated_length(response.headers), 0
     try:
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             received += len(chunk)
@@ -290,7 +298,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
     finally:
         response.close()
     # urllib3 before 2 does not tell a cut connection from the end of the body.
-    if expected.isdecimal() and received < int(expected):
+    if expected is not None and received < expected:
         raise _broken(response.url, f"the connection ended after {received} of {expected} bytes")
 
 

@@ -109,7 +109,9 @@ def test_token_request_keeps_the_realms_query():
     assert "hush" not in request.url
 
 
-@pytest.mark.parametrize("realm", ["", "token", "file:///etc/passwd", "https:///x"])
+@pytest.mark.parametrize(
+    "realm", ["", "token", "file:///etc/passwd", "https:///x", "https://[x/", "https://a/\u00e9"]
+)
 def test_realm_that_is_no_address(realm):
     """A realm that is no http address is the registry's fault."""
     with pytest.raises(RegistryError, match=r"as its token service"):
@@ -123,6 +125,8 @@ def test_realm_that_is_no_address(realm):
         (b'{"access_token": "a", "expires_in": 300}', "a", 300),
         (b'{"token": "a", "access_token": "b", "expires_in": 1}', "a", 60),
         (b'{"token": "a", "expires_in": "soon"}', "a", 60),
+        (b'{"token": "a", "expires_in": NaN}', "a", 60),
+        (b'{"token": "a", "expires_in": 1' + b"0" * 400 + b"}", "a", 60),
     ],
 )
 def test_parse_token(raw, text, life):

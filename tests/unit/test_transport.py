@@ -9,7 +9,7 @@ import pytest
 from hpcimg.errors import AuthenticationError, NotFoundError, RegistryError
 from hpcimg.oci.blob import is_range_from
 from hpcimg.oci.diagnostics import diagnostics, escaped, failure, reason_of, shown_url
-from hpcimg.oci.transport import Patience, Request, origin, redirected, retry_after
+from hpcimg.oci.transport import Patience, Request, origin, redirected, retry_after, stated_length
 
 NOW = 1_700_000_000.0
 
@@ -29,6 +29,14 @@ NOW = 1_700_000_000.0
 def test_retry_after(value, seconds):
     """Retry-After is read as seconds or as a date; junk counts as nothing."""
     assert retry_after({"Retry-After": value}, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "length"), [("0", 0), ("12", 12), ("-1", None), ("9" * 5000, None), ("\u0663", None)]
+)
+def test_stated_length(value, length):
+    """A length that is no number, or one that Python refuses to read, says nothing."""
+    assert stated_length({"Content-Length": value}) == length
 
 
 def test_waits_grow_with_jitter():
@@ -158,6 +166,7 @@ def test_reason_is_found_below():
         ("bytes 5-9/*", True),
         ("bytes 4-9/10", False),
         ("bytes 5-9/11", False),
+        ("bytes " + "9" * 5000 + "-9/10", False),
         ("5-9/10", False),
         ("", False),
     ],
