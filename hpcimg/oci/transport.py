@@ -209,9 +209,9 @@ class Transport:
     def _settings_of(self, parts: SplitResult) -> RegistrySettings | None:
         """Find what the settings say of a host; a default port may be written or left out."""
         port = parts.port or _PORTS[parts.scheme]
-        names = [f"{parts.hostname}:{port}"]
+        names = [f"{_bare_host(parts)}:{port}"]
         if port == _PORTS[parts.scheme]:
-            names.insert(0, str(parts.hostname))
+            names.insert(0, _bare_host(parts))
         names += [name for name, host in API_HOSTS.items() if host in names]
         return next((self._registries[name] for name in names if name in self._registries), None)
 
@@ -255,8 +255,14 @@ def origin(url: str) -> tuple[str, str, int]:
 
 def host_of(parts: SplitResult) -> str:
     """The host as the settings list it."""
-    host = parts.hostname or ""
+    host = _bare_host(parts)
     return host if parts.port in {None, _PORTS.get(parts.scheme)} else f"{host}:{parts.port}"
+
+
+def _bare_host(parts: SplitResult) -> str:
+    """Give the host without its port; an IPv6 address in its brackets, as names have it."""
+    host = parts.hostname or ""
+    return f"[{host}]" if ":" in host else host
 
 
 def redirected(request: Request, url: str) -> Request:

@@ -250,6 +250,14 @@ def test_refused_connection(registry):
     assert "is the registry up" in caught.value.hint
 
 
+def test_ipv6_address_is_found_in_the_settings():
+    """A listed registry that is named by its address is asked, in plain http where that is set."""
+    settings = {"[::1]:1": RegistrySettings(plain_http=True)}
+    client = RegistryClient(settings, no_credential, listed_only=True, sleep=lambda _: None)
+    with pytest.raises(RegistryError, match=r"could not reach http://\[::1\]:1/v2/a/"):
+        client.fetch_document(parse_reference("[::1]:1/a"))
+
+
 def test_missing_ca_file(registry):
     """A ca_file that is not there is a wrong setting, not a lost connection."""
     settings = {registry.name: RegistrySettings(ca_file="/nonexistent/ca.pem")}
