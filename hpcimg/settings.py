@@ -5,6 +5,7 @@ Root-owned on a compute node; what a user may change comes by option, never from
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,7 @@ PATH_VARIABLE = "HPCIMG_SETTINGS"
 
 _CHOICES = {"policy": ("compatible", "exact"), "gpu_scope": ("job", "node")}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+_WORDS = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         return Settings()
     except OSError as error:
         raise SettingsError(f'could not read settings file "{path}": {error.strerror}') from error
+    except UnicodeError as error:
+        raise SettingsError(f'settings file "{path}" is not UTF-8 text') from error
     return parse_settings(text, source=str(path))
 
 
@@ -97,7 +101,7 @@ def parse_settings(text: str, *, source: str = "settings") -> Settings:
         document = yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
     except yaml.YAMLError as error:
         raise SettingsError(f'"{source}" is not YAML: {" ".join(str(error).split())}') from error
-    return _Reader(text, source).settings(document or {})
+    return _Reader(text, source).settings(document)
 
 
 class _Reader:
@@ -112,19 +116,18 @@ class _Reader:
         registries = self.mapping(top.get("registries"), "registries")
         top["registries"] = MappingProxyType(
             {
-                str(host): RegistrySettings(
-                    **self.section(value or {}, RegistrySettings, str(host))
+                # Names of hosts are compared in lower case, as references have them.
+                str(host).lower(): RegistrySettings(
+                    **self.section(value, RegistrySettings, str(host))
                 )
                 for host, value in registries.items()
             }
         )
         aliases = self.mapping(top.get("aliases"), "aliases")
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
-        top["store"] = StoreSettings(**self.section(top.get("store") or {}, StoreSettings, "store"))
-        top["limits"] = Limits(**self.section(top.get("limits") or {}, Limits, "limits"))
-        top["prolog"] = PrologSettings(
-            **self.section(top.get("prolog") or {}, PrologSettings, "prolog")
-        )
+        top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, "store"))
+        top["limits"] = Limits(**self.section(top.get("limits"), Limits, "limits"))
+        top["prolog"] = PrologSettings(**self.section(top.get("prolog"), PrologSettings, "prolog"))
         for key, choices in _CHOICES.items():
             if top.get(key, choices[0]) not in choices:
                 raise self.error(key, f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
@@ -133,14 +136,17 @@ class _Reader:
     def section(self, value: Any, kind: type, name: str) -> dict[str, Any]:
         """Check one mapping against the fields of `kind`: known keys, values of the right type."""
         known = {item.name: item.default for item in fields(kind)}
-        for key, given in self.mapping(value, name).items():
+        section = self.mapping(value, name)
+        for key, given in section.items():
             if key not in known:
                 raise self.error(key, f'"{key}" is no setting; known: {", ".join(sorted(known))}')
-            default = known[key]
+            if given is None and known[key] is None:
+                continue
+            default = "" if known[key] is None else known[key]
             if isinstance(default, bool | int | float | str) and not _fits(given, default):
-                wanted = type(default).__name__
-                raise self.error(key, f'"{key}" must be a {wanted}, not {given!r}')
-        return dict(value)
+                wanted = _WORDS[type(default)]
+                raise self.error(key, f'"{key}" must be {wanted}, not {given!r}')
+        return dict(section)
 
     def mapping(self, value: Any, name: str) -> dict[Any, Any]:
         if value is None:
@@ -159,5 +165,5 @@ def _fits(given: object, default: bool | float | str) -> bool:  # noqa: FBT001 -
     if isinstance(default, bool) or isinstance(given, bool):
         return isinstance(default, bool) and isinstance(given, bool)
     if isinstance(default, int | float):
-        return isinstance(given, int | float)
+        return isinstance(given, int | float) and 0 <= given < math.inf
     return isinstance(given, str)
