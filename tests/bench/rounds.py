@@ -1,7 +1,8 @@
 """Runs inside an allocation, with the node's own Python: time commands that take turns.
 
-The argument is a JSON list of [name, command line]; prints a JSON object of name to raw results:
-seconds of each whole process, and the rates that pingpong prints.
+The arguments are a JSON list of [name, command line], the number of runs, and that of warm-up runs
+before; prints a JSON object of name to raw results: seconds of each whole process, and the rates
+that pingpong prints.
 """
 
 import json
@@ -25,13 +26,13 @@ def once(command: str) -> "tuple[float, float | None]":
 
 
 def main() -> None:
-    """Warm up with one run of each, then let all take turns."""
-    commands, runs = json.loads(sys.argv[1]), int(sys.argv[2])
+    """Warm up, then let all take turns."""
+    commands, runs, warm = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     results = {name: {"seconds": [], "rates": []} for name, _ in commands}
-    for number in range(runs + 1):
+    for number in range(warm + runs):
         for name, command in commands:
             seconds, rate = once(command)
-            if number == 0:
+            if number < warm:
                 continue
             results[name]["seconds"].append(round(seconds, 4))
             if rate is not None:

@@ -31,7 +31,9 @@ def median(results: Results, name: str, kind: str = "seconds") -> float:
 
 def launch_rows(results: Results, sizes: Sequence[int]) -> list[tuple[str, ...]]:
     """One row for each number of tasks on one node, all in seconds or as a ratio."""
-    rows = [("tasks", "bare srun", "srun --container", "srun apptainer exec", "to bare", "faster")]
+    rows: list[tuple[str, ...]] = [
+        ("tasks", "bare srun", "srun --container", "srun apptainer exec", "to bare", "faster")
+    ]
     for size in sizes:
         bare, ours, theirs = (
             median(results, f"{kind}-{size}") for kind in ("bare", "container", "apptainer")
@@ -43,7 +45,7 @@ def launch_rows(results: Results, sizes: Sequence[int]) -> list[tuple[str, ...]]
 
 def pair_rows(results: Results) -> list[tuple[str, ...]]:
     """The rows with two columns: on the host and in the image."""
-    rows = [("measured", "on the host", "in the image", "image/host")]
+    rows: list[tuple[str, ...]] = [("measured", "on the host", "in the image", "image/host")]
     for title, name, kind, unit in (
         ("a job's first step (new job, warm store)", "first", "seconds", "s"),
         ("two nodes, --mpi=pmix mpihello", "hello", "seconds", "s"),

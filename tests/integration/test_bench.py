@@ -1,0 +1,34 @@
+"""`make bench` measures everything that its table promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+BENCH = Path(__file__).resolve().parents[1] / "bench" / "bench.py"
+
+
+def test_bench_prints_a_table_and_keeps_the_raw_times(cluster, tmp_path: Path) -> None:
+    """One quick run gives every row, a verdict for every target, and the raw times."""
+    output = tmp_path / "bench.json"
+    done = subprocess.run(
+        [sys.executable, BENCH, "--quick", "--output", output],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum(line.startswith(("met ", "MISSED ")) for line in done.stdout.splitlines()) == 4
+    document = json.loads(output.read_text("utf-8"))
+    for size in (1, 16, 64):
+        for kind in ("bare", "container", "apptainer"):
+            assert len(document["raw"][f"{kind}-{size}"]["seconds"]) == 1
+    assert document["raw"]["pingpong-image"]["rates"][0] > 0
+    assert document["machine"]["slurm"].startswith("slurm")
