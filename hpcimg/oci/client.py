@@ -73,6 +73,7 @@ class RegistryClient:
             patience=patience,
             sleep=sleep,
         )
+        self._timeouts = timeouts
         self._auth = Authenticator(credentials, self._send_token_request, time.monotonic)
 
     def fetch_document(self, reference: Reference) -> Manifest | Index:
@@ -178,9 +179,9 @@ class RegistryClient:
             if not is_range_from(stated, start, descriptor.size):
                 response.close()
                 raise RegistryError(f'"{what}": the registry sent another range than asked for')
-            return chunks_of(response)
+            return chunks_of(response, self._timeouts)
         check.expect_length(stated_length(response.headers))
-        return _without_first(chunks_of(response), start)
+        return _without_first(chunks_of(response, self._timeouts), start)
 
     def _cancel_upload(self, access: Access, url: str, response: requests.Response) -> None:
         """Close an upload that a refused mount opened; the registry expires it otherwise."""
@@ -202,7 +203,7 @@ class RegistryClient:
         while True:
             response = self._expect(self._call(access, request), {200}, access, what)
             try:
-                return _bounded(chunks_of(response), limit, what), response.headers
+                return _bounded(chunks_of(response, self._timeouts), limit, what), response.headers
             except RegistryError as error:
                 if not error.temporary or not self._transport.pause(attempt):
                     raise
@@ -236,7 +237,7 @@ class RegistryClient:
             anonymous = wanted.authorization is None and wanted.form is None
             status, body = response.status_code, error_body(response)
             raise token_failure(host, status, body, anonymous=anonymous)
-        return _bounded(chunks_of(response), TOKEN_LIMIT, f"token of {host}")
+        return _bounded(chunks_of(response, self._timeouts), TOKEN_LIMIT, f"token of {host}")
 
     def _manifest_url(self, reference: Reference) -> str:
         target = reference.digest or reference.tag or DEFAULT_TAG

@@ -47,10 +47,16 @@ _URL = re.compile(
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds to wait for a connection, and for the next bytes on one."""
+    """Seconds to wait for a connection, and for the next bytes on one.
+
+    A body that brings fewer than `slowest` bytes a second over `window` seconds drips: it never
+    ends, though the next byte always comes in time.
+    """
 
     connect: float = 10.0
     read: float = 30.0
+    window: float = 60.0
+    slowest: float = 1000.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,25 @@ class Patience:
         jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
         own = min(self.first * float(2**attempt), self.longest) * jitter
         return max(own, asked or 0.0)
+
+
+class Pace:
+    """Watches how fast one body comes; the time that its reader takes does not count."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._bytes = 0
+        self._seconds = 0.0
+
+    def is_drip(self, count: int, seconds: float) -> bool:
+        """Account for `count` bytes that took `seconds`; True when a whole window was too slow."""
+        self._bytes += count
+        self._seconds += seconds
+        if self._seconds < self._timeouts.window:
+            return False
+        is_slow = self._bytes < self._timeouts.slowest * self._seconds
+        self._bytes, self._seconds = 0, 0.0
+        return is_slow
 
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -290,15 +315,24 @@ def stated_length(headers: Mapping[str, str]) -> int | None:
     return int(text) if _LENGTH.fullmatch(text) else None
 
 
-def chunks_of(response: requests.Response) -> Iterator[bytes]:
-    """Stream a body as it was sent; a broken or short one raises a temporary RegistryError."""
+def chunks_of(response: requests.Response, timeouts: Timeouts) -> Iterator[bytes]:
+    """Stream a body as it was sent.
+
+    Raises a temporary RegistryError for one that breaks off, is short or only drips.
+    """
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise RegistryError(f"{shown_url(response.url)} sends encoded content, unasked")
     expected, received = stated_length(response.headers), 0
+    pace = Pace(timeouts)
+    read = _reader_of(response)
     try:
-        for chunk in response.raw.stream(CHUNK, decode_content=False):
+        start = time.monotonic()
+        while chunk := read():
+            if pace.is_drip(len(chunk), time.monotonic() - start):
+                raise _broken(response.url, f"it sends less than {timeouts.slowest:g} bytes/s")
             received += len(chunk)
             yield chunk
+            start = time.monotonic()
     except (requests.RequestException, Urllib3Error, OSError) as error:
         raise unreachable(response.url, error) from error
     finally:
@@ -306,6 +340,12 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
     # urllib3 before 2 does not tell a cut connection from the end of the body.
     if expected is not None and received < expected:
         raise _broken(response.url, f"the connection ended after {received} of {expected} bytes")
+
+
+def _reader_of(response: requests.Response) -> Callable[[], bytes | None]:
+    """Give what reads the next bytes, as they come; urllib3 before 2 only gathers whole chunks."""
+    read = getattr(response.raw, "read1", response.raw.read)
+    return lambda: read(CHUNK, decode_content=False)
 
 
 def error_body(response: requests.Response) -> bytes:

@@ -9,7 +9,11 @@ from clients import client_for, login, reference_to
 from registry import Registry, digest_of
 
 from hpcimg.errors import DigestMismatchError, NotFoundError, RegistryError
+from hpcimg.oci.client import RegistryClient
+from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import Descriptor
+from hpcimg.oci.transport import Timeouts
+from hpcimg.settings import RegistrySettings
 
 BLOB = bytes(range(256)) * 5000
 
@@ -79,6 +83,19 @@ def test_transfer_that_always_breaks(registry):
     registry.fail("GET", keep=10, times=99)
     with pytest.raises(RegistryError, match=r"the connection") as caught:
         fetch(client_for(registry), registry, descriptor_of(BLOB))
+    assert caught.value.temporary
+    assert len(registry.seen) == 4
+
+
+def test_transfer_that_drips(registry):
+    """A registry that always sends a next byte in time, and never enough, is given up."""
+    settings = {registry.name: RegistrySettings(plain_http=True)}
+    drip = Timeouts(window=0.0, slowest=1e18)
+    client = RegistryClient(
+        settings, no_credential, listed_only=True, timeouts=drip, sleep=lambda _: None
+    )
+    with pytest.raises(RegistryError, match=r"it sends less than 1e\+18 bytes/s") as caught:
+        fetch(client, registry, descriptor_of(BLOB))
     assert caught.value.temporary
     assert len(registry.seen) == 4
 

@@ -9,7 +9,16 @@ import pytest
 from hpcimg.errors import AuthenticationError, NotFoundError, RegistryError
 from hpcimg.oci.blob import is_range_from
 from hpcimg.oci.diagnostics import diagnostics, escaped, failure, reason_of, shown_url
-from hpcimg.oci.transport import Patience, Request, origin, redirected, retry_after, stated_length
+from hpcimg.oci.transport import (
+    Pace,
+    Patience,
+    Request,
+    Timeouts,
+    origin,
+    redirected,
+    retry_after,
+    stated_length,
+)
 
 NOW = 1_700_000_000.0
 
@@ -37,6 +46,16 @@ def test_retry_after(value, seconds):
 def test_stated_length(value, length):
     """A length that is no number, or one that Python refuses to read, says nothing."""
     assert stated_length({"Content-Length": value}) == length
+
+
+def test_pace():
+    """A body drips when a whole window brought too little; each window counts for itself."""
+    pace = Pace(Timeouts(window=60.0, slowest=1000.0))
+    assert not pace.is_drip(1, 29.0)
+    assert not pace.is_drip(60_000, 31.0)
+    assert not pace.is_drip(1, 29.0)
+    assert not pace.is_drip(1, 29.0)
+    assert pace.is_drip(1, 29.0)
 
 
 def test_waits_grow_with_jitter():
