@@ -73,10 +73,12 @@ def _verbs(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
 def _section(name: str, about: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     hidden = (argparse.SUPPRESS, "help")
     actions = [a for a in parser._actions if not {a.help, a.dest} & {*hidden}]  # noqa: SLF001
-    words = [_words(action) for action in actions]
+    # Options first: after a command's first word everything is the command's.
+    words = [_words(action) for action in sorted(actions, key=lambda a: not a.option_strings)]
+    usage = parser.usage or f"{name} {' '.join(words)}".rstrip()
     about = about if about.startswith("srun ") else f"{about[:1].upper()}{about[1:]}"
     yield from (f"## {name}", "", f"{about}.", "")
-    yield from (f"    {name} {' '.join(words)}".rstrip(), "")
+    yield from (f"    {usage}", "")
     options = [action for action in actions if action.option_strings and action.help]
     if options:
         yield from ("| option | means |", "| --- | --- |")
