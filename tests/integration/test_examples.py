@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -64,11 +65,13 @@ def test_gpu_job_gets_the_gpus_build(job):
 
 
 def test_unit_file_is_valid():
-    """Systemd accepts the unit that publishes a node's profile at boot."""
-    unit = EXAMPLES / "hpcimg-node.service"
-    lines = unit.read_text("utf-8").splitlines()
-    assert "ExecStart=/usr/local/bin/hpcimg node publish" in lines
-    assert [line for line in lines if line.startswith("[")] == ["[Unit]", "[Service]", "[Install]"]
+    """Systemd has nothing against the unit but that this machine has no hpcimg installed."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    command = ["systemd-analyze", "verify", "--man=no", EXAMPLES / "hpcimg-node.service"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    said = (done.stdout + done.stderr).splitlines()
+    assert [line for line in said if "/usr/local/bin/hpcimg is not executable" not in line] == []
 
 
 def test_settings_are_valid():
