@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
 from console import Command, read_commands
+from newcluster import NODES as NEW_NODES
 from newcluster import make_new_cluster
 
 pytestmark = pytest.mark.integration
@@ -81,11 +83,15 @@ def test_installation_on_a_new_cluster(new_cluster: Cluster) -> None:
     commands = those("new-cluster")
     assert len(commands) > 5
     for command in commands:
-        nodes = ["login"] if "login" in command.words else ["login", "bdw1"]
         where = "cd /root/hpcimg; " if command.user == "root" else ""
-        for node in nodes:
-            text = f"exec 2>&1; {where}{command.text}"
-            check(command, new_cluster.shell(text, node=node, user=command.user, timeout=300))
+        text = f"exec 2>&1; {where}{command.text}"
+
+        def run(node: str, text: str = text, user: str = command.user):
+            return new_cluster.shell(text, node=node, user=user, timeout=300)
+
+        with ThreadPoolExecutor() as nodes:
+            for done in nodes.map(run, ["login"] if "login" in command.words else NEW_NODES):
+                check(command, done)
 
 
 def test_every_page_is_read() -> None:
