@@ -84,8 +84,8 @@ def replace(argv: Sequence[Argument], env: Mapping[str, str]) -> NoReturn:
         raise RuntimeFailure(message, f"is {words[0]!r} installed on this node?") from error
 
 
-def detach_after(seconds: float, call: Callable[[], int]) -> int:
-    """Run `call` in a child for at most `seconds` of our time: its exit code, else TEMPORARY.
+def detach_after(seconds: float, call: Callable[[], int]) -> int | None:
+    """Run `call` in a child for at most `seconds` of our time; give its exit code, None when late.
 
     A child that takes longer goes on by itself, in a session of its own.
     """
@@ -98,13 +98,15 @@ def detach_after(seconds: float, call: Callable[[], int]) -> int:
         try:
             code = call()
             sys.stdout.flush()
+        except BaseException:  # noqa: BLE001 - this child must not return into its parent's code
+            sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)
     os.close(ours)
     ended, _, _ = select.select([done], [], [], seconds)
     os.close(done)
     if not ended:
-        return int(ExitCode.TEMPORARY)
+        return None
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

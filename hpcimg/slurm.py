@@ -35,6 +35,16 @@ def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     return ()
 
 
+def node_name(environment: Mapping[str, str]) -> str:
+    """Name the node as Slurm does; empty outside of a step."""
+    return environment.get("SLURMD_NODENAME", "")
+
+
+def is_first_task(environment: Mapping[str, str]) -> bool:
+    """Tell whether this is the node's first task of its step, or no task at all."""
+    return environment.get("SLURM_LOCALID", "0") == "0"
+
+
 def parse_gpus(text: str) -> tuple[str, ...]:
     """Parse `0,1` or `2-3` or UUIDs as Slurm writes them; `none` and nothing mean no GPU."""
     found: list[str] = []

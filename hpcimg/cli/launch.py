@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder
 
+if TYPE_CHECKING:
+    from hpcimg.errors import HpcimgError
+    from hpcimg.workflow.get import Ready
+
 ASK_AS_USER = 80
 """How `get --store site` ends, in silence, where the user's own credentials may help."""
+
+_SRUN = "srun [SRUN'S OPTIONS] --container NAME COMMAND [ARGUMENT...]"
+_SRUN_HELP = "srun where the plugin is not installed: each node runs its own build of NAME"
 
 
 def add(verbs: Adder) -> None:
@@ -18,11 +26,15 @@ def add(verbs: Adder) -> None:
     run.add_argument("name", metavar="NAME")
     run.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     run.add_argument("--dry-run", action="store_true", help="print the command line instead")
+    run.add_argument(
+        "--say-once", action="store_true", help="of a node's tasks only the first says what fails"
+    )
     run.set_defaults(call=_run)
 
     srun = verbs.add_parser(
         "srun",
-        help="srun [OPTIONS] --container NAME COMMAND, where the plugin is not installed",
+        help=_SRUN_HELP,
+        usage=f"hpcimg {_SRUN}",
         prefix_chars="\0",
         add_help=False,
     )
@@ -49,66 +61,111 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import ShowProgress
-    from hpcimg.errors import UsageError
+    from hpcimg.errors import HpcimgError, UsageError
     from hpcimg.process import describe, replace
-    from hpcimg.settings import read_settings
-    from hpcimg.workflow.run import run_argv
+    from hpcimg.slurm import is_first_task
 
     command = arguments.command[arguments.command[:1] == ["--"] :]
     if not command:
         raise UsageError("there is no command to run", "write: hpcimg run NAME -- COMMAND")
-    show = ShowProgress(arguments.name)
+    is_silent = arguments.say_once and not is_first_task(os.environ)
     try:
-        argv = run_argv(arguments.name, command, read_settings(os.environ), os.environ, show)
+        argv = _have_image(arguments.name, command, is_silent=is_silent)
+        if not arguments.dry_run:
+            replace(argv, os.environ)
+    except HpcimgError as error:
+        return _refuse(error, is_silent=is_silent)
+    print(describe(argv))
+    return 0
+
+
+def _have_image(name: str, command: list[str], *, is_silent: bool) -> list[str]:
+    from hpcimg.cli.output import ShowProgress
+    from hpcimg.progress import silent
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.run import run_argv
+
+    show = ShowProgress(name)
+    try:
+        report = silent if is_silent else show
+        return run_argv(name, command, read_settings(os.environ), os.environ, report)
     finally:
         show.close()
-    if arguments.dry_run:
-        print(describe(argv))
-        return 0
-    return replace(argv, os.environ)
+
+
+def _refuse(error: HpcimgError, *, is_silent: bool) -> int:
+    """Say why nothing runs, on a node of a job with the node's name."""
+    from hpcimg.cli.output import print_error
+    from hpcimg.slurm import node_name
+
+    if os.environ.get("HPCIMG_DEBUG"):
+        raise error
+    if not is_silent:
+        print_error(error, node_name(os.environ))
+    return int(error.exit_code)
 
 
 def _srun(arguments: argparse.Namespace) -> int:
     from hpcimg.process import replace
     from hpcimg.workflow.run import srun_argv
 
+    if arguments.words in (["-h"], ["--help"]):
+        # Any other -h is srun's own, or the command's.
+        print(f"usage: hpcimg {_SRUN}\n\n{_SRUN_HELP}")
+        return 0
     return replace(srun_argv(arguments.words), os.environ)
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import ShowProgress, print_error
+    from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
+
+    try:
+        sys.stdout.write(_ready(arguments).lines())
+    except NotListedError as error:
+        print_error(error, arguments.node)
+        return int(error.exit_code)
+    except HpcimgError as error:
+        if isinstance(error, AuthenticationError) and arguments.store == "site":
+            return ASK_AS_USER
+        print_error(error, arguments.node)
+        return int(error.exit_code)
+    return 0
+
+
+def _ready(arguments: argparse.Namespace) -> Ready:
+    from hpcimg.cli.output import ShowProgress
     from hpcimg.settings import read_settings
     from hpcimg.slurm import parse_gpus
     from hpcimg.workflow.get import get
 
     start = f"hpcimg: {arguments.node}: " if arguments.node else "hpcimg: "
-    try:
-        ready = get(
-            arguments.name,
-            # Root-owned settings alone decide here, whatever the environment says.
-            read_settings({}),
-            scope=arguments.store,
-            gpus=parse_gpus(arguments.gpus),
-            job=arguments.job,
-            on_progress=ShowProgress(arguments.name, start),
-        )
-    except HpcimgError as error:
-        is_refused = isinstance(error, AuthenticationError) and not isinstance(
-            error, NotListedError
-        )
-        if is_refused and arguments.store == "site":
-            return ASK_AS_USER
-        print_error(error, arguments.node)
-        return int(error.exit_code)
-    sys.stdout.write(ready.lines())
-    return 0
+    return get(
+        arguments.name,
+        # Root-owned settings alone decide here, whatever the environment says.
+        read_settings({}),
+        scope=arguments.store,
+        gpus=parse_gpus(arguments.gpus),
+        job=arguments.job,
+        on_progress=ShowProgress(arguments.name, start),
+    )
 
 
 def _prefetch(arguments: argparse.Namespace) -> int:
+    """Get for a while; a longer one goes on by itself. Nobody sees the prolog: syslog is told."""
+    from hpcimg.cli.output import SyslogStream
+    from hpcimg.errors import ExitCode
     from hpcimg.process import detach_after
     from hpcimg.settings import read_settings
 
-    seconds = arguments.foreground or read_settings({}).prolog.foreground
-    return detach_after(seconds, lambda: _get(arguments))
+    sys.stderr = SyslogStream(f"job {arguments.job}: ")
+    seconds = arguments.foreground
+    if seconds is None:
+        seconds = read_settings({}).prolog.foreground
+    code = detach_after(seconds, lambda: _get(arguments))
+    if code is None:
+        print(f"not waiting for {arguments.name} after {seconds:g} s: it goes on", file=sys.stderr)
+        return int(ExitCode.TEMPORARY)
+    if code == ASK_AS_USER:
+        print(f"the site may not read {arguments.name}: its user will fetch it", file=sys.stderr)
+    return code

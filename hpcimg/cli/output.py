@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -48,6 +49,24 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for number, line in enumerate(lines):
         text = "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True))
         print(paint(text.rstrip(), "bold") if number == 0 else text.rstrip())
+
+
+class SyslogStream(io.TextIOBase):
+    """Takes the place of standard error where nobody sees one: each line goes to syslog."""
+
+    def __init__(self, start: str) -> None:
+        self._start = start
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Send the whole lines; keep the rest for the next call."""
+        import syslog
+
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            syslog.openlog("hpcimg", 0, syslog.LOG_DAEMON)
+            syslog.syslog(syslog.LOG_NOTICE, _line(self._start + line.removeprefix("hpcimg: ")))
+        return len(text)
 
 
 class ShowProgress:

@@ -17,6 +17,9 @@ from hpcimg.workflow.profile import job_profile
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
 
+SAY_ONCE = "--say-once"
+"""The option of `hpcimg run` for tasks that would all say the same."""
+
 
 def run_argv(
     name: str,
@@ -47,7 +50,8 @@ def srun_argv(words: Sequence[str]) -> list[str]:
         name = value if equals else words[at + 1] if at + 1 < len(words) else ""
         if not name or not rest:
             break
-        return [_program("srun"), *words[:at], _program("hpcimg"), "run", name, "--", *rest]
+        launcher = [_program("hpcimg"), "run", SAY_ONCE, name, "--"]
+        return [_program("srun"), *words[:at], *launcher, *rest]
     raise UsageError(
         "hpcimg srun needs an image and a command",
         "write: hpcimg srun [srun's options] --container NAME COMMAND [ARGUMENT...]",

@@ -49,7 +49,7 @@ def private_registry(cluster):
         f"echo 'alice:{made.stdout}' >/run/private/htpasswd\n{start} & echo $!",
     ).strip()
     try:
-        with mishaps.settings(cluster, registries={REGISTRY: {"plain_http": True}):
+        with mishaps.settings(cluster, registries={REGISTRY: {"plain_http": True}}):
             done = cluster.shell(auth_file("alice", PASSWORD))
             assert done.returncode == 0, done.stderr
             copied = cluster.shell(
@@ -132,7 +132,9 @@ def test_a_login_shows_nowhere(cluster):
     assert "hpcimg get --store own" in seen, "the watch saw nothing"
     logs = mishaps.do(cluster, "cat /var/log/syslog /var/log/slurm*.log", NODE)
     logs += mishaps.do(cluster, "cat /var/log/syslog /var/log/slurm*.log")
-    stores = mishaps.do(cluster, "cat $(find /srv/hpcimg /home/alice/.local -type f)", "login")
+    stores = mishaps.do(
+        cluster, "cat $(find /srv/hpcimg /home/alice/.local -type f) | tr -cd '[:print:]'"
+    )
     for secret in SECRETS:
         assert secret not in seen
         assert secret not in logs
