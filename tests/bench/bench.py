@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -48,6 +49,8 @@ def main() -> int:
     except (BenchFault, subprocess.CalledProcessError) as error:
         say(str(error))
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     place = arguments.output
     place.parent.mkdir(exist_ok=True)
     document = table.document(results, machine, runs)
@@ -192,9 +195,15 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="the benchmarks, in one table")
-    parser.add_argument("--runs", type=int, default=10, metavar="N", help="runs of each (10)")
+    parser.add_argument("--runs", type=_count, default=10, metavar="N", help="runs of each (10)")
     parser.add_argument("--quick", action="store_true", help="one cold run, to see that it works")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", default=CHECKOUT / "build" / "bench.json"
