@@ -1,0 +1,75 @@
+"""With job_container/tmpfs a job has a /tmp of its own: its tasks in a container have the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import COMMAND, Cluster
+from launching import Allocation, allocate
+from mishaps import do
+
+pytestmark = pytest.mark.integration
+
+_TEMPLATE = COMMAND.parent / "etc" / "slurm.conf"
+
+
+@pytest.fixture(scope="module", params=["", ",contain_spank"], ids=["on", "contain_spank"])
+def job(
+    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Allocation]:
+    """A job on a cluster whose jobs have private /tmp and /dev/shm."""
+    config = tmp_path_factory.mktemp("config")
+    _write_configuration(config, request.param)
+    own = Cluster(str(tmp_path_factory.mktemp("cluster")))
+    try:
+        started = own.verb("up", "--config", str(config))
+        assert started.returncode == 0, started.stderr
+        yield from allocate(own)
+    finally:
+        own.verb("down")
+
+
+def _write_configuration(folder: Path, parameters: str) -> None:
+    text = _TEMPLATE.read_text("utf-8")
+    text = text.replace("config_overrides", f"config_overrides{parameters}")
+    text = text.replace("PrologFlags=Alloc", "PrologFlags=Alloc,Contain")
+    (folder / "slurm.conf").write_text(f"{text}JobContainerType=job_container/tmpfs\n")
+    (folder / "job_container.conf").write_text(
+        "AutoBasePath=true\nBasePath=/var/spool/private\nDirs=/tmp,/dev/shm\n"
+    )
+
+
+def test_one_private_tmp(job: Allocation) -> None:
+    """A task in a container and a bare task of one job see the same /tmp, the node another."""
+    do(job.cluster, "echo node >/tmp/nodes; rm -f /tmp/bare /tmp/inside", job.node)
+    job.step("sh", "-c", "echo one >/tmp/bare; mkdir /tmp/work", image=None)
+    ours = job.step("sh", "-c", "ls /tmp; cat /tmp/bare; echo two >/tmp/inside; bench")
+    assert ours.output.split("\n")[:3] == ["bare", "work", "one"], ours
+    assert "cpu:broadwell" in ours.output
+    bare = job.step("cat", "/tmp/inside", image=None)
+    assert bare.output == "two\n", bare.errors
+    assert job.on_node("ls /tmp").split() == ["nodes"]
+
+
+def test_working_directory_in_it(job: Allocation) -> None:
+    """A working directory that only the job's /tmp has is kept."""
+    ours = job.step("--chdir=/tmp/work", "sh", "-c", "pwd; echo here >file")
+    assert ours.output == "/tmp/work\n", ours.errors
+    assert job.step("cat", "/tmp/work/file", image=None).output == "here\n"
+
+
+def test_many_tasks(job: Allocation) -> None:
+    """Tasks join and leave as without it."""
+    ours = job.step("-n8", "--mpi=pmix", "sh", "-c", "cat /tmp/bare")
+    assert ours.output == "one\n" * 8, ours.errors
+
+
+def test_nothing_is_left(job: Allocation) -> None:
+    """After the steps neither a process nor a mount of a container is on the node."""
+    keepers = "[h]pcimg-holder|[/]starter|[A]pptainer|[s]quashfuse"
+    wait = f"for i in $(seq 100); do pgrep -f '{keepers}' >/dev/null || break; sleep 0.1; done"
+    assert (
+        job.on_node(f"{wait}; pgrep -fa '{keepers}'; grep -E 'squash|apptainer' /proc/mounts") == ""
+    )
