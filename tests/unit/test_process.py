@@ -61,6 +61,16 @@ def test_detached_call_gives_its_exit_code():
     assert detach_after(30.0, lambda: 7) == 7
 
 
+def test_detached_call_that_fails_says_so(capfd):
+    """A call that raises is an internal error with its traceback, and never our own code goes on."""
+
+    def fail() -> int:
+        raise ZeroDivisionError("by design")
+
+    assert detach_after(30.0, fail) == ExitCode.INTERNAL
+    assert "ZeroDivisionError: by design" in capfd.readouterr().err
+
+
 def test_detached_call_goes_on(tmp_path: Path):
     """A call that takes longer is left behind, and still does its work."""
     start, end = tmp_path / "start", tmp_path / "end"
@@ -72,6 +82,7 @@ def test_detached_call_goes_on(tmp_path: Path):
         end.write_text("worked", encoding="ascii")
         return 0
 
-    assert detach_after(0.0, wait_and_write) == ExitCode.TEMPORARY
-    start.write_text("go", encoding="ascii")
+    code = detach_after(0.0, wait_and_write)
+    start.write_text("go", encoding="ascii")  # before any assertion: the child waits for it
+    assert code is None
     assert end.read_text(encoding="ascii") == "worked"
