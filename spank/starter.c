@@ -239,6 +239,14 @@ static const char *advice(const char *why)
     return "try the same by hand on that node: hpcimg run NAME -- true";
 }
 
+/* Whatever the image started too: be_user made it a session, and so a group, of its own. */
+static void kill_session(pid_t monitor)
+{
+    (void)kill(-monitor, SIGKILL);
+    (void)kill(monitor, SIGKILL);
+    (void)waitpid(monitor, NULL, 0);
+}
+
 static int start(const struct request *request, int messages)
 {
     static struct report report;
@@ -252,8 +260,7 @@ static int start(const struct request *request, int messages)
         be_user(request, channel[1], messages);
     (void)close(channel[1]);
     if (!read_report(channel[0], &report)) {
-        (void)kill(monitor, SIGKILL);
-        (void)waitpid(monitor, NULL, 0);
+        kill_session(monitor);
         last_words(messages, why, sizeof(why));
         return refuse(request, "start", why, advice(why));
     }
@@ -262,7 +269,7 @@ static int start(const struct request *request, int messages)
         anchor = start_anchor(mount_namespace, &request->user, STDIN_FILENO);
     if (anchor < 0 || !send_result(&report, anchor, monitor)) {
         int reason = errno;
-        (void)kill(monitor, SIGKILL);
+        kill_session(monitor);
         return refuse(request, "enter", strerror(reason),
                       "the container's namespaces are not what they should be: tell the site");
     }

@@ -1,0 +1,33 @@
+"""Builds our C programs for the tests, as they are shipped and with sanitizers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+SPANK = Path(__file__).resolve().parents[2] / "spank"
+SOURCES = {
+    "joiner": ("joiner.c", "common.c"),
+    "holder": ("holder.c", "common.c"),
+    "starter": ("starter.c", "namespaces.c", "processes.c", "common.c"),
+}
+_SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
+
+
+def has_compiler() -> bool:
+    """Whether there is one."""
+    return shutil.which("gcc") is not None
+
+
+def build(folder: Path, *, sanitized: bool) -> Path:
+    """Compile the three programs that need no Slurm into a folder."""
+    for program, sources in SOURCES.items():
+        flags = _SANITIZERS if sanitized else ("-O2",)
+        files = [str(SPANK / source) for source in sources]
+        subprocess.run(
+            ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", *flags, "-o", program, *files],
+            cwd=folder,
+            check=True,
+        )
+    return folder
