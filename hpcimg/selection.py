@@ -70,10 +70,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Resolution:
-    """The pick, or None, and all candidates in the order of the index."""
+    """The pick, or None, and all candidates in the order of the index.
+
+    `warning` says why a pick may not run here all the same.
+    """
 
     pick: Candidate | None
     candidates: tuple[Candidate, ...]
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,11 @@ def check_single(
     judged = _judge(profile, descriptor, policy)
     if judged.verdict == "fits":
         only = _candidate(judged, "chosen", "the only image behind the name")
-    elif judged.verdict == "rejected" and not policy.strict and _on_platform(profile, descriptor):
+        return Resolution(only, (only,))
+    if judged.verdict == "rejected" and not policy.strict and _on_platform(profile, descriptor):
         only = _candidate(judged, "chosen", f"the only image, though it {judged.reason}")
-    else:
-        only = _candidate(judged)
-    return Resolution(only if only.verdict == "chosen" else None, (only,))
+        return Resolution(only, (only,), f"may not run here: it {judged.reason}")
+    return Resolution(None, (_candidate(judged),))
 
 
 def require(resolution: Resolution, reference: Reference) -> Candidate:
@@ -137,8 +141,9 @@ def require(resolution: Resolution, reference: Reference) -> Candidate:
     shown = list(reasons)[:_REASONS_SHOWN]
     if len(reasons) > len(shown):
         shown.append(f"and {len(reasons) - len(shown)} more")
+    nothing = "none of its entries is an image" if resolution.candidates else "it has no entries"
     raise NoCandidateError(
-        f"no image of {reference} runs here: {'; '.join(shown) or 'it has no entries'}",
+        f"no image of {reference} runs here: {'; '.join(shown) or nothing}",
         f"see every entry with `hpcimg explain {reference}`, or push one that fits this node",
     )
 

@@ -227,6 +227,15 @@ def test_entries_that_are_no_image_are_skipped():
     ]
 
 
+def test_an_index_without_images_is_not_called_empty():
+    """Nothing was rejected, but there are entries; an empty index is said to be empty."""
+    nested = {**entry(2), "mediaType": OCI_INDEX}
+    with pytest.raises(NoCandidateError, match=r"here: none of its entries is an image$"):
+        require(select(node(), index_of(nested)), NAME)
+    with pytest.raises(NoCandidateError, match=r"here: it has no entries$"):
+        require(select(node(), index_of()), NAME)
+
+
 def test_another_platform_is_rejected_and_a_missing_one_is_no_guess():
     """Even the generic entry of an index is for one architecture."""
     lost = entry(2)
