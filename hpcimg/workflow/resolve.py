@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
     from hpcimg.settings import Settings
     from hpcimg.workflow.ensure import BlobSource
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def resolve_document(
         resolution = select(profile, document, policy)
     else:
         resolution = check_single(profile, _single(reference, document, client), policy)
+    if resolution.warning:
+        log.warning("%s %s", reference, resolution.warning)
     return Resolved(reference, document.digest, isinstance(document, Index), profile, resolution)
 
 
