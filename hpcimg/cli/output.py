@@ -28,9 +28,9 @@ def print_error(error: HpcimgError, node: str = "") -> None:
         print(f"{start}hint: {_line(error.hint)}", file=sys.stderr)
 
 
-def paint(text: str, colour: str, stream: TextIO = sys.stdout) -> str:
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     """Colour a text, on a terminal alone and where nobody set NO_COLOR."""
-    if os.environ.get("NO_COLOR") or not stream.isatty():
+    if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 

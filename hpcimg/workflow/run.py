@@ -50,8 +50,8 @@ def srun_argv(words: Sequence[str]) -> list[str]:
         name = value if equals else words[at + 1] if at + 1 < len(words) else ""
         if not name or not rest:
             break
-        launcher = [_program("hpcimg"), "run", SAY_ONCE, name, "--"]
-        return [_program("srun"), *words[:at], *launcher, *rest]
+        srun, ours = _program("srun"), _program("hpcimg")
+        return [srun, *words[:at], ours, "run", SAY_ONCE, name, "--", *rest]
     raise UsageError(
         "hpcimg srun needs an image and a command",
         "write: hpcimg srun [srun's options] --container NAME COMMAND [ARGUMENT...]",
