@@ -23,20 +23,21 @@ bool put_joiner(spank_t spank, const char *joiner, const int descriptors[3])
 }
 #else
 /* Before 23.11 Slurm has no call for it: argv[0] is replaced in place, and the descriptors and the
- * command travel in the environment. --multi-prog has an argv of its own there and is refused. */
+ * command travel in the environment. --multi-prog has other argvs there: request.c refuses it. */
 bool put_joiner(spank_t spank, const char *joiner, const int descriptors[3])
 {
     char value[PATH_MAX + 64], **command = NULL;
-    int count = 0;
+    int count = 0, length;
 
     if (spank_get_item(spank, S_JOB_ARGV, &count, &command) != ESPANK_SUCCESS || count < 1)
         return false;
     if (descriptors == NULL)
-        (void)snprintf(value, sizeof(value), "refuse");
+        length = snprintf(value, sizeof(value), "refuse");
     else
-        (void)snprintf(value, sizeof(value), "%d %d %d %s", descriptors[0], descriptors[1],
-                       descriptors[2], command[0]);
-    if (spank_setenv(spank, "SLURM_HPCIMG_JOIN", value, 1) != ESPANK_SUCCESS)
+        length = snprintf(value, sizeof(value), "%d %d %d %s", descriptors[0], descriptors[1],
+                          descriptors[2], command[0]);
+    if (length >= (int)sizeof(value) ||
+        spank_setenv(spank, "SLURM_HPCIMG_JOIN", value, 1) != ESPANK_SUCCESS)
         return false;
     command[0] = strdup(joiner);
     return command[0] != NULL;

@@ -5,6 +5,7 @@
 
 #include "common.h"
 
+#include <slurm/slurm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 extern char slurm_options[] __asm__("opt") __attribute__((weak));
 extern char *slurm_option_get(void *options, const char *name) __attribute__((weak));
 extern bool slurm_option_reset(void *options, const char *name) __attribute__((weak));
+extern bool slurm_option_isset(void *options, const char *name) __attribute__((weak));
 
 static struct {
     const char *container; /* SLURM_CONTAINER: a bundle that an outer command runs in */
@@ -125,6 +127,18 @@ static bool is_same_for_all(const char *image)
     return strcmp(first, image) == 0;
 }
 
+/* Before 23.11 the joiner is put into the job's argv, and --multi-prog's tasks have others: they
+ * would run on the host. On the node nothing tells them apart. */
+static bool would_miss_joiner(void)
+{
+#if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 11, 0)
+    return false;
+#else
+    return slurm_options != NULL && slurm_option_isset != NULL &&
+           slurm_option_isset(slurm_options, "multi-prog");
+#endif
+}
+
 int request_complete(spank_t spank, const char *option)
 {
     const char *image = NULL;
@@ -140,6 +154,9 @@ int request_complete(spank_t spank, const char *option)
     if (!is_image_name(image))
         return refuse("this is not an image name:", image,
                       "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
+    if (strcmp(image, NO_IMAGE) != 0 && spank_context() == S_CTX_LOCAL && would_miss_joiner())
+        return refuse("this release of Slurm cannot start --multi-prog in", image,
+                      "start the programs as components: srun -n1 A : -n3 B");
     if (setenv(IMAGE_VARIABLE, image, 1) != 0)
         return -1;
     /* Refused inside an existing job, which has no prolog to come. */
