@@ -35,6 +35,8 @@ _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
 _MODES = ("xnack", "sramecc")
+_TEXT_LIMIT = 512
+_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ def _printable(text: str) -> str:
 
 
 def _parse_text(text: str, architecture: str | None) -> list[Feature]:
+    if len(text) > _TEXT_LIMIT:
+        # An opaque word, since nothing offers it; its start shows in reasons, records and lists.
+        return [Feature("", f"too-long:{text[:_SHOWN]}...")]
     prefixes = facts()["path_prefixes"]
     for form in (text, *(text[len(p) :] for p in prefixes if text.startswith(p))):
         site = _SITE_WORD.fullmatch(form)
