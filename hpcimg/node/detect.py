@@ -118,7 +118,10 @@ def write_cached(profile: NodeProfile, key: str, path: Path = CACHE_PATH) -> boo
     """
     if not key or profile.gpus.state == "unknown":
         return False
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whatever root's umask: everybody reads it.
+        path.parent.chmod(0o755)
     text = json.dumps({"key": key, "profile": profile.to_json()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)

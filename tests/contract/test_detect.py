@@ -169,6 +169,17 @@ def test_what_others_could_have_written_is_not_read(kept, tmp_path):
     assert read(tmp_path / "none") is None
 
 
+def test_a_kept_profile_is_readable_whatever_the_umask(tmp_path):
+    """Else every launch would detect anew: the store's account and users read it too."""
+    path = tmp_path / "run" / "node.json"
+    before = os.umask(0o077)
+    try:
+        assert detect.write_cached(NodeProfile("n1", "linux", "amd64"), "key", path)
+    finally:
+        os.umask(before)
+    assert (path.parent.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o755, 0o644)
+
+
 def test_unknown_gpus_are_not_kept(tmp_path):
     """A driver that was slow once must not stay unknown until the next boot."""
     unknown = NodeProfile("n1", "linux", "amd64", gpus=GpuFacts("unknown", "slow"))
