@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     INTERNAL = 70
     STORE = 73
     TEMPORARY = 75
+    REGISTRY = 76
     PERMISSION = 77
     SETTINGS = 78
     LAUNCH = 125
@@ -57,7 +58,7 @@ class RegistryError(HpcimgError):
     `status` is the HTTP status, 0 when there was no answer; `temporary` says that a retry may help.
     """
 
-    exit_code = ExitCode.TEMPORARY
+    exit_code = ExitCode.REGISTRY
 
     def __init__(
         self, message: str, hint: str = "", *, status: int = 0, temporary: bool = False
@@ -65,6 +66,8 @@ class RegistryError(HpcimgError):
         super().__init__(message, hint)
         self.status = status
         self.temporary = temporary
+        if temporary:
+            self.exit_code = ExitCode.TEMPORARY
 
 
 class DigestMismatchError(RegistryError):

@@ -126,7 +126,10 @@ def failure(argv: Sequence[Argument], returncode: int, stderr: bytes) -> Runtime
 def _ending(returncode: int) -> str:
     if returncode >= 0:
         return f"exited with {returncode}"
-    return f"was killed by {signal.Signals(-returncode).name}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was killed by signal {-returncode}"
 
 
 def _start(

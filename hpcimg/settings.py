@@ -44,11 +44,10 @@ class StoreSettings:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what one image may cost: layers, compressed and unpacked bytes."""
+    """Bounds on what one image may cost: layers and compressed bytes."""
 
     layers: int = 512
     compressed_bytes: int = 100 << 30
-    unpacked_bytes: int = 400 << 30
 
 
 @dataclass(frozen=True)

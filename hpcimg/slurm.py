@@ -12,7 +12,6 @@ from hpcimg.process import run
 from hpcimg.quoting import quoted
 
 _SECONDS = 60.0
-_GPU_VARIABLES = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
 
 
 def nodes_of_partition(partition: str) -> tuple[str, ...]:
@@ -26,13 +25,14 @@ def nodes_of_list(names: str) -> tuple[str, ...]:
 
 
 def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Name the GPUs that Slurm gave this job on this node; None outside of a job."""
+    """Name the GPUs that Slurm gave this step or batch script here; None outside of a job.
+
+    A step inherits the variable of the job's script, also when it got no GPU itself.
+    """
     if "SLURM_JOB_ID" not in environment:
         return None
-    for variable in _GPU_VARIABLES:
-        if variable in environment:
-            return parse_gpus(environment[variable])
-    return ()
+    is_step = "SLURM_STEP_ID" in environment
+    return parse_gpus(environment.get("SLURM_STEP_GPUS" if is_step else "SLURM_JOB_GPUS", ""))
 
 
 def node_name(environment: Mapping[str, str]) -> str:
@@ -50,7 +50,8 @@ def parse_gpus(text: str) -> tuple[str, ...]:
     found: list[str] = []
     for word in filter(None, text.split(",")):
         first, dash, last = word.partition("-")
-        if dash and first.isdecimal() and last.isdecimal() and int(last) - int(first) < 1024:
+        is_range = dash and first.isdecimal() and last.isdecimal()
+        if is_range and 0 <= int(last) - int(first) < 1024:
             found += [str(number) for number in range(int(first), int(last) + 1)]
         elif word != "none":
             found.append(word)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from hpcimg.errors import HpcimgError
+from hpcimg.errors import ExitCode, HpcimgError
 
 # Each noun or verb and the module that parses it: a launch must not pay for the others.
 VERBS = {
@@ -49,6 +49,19 @@ def main(words: Sequence[str]) -> int:
         # The reader of our output has gone; what is still in the buffer goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _confess(error)
+
+
+def _confess(error: Exception) -> int:
+    """Report a defect of ours in two lines as well; who mends it asks for the traceback."""
+    from hpcimg.cli.output import print_error
+
+    what = f"unexpected {type(error).__name__}: {error}"
+    print_error(HpcimgError(what, "run it again with HPCIMG_DEBUG=1 and report what it prints"))
+    return int(ExitCode.INTERNAL)
 
 
 def _dispatch(words: list[str]) -> int:

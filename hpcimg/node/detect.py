@@ -45,7 +45,8 @@ def detect(
     if gpus.state == "unknown":
         unknowns.append(f"GPUs: {gpus.reason}")
     return NodeProfile(
-        node=node or system.nodename,
+        # Slurm knows nodes by their short names.
+        node=node or system.nodename.partition(".")[0],
         os="linux",
         architecture=cpu.facts.architecture,
         target=found.name,

@@ -70,6 +70,8 @@ def publish(settings: Settings) -> NodeProfile:
         profile = detect()
         publish_profile(site_store(settings.store), profile)
         return profile
+    # Taken before: what changes meanwhile must make the kept profile a stale one.
+    key = cache_key()
     argv = [sys.executable, "-I", "-m", "hpcimg", "node", "publish", "--json"]
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
     done = run(
@@ -80,5 +82,5 @@ def publish(settings: Settings) -> NodeProfile:
         account=settings.store.account,
     )
     profile = NodeProfile.from_json(done.stdout)
-    write_cached(profile, cache_key())
+    write_cached(profile, key)
     return profile

@@ -16,13 +16,13 @@ from hpcimg.workflow.run import srun_argv
         ("none", ()),
         ("0", ("0",)),
         ("0,2-4", ("0", "2", "3", "4")),
-        ("3-1", ()),
+        ("3-1", ("3-1",)),
         ("MIG-GPU-5c89852c/1/0", ("MIG-GPU-5c89852c/1/0",)),
         ("0-99999999", ("0-99999999",)),
     ],
 )
 def test_gpus_as_slurm_writes_them(text, gpus):
-    """Numbers, ranges and UUIDs; a range without end is no list of a billion GPUs."""
+    """Numbers, ranges and UUIDs; what is no range stays a word that no GPU has, never "none"."""
     assert parse_gpus(text) == gpus
 
 
@@ -33,11 +33,12 @@ def test_gpus_as_slurm_writes_them(text, gpus):
         ({"SLURM_JOB_GPUS": "0"}, None),
         ({"SLURM_JOB_ID": "1"}, ()),
         ({"SLURM_JOB_ID": "1", "SLURM_JOB_GPUS": "0,1"}, ("0", "1")),
-        ({"SLURM_JOB_ID": "1", "SLURM_JOB_GPUS": "0,1", "SLURM_STEP_GPUS": "1"}, ("1",)),
+        ({"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_STEP_GPUS": "1"}, ("1",)),
+        ({"SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_GPUS": "0,1"}, ()),
     ],
 )
 def test_gpus_of_a_job(environment, gpus):
-    """None outside of a job, where nobody manages the GPUs; a step's own go before the job's."""
+    """None outside of a job, where nobody manages the GPUs; in a step only the step's count."""
     assert job_gpus(environment) == gpus
 
 
