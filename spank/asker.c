@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "asker.h"
 
-#include <slurm/slurm.h>
 #include <sys/socket.h>
 
 #define HIGHEST_DESCRIPTOR 1024
@@ -31,17 +30,4 @@ bool have_all_gone(struct pollfd askers[ASKERS], size_t count)
         gone += askers[i].fd < 0;
     }
     return count > 0 && gone == count;
-}
-
-bool is_job_over(uint32_t job)
-{
-    job_info_msg_t *found = NULL;
-    bool over;
-
-    if (slurm_load_job(&found, job, SHOW_ALL) != SLURM_SUCCESS)
-        return false; /* no answer is no reason to end a job */
-    over =
-        found->record_count > 0 && (found->job_array[0].job_state & JOB_STATE_BASE) > JOB_SUSPENDED;
-    slurm_free_job_info_msg(found);
-    return over;
 }

@@ -1,23 +1,21 @@
 /* Who waits for this step, and whether they still do. While user_init runs, slurmstepd keeps every
- * signal and cancellation back, and past UnkillableStepTimeout the node is drained. */
+ * signal and cancellation back, and past UnkillableStepTimeout the node is drained. A batch script
+ * has nobody: slurmctld knows, but slurmstepd holds a lock then with which no question can be
+ * asked.
+ */
 #ifndef HPCIMG_ASKER_H
 #define HPCIMG_ASKER_H
 
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-#define ASKERS           8
-#define ASK_MILLISECONDS 5000 /* between two questions to slurmctld, where no srun is connected */
+#define ASKERS 8
 
 /* Fill in slurmstepd's connections to srun, to be polled; their number. */
 size_t find_askers(struct pollfd askers[ASKERS]);
 
 /* Every one of them has hung up: srun has ended, by itself or because the job was cancelled. */
 bool have_all_gone(struct pollfd askers[ASKERS], size_t count);
-
-/* The job of a step without srun, a batch script, has ended. */
-bool is_job_over(uint32_t job);
 
 #endif

@@ -20,6 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
 struct line {
     char text[1024];
     size_t used;
@@ -28,9 +32,6 @@ struct line {
 static void be_stage(const struct identity *who, char *const argv[], const int descriptors[3],
                      char *const environment[])
 {
-    /* user_init runs with the user's effective uid; the real one is still root's. */
-    if (syscall(SYS_setresuid, 0, 0, 0) != 0)
-        _exit(LAUNCH_FAILED);
     for (int fd = 0; fd < 3; fd++)
         if (dup2(descriptors[fd], fd) < 0)
             _exit(LAUNCH_FAILED);
@@ -41,8 +42,8 @@ static void be_stage(const struct identity *who, char *const argv[], const int d
         _exit(LAUNCH_FAILED);
     if (who != NULL && !become(who->uid, who->gid, who->groups, who->group_count))
         _exit(LAUNCH_FAILED);
-    /* What fetches has no purpose without the step; children of its own are its to end. */
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    /* After the ids, whose change clears it: the minder may be killed as well. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     execve(argv[0], argv, environment);
     (void)dprintf(STDERR_FILENO, "hpcimg: could not start \"%s\": %s\n", argv[0], strerror(errno));
     _exit(LAUNCH_FAILED);
@@ -86,7 +87,7 @@ static bool take(struct pollfd *polled, struct line *line, char *output, size_t 
 }
 
 /* Drain both pipes until both ended; false when the result is too large, or nobody wants it. */
-static bool drain(int result, int messages, uint32_t job, char *output, size_t *size)
+static bool drain(int result, int messages, char *output, size_t *size)
 {
     struct pollfd polled[2 + ASKERS] = {{.fd = result, .events = POLLIN},
                                         {.fd = messages, .events = POLLIN}};
@@ -96,13 +97,11 @@ static bool drain(int result, int messages, uint32_t job, char *output, size_t *
 
     *size = 0;
     while (wanted && (polled[0].fd >= 0 || polled[1].fd >= 0)) {
-        int ready = poll(polled, 2 + askers, askers > 0 ? -1 : ASK_MILLISECONDS);
-        if (ready < 0 && errno != EINTR)
+        if (poll(polled, 2 + askers, -1) < 0) {
+            if (errno == EINTR)
+                continue;
             return false;
-        if (ready == 0)
-            wanted = !is_job_over(job);
-        if (ready <= 0)
-            continue;
+        }
         if (polled[0].fd >= 0 && polled[0].revents != 0)
             wanted = take(&polled[0], NULL, output, size);
         if (polled[1].fd >= 0 && polled[1].revents != 0)
@@ -114,51 +113,78 @@ static bool drain(int result, int messages, uint32_t job, char *output, size_t *
     return wanted;
 }
 
-/* In user_init only a child can be root again, and so may kill what is another account's. */
-static void kill_stage(pid_t pid)
+/* The stage may be another account's, and user_init has not the rights to end it. So root minds it,
+ * in a process between the two: when slurmstepd lets go of the leash, or ends, so does the stage.
+ */
+static void be_minder(const struct identity *who, char *const argv[], const int descriptors[3],
+                      char *const environment[], const int leash[2])
 {
-    pid_t killer = fork();
+    struct pollfd polled[2] = {{.fd = leash[0], .events = POLLIN}, {.events = POLLIN}};
+    int status = 0;
+    pid_t pid;
 
-    if (killer == 0) {
-        if (syscall(SYS_setresuid, 0, 0, 0) == 0)
-            (void)kill(pid, SIGKILL);
-        _exit(0);
-    }
-    while (killer > 0 && waitpid(killer, NULL, 0) < 0 && errno == EINTR)
+    (void)close(leash[1]);
+    /* Here the effective uid is still the user's; the real one is root's. */
+    if (syscall(SYS_setresuid, 0, 0, 0) != 0)
+        _exit(LAUNCH_FAILED);
+    if ((pid = fork()) == 0)
+        be_stage(who, argv, descriptors, environment);
+    polled[1].fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    while (polled[1].fd >= 0 && poll(polled, 2, -1) < 0 && errno == EINTR)
         continue;
+    if (pid > 0 && polled[0].revents != 0)
+        (void)kill(pid, SIGKILL);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    _exit(pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : LAUNCH_FAILED);
 }
 
-int run_stage(const struct identity *who, char *const argv[], int input, uint32_t job, char *output,
-              size_t *size)
+static void close_pipe(const int ends[2])
+{
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+/* Three pipes, or none. */
+static bool open_pipes(int pipes[3][2])
+{
+    for (int i = 0; i < 3; i++) {
+        if (pipe2(pipes[i], O_CLOEXEC) == 0)
+            continue;
+        while (i-- > 0)
+            close_pipe(pipes[i]);
+        return false;
+    }
+    return true;
+}
+
+int run_stage(const struct identity *who, char *const argv[], int input, char *output, size_t *size)
 {
     char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
                            "LC_ALL=C.UTF-8", who != NULL ? (char *)who->home : NULL,
                            who != NULL ? (char *)who->name : NULL, NULL};
-    int result[2], messages[2], status = 0;
+    enum { RESULT, MESSAGES, LEASH };
+    int pipes[3][2], status = 0;
     bool drained;
     pid_t pid;
 
-    if (pipe2(result, O_CLOEXEC) < 0)
+    if (!open_pipes(pipes))
         return -1;
-    if (pipe2(messages, O_CLOEXEC) < 0) {
-        (void)close(result[0]);
-        (void)close(result[1]);
-        return -1;
-    }
     if ((pid = fork()) == 0) {
-        int descriptors[3] = {input, result[1], messages[1]};
-        be_stage(who, argv, descriptors, environment);
+        int descriptors[3] = {input, pipes[RESULT][1], pipes[MESSAGES][1]};
+        be_minder(who, argv, descriptors, environment, pipes[LEASH]);
     }
-    (void)close(result[1]);
-    (void)close(messages[1]);
-    drained = pid > 0 && drain(result[0], messages[0], job, output, size);
-    if (pid > 0 && !drained)
-        kill_stage(pid);
-    (void)close(result[0]);
-    (void)close(messages[0]);
-    if (pid < 0)
-        return -1;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+    (void)close(pipes[RESULT][1]);
+    (void)close(pipes[MESSAGES][1]);
+    (void)close(pipes[LEASH][0]);
+    drained = pid > 0 && drain(pipes[RESULT][0], pipes[MESSAGES][0], output, size);
+    (void)close(pipes[RESULT][0]);
+    (void)close(pipes[MESSAGES][0]);
+    if (!drained)
+        (void)close(pipes[LEASH][1]);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
+    if (drained)
+        (void)close(pipes[LEASH][1]);
     return drained && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

@@ -112,7 +112,7 @@ static int get_entry(const struct identity *who, const char *scope, const struct
 
     (void)snprintf(job, sizeof(job), "%u", step.job);
     (void)snprintf(user, sizeof(user), "%u", uid);
-    code = run_stage(who, argv, null, step.job, output, &size);
+    code = run_stage(who, argv, null, output, &size);
     (void)close(null);
     if (code == 0 && !parse_entry(output, &step.entry))
         code = -1;
@@ -211,7 +211,7 @@ static int start_container(spank_t spank, const struct identity *user, const str
         argv[next++] = "--script";
         argv[next++] = (char *)script;
     }
-    if (run_stage(NULL, argv, step.lifeline[0], step.job, output, &size) != 0)
+    if (run_stage(NULL, argv, step.lifeline[0], output, &size) != 0)
         return -1;
     return parse_container(output, size, &step.container)
                ? 0

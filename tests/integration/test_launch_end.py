@@ -137,3 +137,15 @@ def test_cancelled_while_fetching(job: Allocation, silent_registry: None) -> Non
     assert b"ready" not in output
     assert wait_until_gone(job, fetching) == ""
     assert wait_until_gone(job) == ""
+
+
+def test_fetch_ends_with_slurmstepd(job: Allocation, silent_registry: None) -> None:
+    """After kill -9 of slurmstepd no process goes on fetching."""
+    fetching = "[m] hpcimg get"
+    step = job.start("./probe", "ready")
+    wait = f"for i in $(seq 100); do pgrep -f '{fetching}' && exit; sleep 0.1; done"
+    assert job.on_node(wait)
+    job.on_node(f"pkill -9 -f '[s]lurmstepd: .{job.job}[.][0-9]'")
+    assert wait_until_gone(job, fetching) == ""
+    step.kill()
+    step.wait()
