@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import contextmanager
 
 import mishaps
 import pytest
@@ -133,16 +132,9 @@ def test_a_node_without_the_stores_account(cluster):
     assert "create it" in hint
 
 
-@contextmanager
-def broken_settings(cluster):
-    """A site whose settings have a typing error."""
-    with mishaps.settings(cluster, regestries={}):
-        yield
-
-
 def test_settings_that_are_wrong(cluster):
     """The file, the line and the word are named."""
-    with broken_settings(cluster):
+    with mishaps.settings(cluster, hosts={}):
         ((what, hint),) = refused(cluster, "qnib/bench")
-    assert re.match(r'/etc/hpcimg/settings\.yaml:1: "regestries" is no setting; known: ', what)
+    assert re.match(r'/etc/hpcimg/settings\.yaml:1: "hosts" is no setting; known: ', what)
     assert hint == "correct the settings file"
