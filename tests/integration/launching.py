@@ -80,6 +80,11 @@ def build_probe(cluster: Cluster) -> None:
 
 def allocate(cluster: Cluster, *words: str) -> Iterator[Allocation]:
     """Hold a job on the node for the tests of a module."""
+    # A node that has not told slurmctld that it is up may miss its first prolog.
+    ready = (
+        f'for i in $(seq 300); do [ "$(sinfo -hn {NODE} -o %T)" = idle ] && exit; sleep 0.1; done'
+    )
+    cluster.shell(ready)
     granted = cluster.run("salloc", "--no-shell", "-w", NODE, "--mem=2000", *words)
     assert "Granted job allocation" in granted.stderr, granted.stderr
     job = granted.stderr.split("Granted job allocation ")[1].split()[0]
