@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import select
 import shlex
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
-from hpcimg.errors import ExitCode, RuntimeFailure
+from hpcimg.errors import RuntimeFailure
 
 ERROR_LINES = 5
 """Last lines of a failed child's error stream that its error quotes."""
@@ -82,32 +80,6 @@ def replace(argv: Sequence[Argument], env: Mapping[str, str]) -> NoReturn:
     except OSError as error:
         message = f"could not start {words[0]!r}: {error.strerror}"
         raise RuntimeFailure(message, f"is {words[0]!r} installed on this node?") from error
-
-
-def detach_after(seconds: float, call: Callable[[], int]) -> int | None:
-    """Run `call` in a child for at most `seconds` of our time; give its exit code, None when late.
-
-    A child that takes longer goes on by itself, in a session of its own.
-    """
-    done, ours = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(done)
-        os.setsid()
-        code = int(ExitCode.INTERNAL)
-        try:
-            code = call()
-            sys.stdout.flush()
-        except BaseException:  # noqa: BLE001 - this child must not return into its parent's code
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
-    os.close(ours)
-    ended, _, _ = select.select([done], [], [], seconds)
-    os.close(done)
-    if not ended:
-        return None
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def describe(argv: Sequence[Argument]) -> str:

@@ -51,13 +51,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class PrologSettings:
-    """How long the prolog may keep a job waiting for its image, in seconds."""
-
-    foreground: float = 60.0
-
-
-@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -66,7 +59,6 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
-    prolog: PrologSettings = PrologSettings()
     policy: str = "compatible"
     gpu_scope: str = "job"
     apptainer: str = "apptainer"
@@ -126,7 +118,6 @@ class _Reader:
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, "store"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, "limits"))
-        top["prolog"] = PrologSettings(**self.section(top.get("prolog"), PrologSettings, "prolog"))
         for key, choices in _CHOICES.items():
             if top.get(key, choices[0]) not in choices:
                 raise self.error(key, f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')

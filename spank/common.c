@@ -130,3 +130,20 @@ bool parse_number(const char *text, unsigned long limit, unsigned long *value)
     *value = strtoul(text, &end, 10);
     return errno == 0 && *end == '\0' && *value <= limit;
 }
+
+void strip_colours(char *text)
+{
+    char *to = text;
+
+    for (const char *from = text; *from != '\0'; from++) {
+        if (from[0] == '\033' && from[1] == '[') {
+            const char *end = from + 2 + strspn(from + 2, "0123456789;");
+            if (*end == 'm') {
+                from = end;
+                continue;
+            }
+        }
+        *to++ = *from;
+    }
+    *to = '\0';
+}

@@ -32,4 +32,7 @@ unsigned long long start_time(pid_t pid);
 /* Decimal text to number, whole string, at most `limit`; false otherwise. */
 bool parse_number(const char *text, unsigned long limit, unsigned long *value);
 
+/* Take the terminal's colour sequences (ESC [ ... m) out of a text, in place. */
+void strip_colours(char *text);
+
 #endif

@@ -24,6 +24,9 @@
 #define SYS_pidfd_open 434
 #endif
 
+/* How a minder ends whose stage did not exit by itself: no exit code of any stage of ours. */
+#define STAGE_DIED 124
+
 struct line {
     char text[1024];
     size_t used;
@@ -136,7 +139,7 @@ static void be_minder(const struct identity *who, char *const argv[], const int 
         (void)kill(pid, SIGKILL);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    _exit(pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : LAUNCH_FAILED);
+    _exit(pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : STAGE_DIED);
 }
 
 static void close_pipe(const int ends[2])
@@ -186,5 +189,7 @@ int run_stage(const struct identity *who, char *const argv[], int input, char *o
         continue;
     if (drained)
         (void)close(pipes[LEASH][1]);
-    return drained && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (!drained || !WIFEXITED(status) || WEXITSTATUS(status) == STAGE_DIED)
+        return -1;
+    return WEXITSTATUS(status);
 }

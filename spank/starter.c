@@ -203,12 +203,15 @@ static void last_words(int messages, char *text, size_t size)
     if (count <= 0)
         return;
     said[count] = '\0';
-    for (end = said + count; end > said && (end[-1] == '\n' || end[-1] == ' '); end--)
+    strip_colours(said); /* Apptainer colours a file too */
+    for (end = said + strlen(said); end > said && (end[-1] == '\n' || end[-1] == ' '); end--)
         end[-1] = '\0';
     if (*said == '\0')
         return;
     line = strrchr(said, '\n');
     line = line != NULL ? line + 1 : said;
+    if (strncmp(line, "ERROR", 5) == 0 || strncmp(line, "FATAL", 5) == 0)
+        line += 5 + strspn(line + 5, " :");
     for (char *c = line; *c != '\0'; c++)
         if (*c < ' ' || *c > '~')
             *c = '?';

@@ -71,14 +71,26 @@ static int refuse(const char *what, const char *why)
     return -1;
 }
 
-/* GPUs of the step as Slurm gave them to this node, "none" when it gave none. */
+static bool check_programs(const struct site *site)
+{
+    char path[PATH_MAX], what[PATH_MAX + 64];
+
+    if (have_programs(site, path, sizeof(path)))
+        return true;
+    (void)snprintf(what, sizeof(what), "\"%s\" cannot be started: %s", path, strerror(errno));
+    (void)refuse(what, "install it on this node, or correct its path in plugstack.conf");
+    return false;
+}
+
+/* GPUs of the step as Slurm gave them to this node, "none" when it gave none. A step inherits the
+ * variable of the job's script, also when it got no GPU itself. */
 static void read_gpus(spank_t spank)
 {
+    const char *variable = step.id == SLURM_BATCH_SCRIPT ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS";
     char text[sizeof(step.gpus)];
 
     (void)snprintf(step.gpus, sizeof(step.gpus), "none");
-    if (spank_getenv(spank, "SLURM_STEP_GPUS", text, sizeof(text)) != ESPANK_SUCCESS &&
-        spank_getenv(spank, "SLURM_JOB_GPUS", text, sizeof(text)) != ESPANK_SUCCESS)
+    if (spank_getenv(spank, variable, text, sizeof(text)) != ESPANK_SUCCESS)
         return;
     if (text[0] != '\0' && strspn(text, "0123456789,-abcdefGPUMIG/") == strlen(text))
         memcpy(step.gpus, text, sizeof(text));
@@ -125,7 +137,9 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
     struct identity account = {.uid = 0};
     int code;
 
-    if (read_ticket(step.job, step.image, step.gpus, &step.entry))
+    if (read_ticket(step.job, step.image, step.gpus, &step.entry) ||
+        (await_ticket(step.job, step.image, step.gpus) &&
+         read_ticket(step.job, step.image, step.gpus, &step.entry)))
         return 0;
     if (!find_identity(site->account, 0, &account) || account.uid == 0)
         return refuse("the store's account does not exist on this node",
@@ -135,10 +149,10 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
         step.ticket = strdup(output);
     else if (code == NOT_FOR_THE_SITE)
         code = get_entry(user, "own", site, user->uid, output);
-    if (code == -1 || code == LAUNCH_FAILED)
+    if (code == -1)
         return refuse("the image could not be fetched: hpcimg get did not run to its end",
-                      "is the hpcimg package on this node? try: hpcimg doctor");
-    return code;
+                      "look at the node's syslog, and try there: hpcimg node show");
+    return code; /* any other failure was said by what failed */
 }
 
 /* With contain_spank this is a clone whose working directory is /: the parent has the step's. */
@@ -240,8 +254,8 @@ void step_start(spank_t spank, const struct site *site)
         return;
     }
     read_gpus(spank);
-    step.refused =
-        ensure_entry(&user, site, output) != 0 || start_container(spank, &user, site, output) != 0;
+    step.refused = !check_programs(site) || ensure_entry(&user, site, output) != 0 ||
+                   start_container(spank, &user, site, output) != 0;
 }
 
 void step_open(void)
@@ -291,6 +305,7 @@ void step_join(spank_t spank, const struct site *site)
     if (access(joiner, X_OK) == 0 &&
         put_joiner(spank, joiner, step.refused ? NULL : step.descriptors))
         return;
-    slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);
+    if (!step.refused)
+        slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);
     _exit(LAUNCH_FAILED); /* an optional plugin's error is swallowed, and the host would run it */
 }

@@ -3,13 +3,9 @@
 #ifndef HPCIMG_STEP_H
 #define HPCIMG_STEP_H
 
-#include <limits.h>
-#include <slurm/spank.h>
+#include "programs.h"
 
-/* What plugstack.conf says. */
-struct site {
-    char account[64], prefix[32], python[PATH_MAX], apptainer[PATH_MAX], libexec[PATH_MAX];
-};
+#include <slurm/spank.h>
 
 /* Root: note what this step asked for; `option` is the value of our option, NULL for none, and
  * `variable` is where sbatch and salloc leave it in the job's environment. */

@@ -9,10 +9,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#define TICKET_SIZE 8192
+#define PREFETCH_MILLISECONDS 2000 /* a warm prefetch takes a quarter of it, a cold one minutes */
+#define TICKET_SIZE           8192
 
 bool parse_entry(const char *text, struct entry *entry)
 {
@@ -79,6 +82,28 @@ bool read_ticket(uint32_t job, const char *name, const char *gpus, struct entry 
         return false;
     text[size] = '\0';
     return parse_entry(text, entry) && access(entry->image, F_OK) == 0;
+}
+
+bool await_ticket(uint32_t job, const char *name, const char *gpus)
+{
+    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+    char file[NAME_MAX + 1] = ".";
+    int directory, lock = -1;
+    bool done = false;
+
+    if (!ticket_name(name, gpus, file + 1, sizeof(file) - 1) || (directory = open_tickets(job)) < 0)
+        return false;
+    lock = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    (void)close(directory);
+    if (lock < 0)
+        return false;
+    for (int left = PREFETCH_MILLISECONDS; !done && left > 0; left -= 5) {
+        done = flock(lock, LOCK_SH | LOCK_NB) == 0;
+        if (!done)
+            (void)nanosleep(&pause, NULL);
+    }
+    (void)close(lock);
+    return done;
 }
 
 void write_ticket(uint32_t job, const char *name, const char *gpus, const char *text)

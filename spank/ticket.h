@@ -21,6 +21,11 @@ bool parse_entry(const char *text, struct entry *entry);
  * the prolog made the job's directory: it also clears what an older job of that number left. */
 bool read_ticket(uint32_t job, const char *name, const char *gpus, struct entry *entry);
 
+/* Wait a moment while the prolog's prefetch for `name` still works: when it lets its lock go, the
+ * ticket is there, or it will not be. False when there is nothing to wait for, or not any longer:
+ * the step then asks for itself, joins the fetch and shows how far it is. */
+bool await_ticket(uint32_t job, const char *name, const char *gpus);
+
 /* Write one, whole or not at all. It saves the next step some time and may fail in silence. */
 void write_ticket(uint32_t job, const char *name, const char *gpus, const char *text);
 

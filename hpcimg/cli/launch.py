@@ -47,7 +47,6 @@ def add(verbs: Adder) -> None:
     get.set_defaults(call=_get)
 
     prefetch = verbs.add_parser("prefetch", help="the same ahead of time (the prolog calls this)")
-    prefetch.add_argument("--foreground", type=float, metavar="SECONDS")
     _add_job_options(prefetch)
     prefetch.set_defaults(call=_prefetch, store="site")
 
@@ -152,20 +151,11 @@ def _ready(arguments: argparse.Namespace) -> Ready:
 
 
 def _prefetch(arguments: argparse.Namespace) -> int:
-    """Get for a while; a longer one goes on by itself. Nobody sees the prolog: syslog is told."""
+    """Get ahead of the job's first step. Nobody sees the prolog: syslog is told."""
     from hpcimg.cli.output import SyslogStream
-    from hpcimg.errors import ExitCode
-    from hpcimg.process import detach_after
-    from hpcimg.settings import read_settings
 
     sys.stderr = SyslogStream(f"job {arguments.job}: ")
-    seconds = arguments.foreground
-    if seconds is None:
-        seconds = read_settings({}).prolog.foreground
-    code = detach_after(seconds, lambda: _get(arguments))
-    if code is None:
-        print(f"not waiting for {arguments.name} after {seconds:g} s: it goes on", file=sys.stderr)
-        return int(ExitCode.TEMPORARY)
+    code = _get(arguments)
     if code == ASK_AS_USER:
         print(f"the site may not read {arguments.name}: its user will fetch it", file=sys.stderr)
     return code

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
-from hpcimg.errors import ExitCode, RuntimeFailure
-from hpcimg.process import ProcessTimeoutError, detach_after, run
+from hpcimg.errors import RuntimeFailure
+from hpcimg.process import ProcessTimeoutError, run
 
 
 def test_output_is_returned():
@@ -54,35 +53,3 @@ def test_account_has_no_groups_of_ours():
     """A child under another account has that account's ids and no supplementary group."""
     done = run(["sh", "-c", "id -un; id -G"], account="nobody")
     assert done.stdout == b"nobody\n65534\n"
-
-
-def test_detached_call_gives_its_exit_code():
-    """A call that ends in time gives its own exit code."""
-    assert detach_after(30.0, lambda: 7) == 7
-
-
-def test_detached_call_that_fails_says_so(capfd):
-    """A call that raises is an internal error with its traceback; our own code goes on once."""
-
-    def fail() -> int:
-        raise ZeroDivisionError("by design")
-
-    assert detach_after(30.0, fail) == ExitCode.INTERNAL
-    assert "ZeroDivisionError: by design" in capfd.readouterr().err
-
-
-def test_detached_call_goes_on(tmp_path: Path):
-    """A call that takes longer is left behind, and still does its work."""
-    start, end = tmp_path / "start", tmp_path / "end"
-    os.mkfifo(start)
-    os.mkfifo(end)
-
-    def wait_and_write() -> int:
-        start.read_text(encoding="ascii")
-        end.write_text("worked", encoding="ascii")
-        return 0
-
-    code = detach_after(0.0, wait_and_write)
-    start.write_text("go", encoding="ascii")  # before any assertion: the child waits for it
-    assert code is None
-    assert end.read_text(encoding="ascii") == "worked"

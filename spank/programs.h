@@ -1,0 +1,17 @@
+/* Where the site keeps the programs that a launch starts, and whether they are there. */
+#ifndef HPCIMG_PROGRAMS_H
+#define HPCIMG_PROGRAMS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What plugstack.conf says. */
+struct site {
+    char account[64], prefix[32], python[PATH_MAX], apptainer[PATH_MAX], libexec[PATH_MAX];
+};
+
+/* False when one of them cannot be started; `path` then names it, and errno says why. */
+bool have_programs(const struct site *site, char *path, size_t size);
+
+#endif
