@@ -26,6 +26,10 @@ def job(
     try:
         started = own.verb("up", "--config", str(config))
         assert started.returncode == 0, started.stderr
+        # Slurm 24.11 itself now and then fails to mount the base for a node's first job ("ns base
+        # mount failed" in its log), and salloc waits for such a job without end.
+        first = "for i in 1 2 3; do timeout 10 srun -w bdw1 --mem=100 true && exit; done; exit 1"
+        assert own.shell(first).returncode == 0
         yield from allocate(own)
     finally:
         own.verb("down")
