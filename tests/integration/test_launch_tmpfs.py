@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
-from launching import Allocation, allocate
+from launching import NODE, Allocation, allocate
 from mishaps import do
 
 pytestmark = pytest.mark.integration
@@ -26,13 +26,26 @@ def job(
     try:
         started = own.verb("up", "--config", str(config))
         assert started.returncode == 0, started.stderr
-        # Slurm 24.11 itself now and then fails to mount the base for a node's first job ("ns base
-        # mount failed" in its log), and salloc waits for such a job without end.
-        first = "for i in 1 2 3; do timeout 10 srun -w bdw1 --mem=100 true && exit; done; exit 1"
-        assert own.shell(first).returncode == 0
+        _wait_for_private_tmp(own)
         yield from allocate(own)
     finally:
         own.verb("down")
+
+
+def _wait_for_private_tmp(cluster: Cluster) -> None:
+    """Return when a bare job runs; a node whose slurmd cannot make the mounts starts again.
+
+    Slurm 24.11 itself fails so now and then from a slurmd's first job on ("ns base mount failed" in
+    its log), and salloc then waits without end.
+    """
+    for _ in range(4):
+        done = cluster.shell(f"timeout 15 srun -w {NODE} --mem=100 true")
+        if done.returncode == 0:
+            return
+        assert cluster.verb("kill", NODE).returncode == 0
+        assert cluster.verb("start", NODE).returncode == 0
+        cluster.shell(f"scontrol update node={NODE} state=resume", user="root")
+    pytest.fail(f"no bare job runs with job_container/tmpfs: {done.stderr}")
 
 
 def _write_configuration(folder: Path, parameters: str) -> None:
