@@ -10,13 +10,14 @@ from pathlib import Path
 
 from hpcimg.errors import StoreError
 
+_READ_ONLY = "read-only file system"
 _WORDS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "disk quota exceeded",
-    errno.EROFS: "read-only file system",
+    errno.EROFS: _READ_ONLY,
 }
-FULL = tuple(_WORDS.values())
-"""What a file system without room is called, as the C library says it too (in lower case)."""
+UNWRITABLE = tuple(_WORDS.values())
+"""Why a file system takes nothing, as the C library says it too (in lower case)."""
 
 
 @contextmanager
@@ -35,7 +36,13 @@ def store_faults(doing: str, path: Path, needed: int = 0) -> Iterator[None]:
 def fault(doing: str, path: Path, reason: str, needed: int = 0) -> StoreError:
     """Say that `doing` failed for `reason`; for a full file system with its figures."""
     message = f'could not {doing} in "{path}": {reason}'
-    if reason not in FULL:
+    if reason == _READ_ONLY:
+        return StoreError(
+            message,
+            "is the store's file system mounted on this node, and for writing? "
+            "only what is not in the store yet needs that",
+        )
+    if reason not in UNWRITABLE:
         return StoreError(message, "is the store's file system up, and may this account write it?")
     need = f", about {size_text(needed)} needed" if needed else ""
     return StoreError(

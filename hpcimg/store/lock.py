@@ -5,6 +5,7 @@ A lock only saves work: an entry is published by one rename, whoever builds it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from hpcimg.errors import LockTimeoutError, StoreError
 from hpcimg.progress import Progress
+from hpcimg.store.faults import store_faults
 from hpcimg.store.owner import Owner, owner_of_fields
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class EntryLock:
         except Timeout:
             return False
         except OSError as error:
+            if error.errno == errno.EROFS:
+                with store_faults("make a lock", self.path.parent):
+                    raise
             message = f'could not lock "{self.path}": {error.strerror or error}'
             raise StoreError(message, "the store needs a file system with flock") from error
         self._lock = lock

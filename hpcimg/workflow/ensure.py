@@ -20,7 +20,7 @@ from hpcimg.quoting import quoted
 from hpcimg.runtime.convert import Converter
 from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry, Layer
-from hpcimg.store.faults import FULL, fault, require_space, size_text, store_faults
+from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, store_faults
 from hpcimg.store.store import Store
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _room(path: Path, needed: int) -> Iterator[None]:
     except RuntimeFailure as error:
         said = error.message.lower()
         # The C library's words for ENOSPC have more to them: "no space left on device".
-        for reason in FULL:
+        for reason in UNWRITABLE:
             if reason in said:
                 raise fault("convert an image", path, reason, needed) from error
         raise
