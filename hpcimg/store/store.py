@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import pwd
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -200,8 +201,22 @@ class Store:
     def _quarantine(self, flaw: Flaw) -> None:
         """Move a bad entry aside, for the administrator to look at."""
         aside = self.root / QUARANTINE / f"{flaw.path.name}.{os.urandom(4).hex()}"
-        log.warning('moving "%s" to "%s": %s', flaw.path, aside, flaw.reason)
-        flaw.path.rename(aside)
+        try:
+            flaw.path.rename(aside)
+        except PermissionError as error:
+            raise self._immovable(flaw) from error
+        log.warning('moved "%s" to "%s": %s', flaw.path, aside, flaw.reason)
+
+    def _immovable(self, flaw: Flaw) -> StoreError:
+        """Say what stands in the way: nobody but root may move a directory that is another's."""
+        message = f'could not move the bad store entry "{flaw.path}" aside: {flaw.reason}'
+        found = flaw.path.lstat().st_uid
+        if found == self.owner:
+            return StoreError(message, "give the store to its account alone (chown, chmod go-w)")
+        return StoreError(
+            f"{message}; the entry belongs to {_account_name(found)}",
+            f"remove it as root: rm -r {shlex.quote(str(flaw.path))}",
+        )
 
     def _publish(self, workspace: Workspace, key: EntryKey) -> Entry:
         """Rename the sealed directory into its place; a builder that came first wins."""

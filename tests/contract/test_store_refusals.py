@@ -1,9 +1,12 @@
-"""What a store cannot do, said so that somebody can act on it: a file system that is read-only."""
+"""What a store cannot do, said so that somebody can act on it: read-only, another's entry."""
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sif import sif_bytes
@@ -15,6 +18,7 @@ from hpcimg.store.workspace import BuiltImage
 DIGEST = "sha256:" + "cd" * 32
 OTHER = "sha256:" + "ef" * 32
 CONVERTER = "fake-1.0-1"
+ACCOUNT, STRANGER = 12345, 54321
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to chown and to mount")
 
@@ -55,3 +59,50 @@ def test_a_read_only_store_is_not_called_full(read_only, below):
         store.ensure(OTHER, CONVERTER, build)
     assert caught.value.message.lower().endswith("read-only file system")
     assert caught.value.hint.startswith("is the store's file system mounted on this node, and for")
+
+
+def become(uid):
+    """Be this user, by all that os.access asks for, until root comes back."""
+    os.setresuid(uid, uid, 0)
+
+
+@pytest.fixture
+def account_store():
+    """Be the account of a site's store; unlike a test's own folder, all the way there is open."""
+    with TemporaryDirectory() as folder:
+        os.chown(folder, ACCOUNT, ACCOUNT)
+        become(ACCOUNT)
+        try:
+            yield Store(Path(folder) / "store", ACCOUNT)
+        finally:
+            become(0)
+
+
+def test_an_entry_of_somebody_else_is_for_root_to_remove(account_store, caplog):
+    """Another's directory cannot be renamed: the error says which, whose, and what root does."""
+    entry = account_store.ensure(DIGEST, CONVERTER, build)
+    become(0)
+    os.chown(entry.path, STRANGER, STRANGER)
+    become(ACCOUNT)
+    with caplog.at_level(logging.WARNING), pytest.raises(StoreError) as caught:
+        account_store.ensure(DIGEST, CONVERTER, build)
+    assert caught.value.message == (
+        f'could not move the bad store entry "{entry.path}" aside: "{entry.path.name}" belongs to '
+        f"uid {STRANGER}, not to {ACCOUNT} or root; the entry belongs to uid {STRANGER}"
+    )
+    assert caught.value.hint == f"remove it as root: rm -r {entry.path}"
+    assert "moved" not in caplog.text
+    assert "moving" not in caplog.text
+
+
+def test_a_directory_of_somebody_else_in_the_way_is_not_the_entry_s_fault(account_store, caplog):
+    """Where the entry is the account's own, the store as a whole is to be put right."""
+    entry = account_store.ensure(DIGEST, CONVERTER, build)
+    become(0)
+    os.chown(entry.path.parent, STRANGER, STRANGER)
+    become(ACCOUNT)
+    with caplog.at_level(logging.WARNING), pytest.raises(StoreError) as caught:
+        account_store.ensure(DIGEST, CONVERTER, build)
+    assert f'"sha256" belongs to uid {STRANGER}' in caught.value.message
+    assert caught.value.hint == "give the store to its account alone (chown, chmod go-w)"
+    assert "moved" not in caplog.text
