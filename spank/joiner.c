@@ -44,6 +44,8 @@ static bool belongs_to_job(const char *entry)
                                         "PS1=",
                                         "PROMPT_COMMAND=",
                                         "TMPDIR=",
+                                        "APPTAINER_BIND=",
+                                        "SINGULARITY_BIND=",
                                         "CUDA_VISIBLE_DEVICES=",
                                         "NVIDIA_VISIBLE_DEVICES=",
                                         "ROCR_VISIBLE_DEVICES=",
@@ -158,6 +160,19 @@ static char **parse_words(int argc, char **argv, unsigned long fd[3])
     return argv + 5;
 }
 
+/* Slurm says this once a task too, and its exit code is the errno as well. */
+static int explain(const char *command, int reason)
+{
+    const char *node = getenv("SLURMD_NODENAME"), *image = getenv("SLURM_HPCIMG_IMAGE");
+    /* The kernel says ENOENT of a script whose interpreter is missing. */
+    bool is_script = reason == ENOENT && strchr(command, '/') != NULL && access(command, F_OK) == 0;
+
+    (void)fprintf(stderr, "hpcimg: %s: could not run \"%s\" in \"%s\": %s%s\n",
+                  node != NULL ? node : "?", command, image != NULL ? image : "?", strerror(reason),
+                  is_script ? ": the image lacks the interpreter that its first line names" : "");
+    return reason;
+}
+
 int main(int argc, char **argv)
 {
     unsigned long fd[3];
@@ -180,9 +195,5 @@ int main(int argc, char **argv)
         return fail("set the image's environment for", argv[0]);
     close_descriptors();
     execvp(argv[0], argv);
-    /* The same exit code as Slurm's own for a command that is not there: the errno. */
-    int reason = errno;
-    (void)fprintf(stderr, "hpcimg: could not run \"%s\" in the container: %s\n", argv[0],
-                  strerror(reason));
-    return reason;
+    return explain(argv[0], errno);
 }

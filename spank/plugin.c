@@ -106,6 +106,9 @@ EXPORT int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
     /* The next component of a heterogeneous command has an option of its own. */
     free(option_image);
     option_image = NULL;
+    /* Nothing is allocated yet, and an error would add two lines of Slurm's own to ours. */
+    if (code != 0 && is_submit_side())
+        exit(1);
     return code;
 }
 

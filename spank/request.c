@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Slurm's own parsed options and their accessors, as its cli_filter plugins use them; the same from
  * 22.05 to 26.05. Weak, since they are no promise: without them --container-image still works. */
@@ -37,6 +38,20 @@ bool is_image_name(const char *name)
 static bool is_bundle(const char *value)
 {
     return value[0] == '/' || strncmp(value, "./", 2) == 0 || strncmp(value, "../", 3) == 0;
+}
+
+/* A bundle is a directory. With an image file, as Apptainer and Pyxis take them, Slurm would run
+ * the command on the host. */
+static bool is_file(const char *path)
+{
+    static const char *const suffixes[] = {".sif", ".sqsh", ".squashfs", ".img"};
+    const char *suffix = strrchr(path, '.');
+    struct stat status;
+
+    for (size_t i = 0; suffix != NULL && i < sizeof(suffixes) / sizeof(*suffixes); i++)
+        if (strcmp(suffix, suffixes[i]) == 0)
+            return true;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 static const char *remember(const char *name)
@@ -84,10 +99,14 @@ static int take_container(char **image)
                       "write --container-image=NAME");
     }
     *image = slurm_option_get(slurm_options, "container");
-    if (*image == NULL || is_bundle(*image)) {
+    if (*image != NULL && is_bundle(*image)) {
+        if (is_file(*image))
+            return refuse("image files cannot be run yet:", *image,
+                          "name an image of a registry, or run: apptainer exec FILE COMMAND");
         *image = NULL;
-        return 0;
     }
+    if (*image == NULL)
+        return 0;
     (void)slurm_option_reset(slurm_options, "container");
     return outer.container != NULL ? setenv("SLURM_CONTAINER", outer.container, 1)
                                    : unsetenv("SLURM_CONTAINER");

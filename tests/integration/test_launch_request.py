@@ -100,6 +100,18 @@ def test_two_names_in_one_command(job: Allocation) -> None:
     assert ended.output == ""
 
 
+def test_image_file_is_refused(job: Allocation) -> None:
+    """Slurm would take a SIF for a bundle and run the command on the host."""
+    for name in ("./my.sif", "/nowhere/my.sqsh", "/etc/passwd"):
+        ended = step(job, "--container", name)
+        assert (ended.code, ended.output) == (1, ""), ended
+        assert ended.errors.splitlines() == [
+            f'srun: error: hpcimg: image files cannot be run yet: "{name}"',
+            "srun: error: hpcimg: hint: name an image of a registry, "
+            "or run: apptainer exec FILE COMMAND",
+        ]
+
+
 def test_nested_srun_inherits(job: Allocation) -> None:
     """A task finds its image in the variable that makes an srun of its own inherit it."""
     ended = job.step("env", image=None, environment=f"export SRUN_CONTAINER={IMAGE}")

@@ -67,7 +67,15 @@ def test_command_that_cannot_run(job: Allocation, command: str, code: int, reaso
     """The exit code is Slurm's own, and one line names the command and the reason."""
     bare, ours = job.both(command)
     assert (bare.code, ours.code) == (code, code)
-    assert f'hpcimg: could not run "{command}" in the container: {reason}' in ours.errors
+    assert f'hpcimg: bdw1: could not run "{command}" in "qnib/bench": {reason}\n' in ours.errors
+
+
+def test_script_whose_interpreter_is_missing(job: Allocation) -> None:
+    """The kernel's "no such file" is about the interpreter then, and so it is said."""
+    script = "printf '#!/usr/bin/nosuchshell\\n' >lost.sh; chmod +x lost.sh"
+    ended = job.step("./lost.sh", environment=script)
+    assert ended.code == 2
+    assert "the image lacks the interpreter that its first line names" in ended.errors
 
 
 def test_input_reaches_task_zero(job: Allocation) -> None:
@@ -101,7 +109,8 @@ def test_terminal(job: Allocation) -> None:
         step = " ".join(job.command("--pty", "./probe", "terminal", image=image))
         done = job.cluster.shell(f"cd; script -qec '{size}{step}' /dev/null </dev/null")
         assert done.returncode == 0, done
-        said.append(done.stdout.splitlines()[-1].lstrip("^@"))  # script's own end of input
+        lines = (line.lstrip("^@") for line in done.stdout.splitlines())  # script's own words
+        said += [line for line in lines if line.startswith("terminal")]
     assert said == ["terminal 1 1 1, 33 rows, 101 columns"] * 2
 
 
