@@ -107,8 +107,10 @@ def test_image_file_is_refused(job: Allocation) -> None:
         assert (ended.code, ended.output) == (1, ""), ended
         assert ended.errors.splitlines() == [
             f'srun: error: hpcimg: image files cannot be run yet: "{name}"',
-            "srun: error: hpcimg: hint: name an image of a registry, "
-            "or run: apptainer exec FILE COMMAND",
+            (
+                "srun: error: hpcimg: hint: name an image of a registry, "
+                "or run: apptainer exec FILE COMMAND"
+            ),
         ]
 
 
