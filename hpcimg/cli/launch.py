@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder
@@ -120,7 +123,9 @@ def _get(arguments: argparse.Namespace) -> int:
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
 
     try:
-        sys.stdout.write(_ready(arguments).lines())
+        with _errors_alone():
+            lines = _ready(arguments).lines()
+        sys.stdout.write(lines)
     except NotListedError as error:
         print_error(error, arguments.node)
         return int(error.exit_code)
@@ -130,6 +135,19 @@ def _get(arguments: argparse.Namespace) -> int:
         print_error(error, arguments.node)
         return int(error.exit_code)
     return 0
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Log no warning, unless -v asks for more: a failed launch is two lines for the user to read."""
+    logger = logging.getLogger("hpcimg")
+    before = logger.level
+    if before == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _ready(arguments: argparse.Namespace) -> Ready:

@@ -1,0 +1,58 @@
+"""`hpcimg get` and `prefetch`, as the plugin and the prolog call them: two lines and no more."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+from test_cli import call, site  # noqa: F401 - a fixture
+
+from hpcimg.cli import main
+from hpcimg.settings import read_settings
+from hpcimg.store.store import site_store
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+
+
+@pytest.fixture
+def job_site(site, monkeypatch):  # noqa: F811
+    """A site whose settings stand where a job's do, with the generic image in its store."""
+    monkeypatch.setattr("hpcimg.settings.DEFAULT_PATH", site.settings)
+    generic = f"tool@{site.digests[0]}"
+    assert main(["get", generic]) == 0
+    site.store = site_store(read_settings({}).store)
+    site.generic = generic
+    return site
+
+
+@pytest.fixture
+def said_by_log():
+    """What the command line's logging would write on standard error."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger().addHandler(handler)
+    yield lines
+    logging.getLogger().removeHandler(handler)
+
+
+def test_a_failed_get_is_two_lines(job_site, capsys, said_by_log):
+    """The warning of a damaged entry does not come on top of what failed in its stead."""
+    (entry,) = job_site.store.entries()
+    os.truncate(entry.image, 10)
+    job_site.registry.fail("/blobs/", status=500, times=99)
+    capsys.readouterr()
+    code, out, said = call(capsys, "get", job_site.generic)
+    assert (code, out) == (75, "")
+    assert len(said) == 2, said
+    assert said_by_log == []
+
+
+def test_a_get_that_is_told_to_speak_does(job_site, capsys, said_by_log):
+    """With -v the same warning is there."""
+    (entry,) = job_site.store.entries()
+    os.truncate(entry.image, 10)
+    assert main(["-v", "get", job_site.generic]) == 0
+    assert any(line.startswith(f'not using "{entry.path}"') for line in said_by_log), said_by_log
+    capsys.readouterr()
