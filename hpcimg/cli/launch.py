@@ -139,7 +139,7 @@ def _get(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _errors_alone() -> Iterator[None]:
-    """Log no warning, unless -v asks for more: a failed launch is two lines for the user to read."""
+    """Log no warning, unless -v asks for more: the user of a failed launch reads two lines."""
     logger = logging.getLogger("hpcimg")
     before = logger.level
     if before == logging.NOTSET:
