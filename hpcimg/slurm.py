@@ -16,12 +16,17 @@ _SECONDS = 60.0
 
 def nodes_of_partition(partition: str) -> tuple[str, ...]:
     """List the partition's nodes, sorted; raises NotFoundError when Slurm knows no such one."""
-    return _nodes(["--partition", partition], f"partition {quoted(partition)}")
+    argv = ["sinfo", "--noheader", "--Node", "--format=%N", "--partition", partition]
+    return _names(argv, f"Slurm has no node in partition {quoted(partition)}")
 
 
 def nodes_of_list(names: str) -> tuple[str, ...]:
-    """Expand a node list such as `bdw[1-4],gpu1` into names; raises NotFoundError when empty."""
-    return _nodes(["--nodes", names], f"node list {quoted(names)}")
+    """Expand a node list such as `bdw[1-4],gpu1` into names, also of nodes that there are not.
+
+    Raises NotFoundError when it names none.
+    """
+    argv = ["scontrol", "show", "hostnames", names]
+    return _names(argv, f"{quoted(names)} names no node")
 
 
 def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -65,9 +70,9 @@ def run_argv(nodes: Sequence[str], words: Sequence[str]) -> list[str]:
     return ["srun", "--quiet", size, "--ntasks-per-node=1", f"--nodelist={listed}", *words]
 
 
-def _nodes(choice: Sequence[str], what: str) -> tuple[str, ...]:
-    done = run(["sinfo", "--noheader", "--Node", "--format=%N", *choice], timeout=_SECONDS)
+def _names(argv: Sequence[str], none: str) -> tuple[str, ...]:
+    done = run(argv, timeout=_SECONDS)
     names = sorted(set(done.stdout.decode(errors="replace").split()))
     if not names:
-        raise NotFoundError(f"Slurm has no node in {what}", "`sinfo` shows what there is")
+        raise NotFoundError(none, "`sinfo` shows what there is")
     return tuple(names)

@@ -20,6 +20,7 @@ NODES = "nodes"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _SUFFIX = ".json"
 _FILE_LIMIT = 256 * 1024
+_SHOWN = 5
 _HINT = "publish it on that node with `hpcimg node publish`"
 
 
@@ -52,7 +53,9 @@ def read_profile(store: Store, node: str) -> NodeProfile:
         with open_directory(store.root, (NODES,), store.owner) as directory:
             raw = read_file(directory, path.name, store.owner, _FILE_LIMIT)
     except FileNotFoundError as error:
-        raise NotFoundError(f'node "{node}" has published no profile', _HINT) from error
+        raise NotFoundError(
+            f'node "{node}" has published no profile', f"{_HINT}{_others(store)}"
+        ) from error
     except (OSError, UntrustedError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StoreError(f'not using the node profile "{path}": {reason}', _HINT) from error
@@ -70,6 +73,18 @@ def published_nodes(store: Store) -> tuple[str, ...]:
         raise StoreError(message, "may you read the store?") from error
     stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
     return tuple(sorted(stem for stem in stems if _NAME.fullmatch(stem)))
+
+
+def _others(store: Store) -> str:
+    """Name a few nodes that have published, for who misspelt one."""
+    try:
+        found = published_nodes(store)
+    except StoreError:
+        return ""
+    if not found:
+        return ""
+    more = ", ..." if len(found) > _SHOWN else ""
+    return f"; published are {', '.join(found[:_SHOWN])}{more}"
 
 
 def _checked(node: str) -> str:

@@ -107,7 +107,8 @@ def test_a_node_that_published_nothing(cluster):
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         'hpcimg: zen1: node "zen1" has published no profile',
-        "hpcimg: zen1: hint: publish it on that node with `hpcimg node publish`",
+        "hpcimg: zen1: hint: publish it on that node with `hpcimg node publish`; "
+        "published are bdw1, gpu1, skx1",
     ]
 
 
@@ -115,7 +116,7 @@ def test_a_node_that_published_nothing(cluster):
     ("options", "wanted"),
     [
         (("--partition", "nope"), "Slurm has no node in partition 'nope'"),
-        (("--nodes", "nope"), "Slurm has no node in node list 'nope'"),
+        (("--nodes", "bdw[1-"), "'bdw[1-' names no node"),
     ],
 )
 def test_what_slurm_does_not_know(cluster, options, wanted):
@@ -123,6 +124,14 @@ def test_what_slurm_does_not_know(cluster, options, wanted):
     done = cluster.run("hpcimg", "cache", "warm", BENCH, *options, user="root")
     assert (done.returncode, done.stdout) == (66, "")
     assert done.stderr.splitlines()[0] == f"hpcimg: {wanted}"
+
+
+def test_a_node_that_there_is_not(cluster):
+    """A name that nobody has is refused beside the others, and not dropped in silence."""
+    done = cluster.run("hpcimg", "cache", "warm", BENCH, "--nodes", "bdw1,nosuch", user="root")
+    assert done.returncode == 69
+    assert variants(done.stdout) == {"cpu:broadwell": ["bdw1"]}
+    assert 'hpcimg: nosuch: node "nosuch" has published no profile' in done.stderr
 
 
 def test_what_is_in_the_store(cluster):
