@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpcimg.errors import RuntimeFailure, UsageError
 from hpcimg.progress import OnProgress, silent
+from hpcimg.quoting import quoted
 from hpcimg.runtime.apptainer import exec_argv
 from hpcimg.runtime.convert import ApptainerConverter
 from hpcimg.slurm import job_gpus
@@ -40,7 +41,7 @@ def srun_argv(words: Sequence[str]) -> list[str]:
     """Turn `[OPTIONS] --container NAME COMMAND...` into an srun that starts us on each node.
 
     srun's own options are not known here, so the name must be the last of them: what follows is
-    the command. Raises UsageError without it.
+    the command. Raises UsageError without it, or where an option of srun's follows.
     """
     for at, word in enumerate(words):
         option, equals, value = word.partition("=")
@@ -50,6 +51,11 @@ def srun_argv(words: Sequence[str]) -> list[str]:
         name = value if equals else words[at + 1] if at + 1 < len(words) else ""
         if not name or not rest:
             break
+        if rest[0].startswith("-"):
+            raise UsageError(
+                f"{quoted(rest[0])} comes after the image's name, where the command begins",
+                f"put {option} NAME last of srun's options",
+            )
         srun, ours = _program("srun"), _program("hpcimg")
         return [srun, *words[:at], ours, "run", SAY_ONCE, name, "--", *rest]
     raise UsageError(

@@ -95,6 +95,18 @@ def test_srun_needs_an_image_and_a_command(programs, words):
         srun_argv(words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--container", "name", "-n1", "true"], ["--container-image=name", "--", "true"]],
+)
+def test_an_option_of_srun_s_is_no_command(programs, words):
+    """It would be started as a program on every node; the hint says where it goes."""
+    with pytest.raises(UsageError, match="'--?(n1)?' comes after the image's name") as caught:
+        srun_argv(words)
+    option = words[0].partition("=")[0]
+    assert caught.value.hint == f"put {option} NAME last of srun's options"
+
+
 def test_a_machine_without_srun(monkeypatch, tmp_path):
     """The program is named."""
     monkeypatch.setenv("PATH", str(tmp_path))
