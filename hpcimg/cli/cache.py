@@ -32,7 +32,7 @@ def add(verbs: Adder) -> None:
 
 
 def _warm(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import ShowProgress, print_error, print_json
+    from hpcimg.cli.output import ShowProgress, print_error, print_foreign, print_json
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import become_account
@@ -45,7 +45,7 @@ def _warm(arguments: argparse.Namespace) -> int:
     show = ShowProgress(planned.reference)
     say = _say_nothing if arguments.json else _print_variant
     try:
-        warm(planned, settings, on_variant=say, on_progress=show)
+        warm(planned, settings, on_variant=say, on_srun_line=print_foreign, on_progress=show)
     finally:
         show.close()
     for refusal in planned.refused:

@@ -28,6 +28,12 @@ def print_error(error: HpcimgError, node: str = "") -> None:
         print(f"{start}hint: {_line(error.hint)}", file=sys.stderr)
 
 
+def print_foreign(line: str) -> None:
+    """Pass on a line that another program said on its standard error."""
+    if text := _line(line):
+        print(text, file=sys.stderr)
+
+
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     """Colour a text, on a terminal alone and where nobody set NO_COLOR."""
     if os.environ.get("NO_COLOR") or not (stream or sys.stdout).isatty():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import HpcimgError, NotFoundError, RuntimeFailure
-from hpcimg.process import run
+from hpcimg.process import describe, run
 from hpcimg.progress import OnProgress, silent
 from hpcimg.selection import Policy
 from hpcimg.slurm import run_argv
@@ -91,19 +91,22 @@ def warm(
     settings: Settings,
     *,
     on_variant: Callable[[Variant], None],
+    on_srun_line: Callable[[str], None],
     on_progress: OnProgress = silent,
 ) -> None:
     """Bring every variant into the site's store: at once as its account, else through Slurm.
+
+    `on_variant` is told of each that is in the store; `on_srun_line` of what a failed srun said.
 
     An ordinary user may not write there, and needs not: a job of one task on one node of each kind
     makes that node fetch it, as it would for any job.
     """
     for variant in planned.variants:
-        on_variant(variant)
         if is_account(settings.store.account):
             ensure_pick(variant.resolved, site_access(settings), settings, "", on_progress)
         else:
-            _warm_through_slurm(planned.reference, variant)
+            _warm_through_slurm(planned.reference, variant, on_srun_line)
+        on_variant(variant)
 
 
 def _published(store: Store) -> tuple[str, ...]:
@@ -130,15 +133,24 @@ def _scopes(profile: NodeProfile, settings: Settings) -> Iterator[NodeProfile]:
         yield profile.allocated(())
 
 
-def _warm_through_slurm(name: str, variant: Variant) -> None:
+def _warm_through_slurm(name: str, variant: Variant, on_line: Callable[[str], None]) -> None:
     needs_gpu = bool(variant.resolved.profile.gpus.devices)
     # By digest where the pick hangs on a GPU: this job shall not wait for one.
     image = str(variant.resolved.image()) if needs_gpu else name
     argv = run_argv(variant.nodes[:1], [f"--container-image={image}", "true"])
     try:
-        run(argv, cwd="/", timeout=_JOB_SECONDS)
+        done = run(argv, cwd="/", timeout=_JOB_SECONDS, check=False)
     except RuntimeFailure as error:
-        raise RuntimeFailure(
-            f"could not warm {variant.digest} through Slurm: {error.message}",
-            "the site's account or root can warm it without a job",
-        ) from error
+        raise _not_warmed(variant, error.message) from error
+    if done.returncode != 0:
+        # The reason is the node's own two lines: they stay lines.
+        for line in done.stderr.decode(errors="replace").splitlines():
+            on_line(line)
+        raise _not_warmed(variant, f"srun ended with {done.returncode}: {describe(argv)}")
+
+
+def _not_warmed(variant: Variant, why: str) -> RuntimeFailure:
+    return RuntimeFailure(
+        f"could not warm {variant.digest} through Slurm: {why}",
+        "the site's account or root can warm it without a job",
+    )

@@ -107,8 +107,10 @@ def test_a_node_that_published_nothing(cluster):
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         'hpcimg: zen1: node "zen1" has published no profile',
-        "hpcimg: zen1: hint: publish it on that node with `hpcimg node publish`; "
-        "published are bdw1, gpu1, skx1",
+        (
+            "hpcimg: zen1: hint: publish it on that node with `hpcimg node publish`; "
+            "published are bdw1, gpu1, skx1"
+        ),
     ]
 
 

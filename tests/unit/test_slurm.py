@@ -101,7 +101,7 @@ def test_srun_needs_an_image_and_a_command(programs, words):
 )
 def test_an_option_of_srun_s_is_no_command(programs, words):
     """It would be started as a program on every node; the hint says where it goes."""
-    with pytest.raises(UsageError, match="'--?(n1)?' comes after the image's name") as caught:
+    with pytest.raises(UsageError, match=r"'--?(n1)?' comes after the image's name") as caught:
         srun_argv(words)
     option = words[0].partition("=")[0]
     assert caught.value.hint == f"put {option} NAME last of srun's options"
