@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import SettingsError
+
+if TYPE_CHECKING:
+    import yaml
 
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
@@ -23,6 +27,7 @@ PATH_VARIABLE = "HPCIMG_SETTINGS"
 _CHOICES = {"policy": ("compatible", "exact"), "gpu_scope": ("job", "node")}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
 _WORDS = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+_HINT = "correct the settings file"
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     named = environ.get(PATH_VARIABLE)
     path = Path(named) if named else DEFAULT_PATH
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            if not named:
+                _check_owner(path, os.fstat(file.fileno()))
+            text = file.read()
     except FileNotFoundError as error:
         if named:
             raise SettingsError(
@@ -84,71 +92,89 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def parse_settings(text: str, *, source: str = "settings") -> Settings:
-    """Parse YAML text; a key that hpcimg does not know is an error that names its line."""
-    import yaml
+    """Parse YAML text; a key that is not known or stands twice is an error that names its line."""
+    from hpcimg.document import MistakeError, compose, construct
 
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
-    except yaml.YAMLError as error:
-        raise SettingsError(f'"{source}" is not YAML: {" ".join(str(error).split())}') from error
-    return _Reader(text, source).settings(document)
+        root = compose(text)
+        return _Reader(root, source).settings(construct(root))
+    except MistakeError as error:
+        raise SettingsError(f"{source}:{error.line}: {error.what}", _HINT) from error
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    """Refuse a site's file that others may write: it says where root's stages get images from."""
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid == 0 and not mode & 0o022:
+        return
+    raise SettingsError(
+        f'settings file "{path}" is not safe: it belongs to uid {found.st_uid} (mode {mode:04o})',
+        f"as root: chown root {path} && chmod go-w {path}",
+    )
 
 
 class _Reader:
-    """Turns the parsed document into settings; keeps the text to name a wrong key's line."""
+    """Turns the parsed document into settings; keeps the nodes to name a wrong key's line.
 
-    def __init__(self, text: str, source: str) -> None:
-        self.lines = text.splitlines()
+    `at` is always the way to a value, from key to key.
+    """
+
+    def __init__(self, root: yaml.Node | None, source: str) -> None:
+        self.root = root
         self.source = source
 
     def settings(self, document: Any) -> Settings:
-        top = self.section(document, Settings, "")
-        registries = self.mapping(top.get("registries"), "registries")
+        top = self.section(document, Settings, ())
+        registries = self.mapping(top.get("registries"), ("registries",))
         top["registries"] = MappingProxyType(
             {
                 # Names of hosts are compared in lower case, as references have them.
                 str(host).lower(): RegistrySettings(
-                    **self.section(value, RegistrySettings, str(host))
+                    **self.section(value, RegistrySettings, ("registries", host))
                 )
                 for host, value in registries.items()
             }
         )
-        aliases = self.mapping(top.get("aliases"), "aliases")
+        aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
-        top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, "store"))
-        top["limits"] = Limits(**self.section(top.get("limits"), Limits, "limits"))
+        top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, ("store",)))
+        top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         for key, choices in _CHOICES.items():
             if top.get(key, choices[0]) not in choices:
-                raise self.error(key, f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
+                raise self.error((key,), f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
+        if not Path(top["store"].path).is_absolute():
+            message = f'"path" must begin with /, not {top["store"].path!r}'
+            raise self.error(("store", "path"), message)
         return Settings(**top)
 
-    def section(self, value: Any, kind: type, name: str) -> dict[str, Any]:
+    def section(self, value: Any, kind: type, at: tuple[object, ...]) -> dict[str, Any]:
         """Check one mapping against the fields of `kind`: known keys, values of the right type."""
         known = {item.name: item.default for item in fields(kind)}
-        section = self.mapping(value, name)
+        section = self.mapping(value, at)
         for key, given in section.items():
+            here = (*at, key)
             if key not in known:
-                raise self.error(key, f'"{key}" is no setting; known: {", ".join(sorted(known))}')
+                raise self.error(here, f'"{key}" is no setting; known: {", ".join(sorted(known))}')
             if given is None and known[key] is None:
                 continue
             default = "" if known[key] is None else known[key]
             if isinstance(default, bool | int | float | str) and not _fits(given, default):
                 wanted = _WORDS[type(default)]
-                raise self.error(key, f'"{key}" must be {wanted}, not {given!r}')
+                raise self.error(here, f'"{key}" must be {wanted}, not {given!r}')
         return dict(section)
 
-    def mapping(self, value: Any, name: str) -> dict[Any, Any]:
+    def mapping(self, value: Any, at: tuple[object, ...]) -> dict[Any, Any]:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise self.error(name, f'"{name or "the file"}" must be a mapping of keys to values')
+            name = at[-1] if at else "the file"
+            raise self.error(at, f'"{name}" must be a mapping of keys to values')
         return value
 
-    def error(self, key: object, message: str) -> SettingsError:
-        numbers = (n for n, line in enumerate(self.lines, 1) if line.strip().startswith(f"{key}:"))
-        number = next(numbers, 1)
-        return SettingsError(f"{self.source}:{number}: {message}", "correct the settings file")
+    def error(self, at: tuple[object, ...], message: str) -> SettingsError:
+        from hpcimg.document import line_of
+
+        return SettingsError(f"{self.source}:{line_of(self.root, at)}: {message}", _HINT)
 
 
 def _fits(given: object, default: bool | float | str) -> bool:  # noqa: FBT001 - any scalar default

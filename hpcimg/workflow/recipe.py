@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hpcimg.document import MistakeError, compose
 from hpcimg.errors import UsageError
 from hpcimg.quoting import quoted
 
@@ -82,7 +83,8 @@ class _Parser:
         top = self.mapping(self.load(text), _KEYS, "the file")
         entries = self.nodes(top.get("manifests"), "manifests")
         if not entries:
-            self.fail(1, '"manifests" has no entry')
+            line = top["manifests"].line if "manifests" in top else 1
+            self.fail(line, '"manifests" has no entry')
         return Recipe(
             image=self.word(top, "image", 1),
             tags=tuple(self.text(node, "tags") for node in self.nodes(top.get("tags"), "tags")),
@@ -134,16 +136,13 @@ class _Parser:
 
     def load(self, text: str) -> _Node:
         """Compose instead of load: lines are kept, 1.10 stays text, aliases build nothing."""
-        import yaml
-
         if len(text) > TEXT_LIMIT:
             self.fail(1, f"the file is longer than {TEXT_LIMIT} characters")
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or "not YAML"
-            self.fail(mark.line + 1 if mark else 1, f"not YAML: {quoted(problem)}")
+            root = compose(text)
+        except MistakeError as error:
+            hint = "begin each entry of manifests with a dash" if error.key == "image" else ""
+            self.fail(error.line, error.what, hint)
         if root is None:
             self.fail(1, "the file is empty")
         return self.convert(root, 0)
@@ -166,9 +165,6 @@ class _Parser:
         result: dict[str, _Node] = {}
         for key_node, value_node in node.value:
             key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in result:
-                hint = "begin each entry of manifests with a dash" if key == "image" else ""
-                self.fail(line, f"{quoted(key)} stands twice in one mapping", hint)
             converted = self.convert(value_node, depth + 1)
             result[key] = _Node(converted.value, line)
         return result

@@ -31,7 +31,7 @@ CORE = {
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
-FLOOR = {"hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
+FLOOR = {"hpcimg.document", "hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
     "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib",

@@ -64,6 +64,11 @@ def test_all_keys():
         ("", "m.yml:1: the file is empty"),
         ("- a\n", "m.yml:1: the file must be a mapping of keys to values"),
         ("image: a\n", 'm.yml:1: "manifests" has no entry'),
+        ("image: a\nmanifests: []\n", 'm.yml:2: "manifests" has no entry'),
+        (
+            "image: a\nmanifests: [{image: b,\n  platform: {os: linux,\n  cpu: x}}]\n",
+            "m.yml:4: 'cpu' is no key of platform",
+        ),
         ("manifests: [{image: a}]\n", 'm.yml:1: "image" is missing'),
         ("image: a\nimage: b\n", "m.yml:2: 'image' stands twice in one mapping"),
         ("image: a\nmanifest: []\n", "m.yml:2: 'manifest' is no key of the file"),

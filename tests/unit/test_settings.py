@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hpcimg.errors import SettingsError
@@ -33,7 +35,18 @@ def test_a_host_s_case_does_not_matter():
         ("store: {lock_timeout: -1}", '"lock_timeout" must be a number, not -1'),
         ("limits: {layers: true}", '"layers" must be a number, not True'),
         ("policy: best", 's.yaml:1: "policy" is compatible or exact, not '),
-        ("a: [", '"s.yaml" is not YAML: while parsing'),
+        ("a: [", ": not YAML: "),
+        ("policy: exact\n---\npolicy: exact\n", "s.yaml:2: not YAML: "),
+        ("a: !!python/object:os.system x", "s.yaml:1: not YAML: "),
+        ("policy: exact\npolicy: compatible", "s.yaml:2: 'policy' stands twice in one mapping"),
+        ("store:\n  path: /a\n  path: /b", "s.yaml:3: 'path' stands twice in one mapping"),
+        ("store: {path: srv}", "s.yaml:1: \"path\" must begin with /, not 'srv'"),
+        (
+            "registries:\n  a.b: {}\n  c.d:\n    plain_http: 1\naliases: {plain_http: x}",
+            's.yaml:4: "plain_http" must be true or false, not 1',
+        ),
+        ("policy: exact\nstore: {account: a,\n  lock: 1}", 's.yaml:3: "lock" is no setting'),
+        ("limits: {layers: 1}\nregistries:\n  limits: []", 's.yaml:3: "limits" must be a mapping'),
     ],
 )
 def test_a_mistake_is_named(text, message):
@@ -48,3 +61,29 @@ def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "s").write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match=r'/s" is not UTF-8 text'):
         read_settings({"HPCIMG_SETTINGS": str(tmp_path / "s")})
+
+
+@pytest.fixture
+def site_file(tmp_path, monkeypatch):
+    """A file in the place of the site's."""
+    path = tmp_path / "settings.yaml"
+    path.write_text("policy: exact\n")
+    path.chmod(0o644)
+    monkeypatch.setattr("hpcimg.settings.DEFAULT_PATH", path)
+    return path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose file the site's is")
+@pytest.mark.parametrize(("uid", "mode"), [(12345, 0o644), (0, 0o664), (0, 0o646)])
+def test_the_site_s_file_is_root_s_to_write(site_file, uid, mode):
+    """Who may write it decides where every job's image comes from; the hint mends it."""
+    assert read_settings({}).policy == "exact"
+    os.chown(site_file, uid, -1)
+    site_file.chmod(mode)
+    with pytest.raises(SettingsError) as caught:
+        read_settings({})
+    assert caught.value.message == (
+        f'settings file "{site_file}" is not safe: it belongs to uid {uid} (mode {mode:04o})'
+    )
+    assert caught.value.hint == f"as root: chown root {site_file} && chmod go-w {site_file}"
+    assert read_settings({"HPCIMG_SETTINGS": str(site_file)}).policy == "exact"
