@@ -85,6 +85,7 @@ def _plan_json(planned: Plan) -> dict[str, object]:
 
 def _list(arguments: argparse.Namespace) -> int:
     from hpcimg.cli.output import print_json, print_table
+    from hpcimg.oci.digest import shortened
     from hpcimg.settings import read_settings
     from hpcimg.store.store import site_store
 
@@ -94,7 +95,7 @@ def _list(arguments: argparse.Namespace) -> int:
         return 0
     rows = (
         (
-            e.record.digest[:19],
+            shortened(e.record.digest),
             f"{e.record.size / 1e6:.1f} MB",
             _features(e.record),
             e.record.created[:19],

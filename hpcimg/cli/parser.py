@@ -12,11 +12,9 @@ from hpcimg import __version__
 
 Adder = Any  # argparse has no public name for what add_subparsers returns
 
-_LEVELS = {0: logging.ERROR, 1: logging.INFO, 2: logging.DEBUG}
-
 
 class _Verbose(argparse.Action):
-    """Count -v and set the log level at once."""
+    """Raise the log level at once: it counts before the verb and after it."""
 
     def __call__(
         self,
@@ -25,10 +23,18 @@ class _Verbose(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        del parser, values, option_string
-        count = getattr(namespace, self.dest, 0) + 1
-        setattr(namespace, self.dest, count)
-        logging.getLogger("hpcimg").setLevel(_LEVELS.get(count, logging.DEBUG))
+        del parser, namespace, values, option_string
+        logger = logging.getLogger("hpcimg")
+        logger.setLevel(logging.INFO if logger.level == logging.NOTSET else logging.DEBUG)
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """A verb's parser, which takes -v as well; one without options of its own does not."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if "-" in self.prefix_chars:
+            _add_verbose(self, argparse.SUPPRESS)
 
 
 def make_parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
@@ -37,19 +43,19 @@ def make_parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
         prog="hpcimg", description="One image name; every node runs the best build of it."
     )
     parser.add_argument("--version", action="version", version=f"hpcimg {__version__}")
-    parser.add_argument(
-        "-v",
-        "--verbose",
-        action=_Verbose,
-        nargs=0,
-        default=0,
-        help="say what is decided; twice: and why",
-    )
+    _add_verbose(parser, "say what is decided; twice: and why")
     logging.basicConfig(level=logging.WARNING, format="hpcimg: %(message)s")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    logging.getLogger("hpcimg").setLevel(logging.NOTSET)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_VerbParser)
     for module in modules:
         module.add(verbs)
     return parser
+
+
+def _add_verbose(parser: argparse.ArgumentParser, about: str) -> None:
+    parser.add_argument(
+        "-v", "--verbose", action=_Verbose, nargs=0, default=argparse.SUPPRESS, help=about
+    )
 
 
 def add_profile_options(parser: argparse.ArgumentParser) -> None:

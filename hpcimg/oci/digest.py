@@ -26,6 +26,12 @@ def digest_of(raw: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
 
 
+def shortened(digest: str) -> str:
+    """Cut a digest to what people tell images apart by; the algorithm stays."""
+    algorithm, _, hexadecimal = digest.partition(":")
+    return f"{algorithm}:{hexadecimal[:12]}"
+
+
 def verify_digest(raw: bytes, digest: str) -> None:
     """Raise DigestMismatchError unless the bytes are the ones that the digest names."""
     if not is_digest(digest):

@@ -93,6 +93,7 @@ class Store:
         """
         found = self.lookup(digest, converter)
         if found is not None:
+            log.info('found in the store: "%s"', found.path)
             return found
         # From here on it may take minutes: what follows is not for the warm path's start-up time.
         from hpcimg.store.lock import EntryLock
@@ -103,9 +104,11 @@ class Store:
         owner = current_owner(job)
         lock = EntryLock(self.root / LOCKS / f"{key.name}.lock", owner)
         try:
-            return self._wait(lock, key, on_progress) or self._make(
-                lock, key, owner, build, on_progress
-            )
+            found = self._wait(lock, key, on_progress)
+            if found is not None:
+                log.info('built by somebody else meanwhile: "%s"', found.path)
+                return found
+            return self._make(lock, key, owner, build, on_progress)
         finally:
             lock.release()
 
@@ -182,6 +185,7 @@ class Store:
 
         found = read_entry(self.root, key, self.owner)
         if isinstance(found, Entry):
+            log.info('built by somebody else meanwhile: "%s"', found.path)
             return found
 
         def report(progress: Progress) -> None:
@@ -196,7 +200,9 @@ class Store:
                 built = build(workspace)
                 report(Progress("publish"))
                 seal(workspace, key, built, owner)
-                return self._publish(workspace, key)
+                entry = self._publish(workspace, key)
+        log.info('built and kept: "%s"', entry.path)
+        return entry
 
     def _quarantine(self, flaw: Flaw) -> None:
         """Move a bad entry aside, for the administrator to look at."""

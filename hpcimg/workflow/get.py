@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ def get_for_user(
     resolved = resolve(read_name(name, settings), profile, access.client, Policy(settings.policy))
     digest = resolved.require().descriptor.digest
     kept = _in_site_store(digest, settings)
+    if kept is not None:
+        log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", on_progress)
     return Ready(resolved, entry)
 

@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import RegistryError
+from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, platform_of_config
 from hpcimg.oci.reference import Reference, parse_reference
 from hpcimg.selection import Candidate, Policy, Resolution, check_single, require, select
@@ -77,9 +78,24 @@ def resolve_document(
         resolution = select(profile, document, policy)
     else:
         resolution = check_single(profile, _single(reference, document, client), policy)
+    _tell(reference, profile, resolution)
     if resolution.warning:
         log.warning("%s %s", reference, resolution.warning)
     return Resolved(reference, document.digest, isinstance(document, Index), profile, resolution)
+
+
+def _tell(reference: Reference, profile: NodeProfile, resolution: Resolution) -> None:
+    """Log what is decided, and before it why."""
+    for each in resolution.candidates:
+        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, each.reason)
+    node = profile.node or "the node that the words describe"
+    pick = resolution.pick
+    if pick is None:
+        log.info("%s: nothing for %s", reference, node)
+    else:
+        log.info(
+            "%s: %s (%s) for %s", reference, shortened(pick.descriptor.digest), pick.label, node
+        )
 
 
 def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Descriptor:
