@@ -91,6 +91,11 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     return parse_settings(text, source=str(path))
 
 
+def has_site_file() -> bool:
+    """Tell whether there is a site's file at all, which is the first question of a new site."""
+    return DEFAULT_PATH.exists()
+
+
 def parse_settings(text: str, *, source: str = "settings") -> Settings:
     """Parse YAML text; a key that is not known or stands twice is an error that names its line."""
     from hpcimg.document import MistakeError, compose, construct

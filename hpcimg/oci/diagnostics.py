@@ -17,6 +17,9 @@ from hpcimg.errors import AuthenticationError, HpcimgError, NotFoundError, Regis
 BODY_LIMIT = 16 << 10
 """Bytes of an error's body that are read."""
 
+NO_TLS = "no TLS connection"
+"""How the reason begins where the other side perhaps speaks plain http."""
+
 _TEXT_LIMIT = 200
 _ERROR_LIMIT = 3
 
@@ -99,7 +102,7 @@ def reason_of(error: BaseException) -> tuple[str, bool]:
         if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
             return "it did not answer in time", True
         if isinstance(cause, ssl.SSLError):
-            return f"no TLS connection ({escaped(cause.reason or 'unknown')})", False
+            return f"{NO_TLS} ({escaped(cause.reason or 'unknown')})", False
         if isinstance(cause, OSError) and cause.strerror:
             return escaped(cause.strerror.lower()), True
     if isinstance(error, ValueError):  # requests' words for a URL or header that cannot be sent

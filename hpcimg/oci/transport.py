@@ -22,9 +22,9 @@ import requests
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from hpcimg.errors import NotListedError, RegistryError, SettingsError
-from hpcimg.oci.diagnostics import BODY_LIMIT, reason_of, shown_url
+from hpcimg.oci.diagnostics import BODY_LIMIT, NO_TLS, reason_of, shown_url
 from hpcimg.quoting import quoted
-from hpcimg.settings import RegistrySettings
+from hpcimg.settings import RegistrySettings, has_site_file
 
 log = logging.getLogger(__name__)
 
@@ -223,13 +223,22 @@ class Transport:
         parts = split_url(url)
         settings = self._settings_of(parts)
         if settings is None and self._listed_only:
-            raise _not_listed(parts)
+            raise self._not_listed(parts)
         if parts.scheme == "http" and not (settings and settings.plain_http):
             raise RegistryError(
                 f"{shown_url(url)} uses plain http, which the site does not allow for this host",
                 f'to allow it set "plain_http: true" for "{host_of(parts)}" under "registries:"',
             )
         return checked_ca_file(settings.ca_file) if settings and settings.ca_file else True
+
+    def _not_listed(self, parts: SplitResult) -> NotListedError:
+        """Name the registry as images are named after it, which is what the settings list."""
+        host = host_of(parts)
+        host = next((name for name, api in API_HOSTS.items() if api == host), host)
+        hint = f'the administrator can add "{host}" under "registries:" in the settings file'
+        if not self._registries and not has_site_file():
+            hint = f"there is no settings file on this node: {hint}"
+        return NotListedError(f'registry host "{host}" is not listed in the site\'s settings', hint)
 
     def _settings_of(self, parts: SplitResult) -> RegistrySettings | None:
         """Find what the settings say of a host; a default port may be written or left out."""
@@ -359,7 +368,13 @@ def unreachable(url: str, error: BaseException) -> RegistryError:
     """Say why there was no answer; the exception's own text may hold a signed URL."""
     reason, temporary = reason_of(error)
     hint = "is the registry up, and may this node reach it?"
-    if not temporary:
+    if NO_TLS in reason:
+        host = host_of(split_url(url))
+        hint = (
+            f'does it speak TLS? if not, set "plain_http: true" for "{host}" under "registries:" '
+            "in the settings"
+        )
+    elif not temporary:
         hint = 'a private certificate authority is set as "ca_file" under "registries:"'
     message = f"could not reach {shown_url(url)}: {reason}"
     return RegistryError(message, hint, temporary=temporary)
@@ -367,14 +382,6 @@ def unreachable(url: str, error: BaseException) -> RegistryError:
 
 def _broken(url: str, why: str) -> RegistryError:
     return RegistryError(f"{shown_url(url)}: {why}", "try again", temporary=True)
-
-
-def _not_listed(parts: SplitResult) -> NotListedError:
-    host = host_of(parts)
-    return NotListedError(
-        f'registry host "{host}" is not listed in the site\'s settings',
-        f'the administrator can add "{host}" under "registries:" in the settings file',
-    )
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import UsageError
+from hpcimg.errors import StoreError, UsageError
 from hpcimg.node.detect import cache_key, detect, read_cached, write_cached
 from hpcimg.node.profile import NodeProfile, profile_from_words
 from hpcimg.process import run
@@ -58,7 +58,10 @@ def read_profile_file(path: Path) -> NodeProfile:
     try:
         return NodeProfile.from_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f'could not read the profile "{path}": {error.strerror}') from error
+        raise UsageError(
+            f'could not read the profile "{path}": {error.strerror}',
+            "make one with `hpcimg node show --json > FILE`",
+        ) from error
 
 
 def publish(settings: Settings) -> NodeProfile:
@@ -67,8 +70,15 @@ def publish(settings: Settings) -> NodeProfile:
     Root detects nothing itself: the store's account does, and root writes down what it found.
     """
     if os.geteuid() != 0:
+        store = site_store(settings.store)
+        if os.geteuid() != store.owner:
+            account = settings.store.account
+            raise StoreError(
+                f'the store "{store.root}" is written only by {account}',
+                "run `hpcimg node publish` as root",
+            )
         profile = detect()
-        publish_profile(site_store(settings.store), profile)
+        publish_profile(store, profile)
         return profile
     # Taken before: what changes meanwhile must make the kept profile a stale one.
     key = cache_key()

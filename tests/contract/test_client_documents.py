@@ -182,11 +182,26 @@ def test_unlisted_registry():
         assert registry.seen == []
 
 
+def test_unlisted_registry_has_the_name_that_users_write(tmp_path, monkeypatch):
+    """Not its API's host; a machine without any settings file is told so."""
+    monkeypatch.setattr("hpcimg.settings.DEFAULT_PATH", tmp_path / "settings.yaml")
+    client = client_for(listed_only=True)
+    with pytest.raises(AuthenticationError, match=r'registry host "docker\.io" is not listed') as e:
+        client.fetch_document(parse_reference("docker.io/library/alpine"))
+    add = 'the administrator can add "docker.io" under "registries:" in the settings file'
+    assert e.value.hint == f"there is no settings file on this node: {add}"
+    (tmp_path / "settings.yaml").touch()
+    with pytest.raises(AuthenticationError) as e:
+        client.fetch_document(parse_reference("docker.io/library/alpine"))
+    assert e.value.hint == add
+
+
 def test_plain_http_needs_the_settings(registry):
     """A registry is asked by https unless the settings say plain http."""
     client = client_for(listed_only=False)
-    with pytest.raises(RegistryError, match=f"could not reach https://{registry.name}/v2/"):
+    with pytest.raises(RegistryError, match=f"could not reach https://{registry.name}/v2/") as e:
         client.fetch_document(reference_to(registry, "qnib/bench"))
+    assert f'"plain_http: true" for "{registry.name}" under "registries:"' in e.value.hint
     assert registry.seen == []
 
 
