@@ -105,6 +105,11 @@ def parse_platform_words(text: str) -> tuple[str, str, str | None, tuple[Feature
     return os, architecture, variant, tuple(dict.fromkeys(words))
 
 
+def unknown_words(text: str) -> tuple[str, ...]:
+    """List the words of a `--platform` text that are opaque: misspelt ones look just like that."""
+    return tuple(f.value for f in parse_platform_words(text)[3] if not f.kind)
+
+
 def features_of(descriptor: Descriptor) -> tuple[Feature, ...]:
     """Read what a descriptor requires, from everywhere it may be written.
 

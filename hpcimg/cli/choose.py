@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder, add_profile_options
+from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from hpcimg.workflow.resolve import Resolved
@@ -48,8 +50,18 @@ def _resolved(arguments: argparse.Namespace) -> Resolved:
         file=arguments.profile,
         platform=arguments.platform,
     )
+    _tell_unknown(arguments.platform)
     client = own_access(settings, os.environ).client
     return resolve(read_name(arguments.name, settings), profile, client, Policy(settings.policy))
+
+
+def _tell_unknown(platform: str | None) -> None:
+    """Say which words of --platform mean nothing; they may be meant, so it is no error."""
+    from hpcimg.features import unknown_words
+
+    for word in unknown_words(platform) if platform else ():
+        what = f"{quoted(word)} is no known word: it fits only an image that asks for the very same"
+        print(f"hpcimg: {what}", file=sys.stderr)
 
 
 def _resolve(arguments: argparse.Namespace) -> int:

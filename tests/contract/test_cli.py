@@ -13,10 +13,12 @@ from registry import Registry
 from sif import sif_bytes
 
 from hpcimg.cli import VERBS, main
+from hpcimg.errors import StoreError
 from hpcimg.node.profile import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
+from hpcimg.workflow.profile import publish
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -76,6 +78,46 @@ def call(capsys, *words):
     code = main(words)
     said = capsys.readouterr()
     return code, said.out, said.err.splitlines()
+
+
+def test_a_misspelt_word_is_told(site, capsys):
+    """It may be meant, so the choice is made all the same; known words are not remarked on."""
+    words = f"{WORDS}:brodwell:nvcap-5-2"
+    code, out, said = call(capsys, "resolve", "tool", "--platform", words)
+    assert (code, out) == (0, f"{site.registry.name}/tool@{site.digests[1]}\n")
+    asks = "it fits only an image that asks for the very same"
+    assert said == [f"hpcimg: 'brodwell' is no known word: {asks}"]
+
+
+HINTS = {
+    "no file": (("--profile", "/nothing"), "make one with `hpcimg node show --json > FILE`"),
+    "misspelt node": (("--node", "bwd1"), "; published are bdw1, bdw2, bdw3, bdw4, bdw5, ..."),
+}
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_a_profile_that_is_not_there(site, capsys, case):
+    """The hint says where profiles come from, and which there are."""
+    words, hint = HINTS[case]
+    store = site_store(read_settings(os.environ).store)
+    for number in range(1, 7):
+        publish_profile(store, profile_from_words(WORDS, node=f"bdw{number}"))
+    _, _, said = call(capsys, "resolve", "tool", *words)
+    assert len(said) == 2
+    assert said[1].endswith(hint)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be an ordinary user")
+def test_publishing_is_for_root_or_the_account(site):
+    """The hint says how to publish, and nothing of a user's own images."""
+    settings = read_settings(os.environ)
+    os.setresuid(12345, 12345, 0)
+    try:
+        with pytest.raises(StoreError, match="is written only by root") as caught:
+            publish(settings)
+    finally:
+        os.setresuid(0, 0, 0)
+    assert caught.value.hint == "run `hpcimg node publish` as root"
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
