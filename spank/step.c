@@ -50,6 +50,18 @@ static void read_name(spank_t spank, const char *option, const char *variable)
         step.image[0] = '\0';
 }
 
+/* What this step's own commands get by default is its image. Slurm keeps the option of salloc or
+ * sbatch in their environment all the same, and with it gone stale, a command that names just that
+ * image could not be told from one that names none. */
+static void renew_default(spank_t spank, const char *variable)
+{
+    char image[sizeof(step.image)], stale[sizeof(step.image)];
+
+    if (spank_getenv(spank, IMAGE_VARIABLE, image, sizeof(image)) == ESPANK_SUCCESS &&
+        spank_getenv(spank, variable, stale, sizeof(stale)) == ESPANK_SUCCESS)
+        (void)spank_setenv(spank, variable, image, 1);
+}
+
 /* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
  * --container-image` asks for the script itself. */
 void step_request(spank_t spank, const char *option, const char *variable)
@@ -59,6 +71,7 @@ void step_request(spank_t spank, const char *option, const char *variable)
         step.id == SLURM_PENDING_STEP)
         return;
     read_name(spank, option, variable);
+    renew_default(spank, variable);
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
     if (step.image[0] != '\0')
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;

@@ -122,6 +122,14 @@ def test_nested_srun_inherits(job: Allocation) -> None:
     assert "cpu:broadwell" in ended.output, ended.errors
 
 
+def test_nested_default_is_the_steps_image(job: Allocation) -> None:
+    """Or a command in a step on the host could not ask for the very image that salloc had."""
+    default = "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_container_image"
+    asked = ("--container-image=none", "env")
+    ended = job.step(*asked, image=None, environment=f"export {default}={IMAGE}")
+    assert f"{default}=none" in ended.output.splitlines(), ended.errors
+
+
 @pytest.mark.parametrize(
     ("first", "second", "where"),
     [
