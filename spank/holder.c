@@ -19,7 +19,8 @@ static bool report(void)
 
     for (char **entry = environ; *entry != NULL; entry++)
         size += strlen(*entry) + 1;
-    length = snprintf(head, sizeof(head), READY " %d %zu\n", (int)getpid(), size);
+    /* On a line of its own, also when the image's scripts left one unfinished. */
+    length = snprintf(head, sizeof(head), "\n" READY " %d %zu\n", (int)getpid(), size);
     if (!write_all(STDOUT_FILENO, head, (size_t)length))
         return false;
     for (char **entry = environ; *entry != NULL; entry++)

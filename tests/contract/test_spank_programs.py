@@ -173,6 +173,7 @@ def test_holder_lives_as_long_as_its_input(folder: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdin is not None
         size = len(b"OF_IMAGE=1\0ASAN_OPTIONS=detect_leaks=0\0")
+        assert holder.stdout.readline() == b"\n"
         assert holder.stdout.readline() == b"hpcimg-holder-ready %d %d\n" % (holder.pid, size)
         assert b"OF_IMAGE=1\0" in holder.stdout.read()
         assert holder.poll() is None
@@ -223,7 +224,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the starter is root's
 def test_starter_opens_a_container_that_ends_with_its_lifeline(folder: Path) -> None:
     """The anchor is the user's, with all groups mapped, and goes when the launcher does."""
     reader, writer = os.pipe()
-    done = start(folder, NAMESPACES.format(folder=folder), lifeline=reader)
+    unfinished = "printf 'a line without an end'; "
+    done = start(folder, unfinished + NAMESPACES.format(folder=folder), lifeline=reader)
     os.close(reader)
     assert done.returncode == 0, done.stderr
     head, processes, tail = done.stdout.split(b"\n", 2)
