@@ -32,6 +32,18 @@ struct line {
     size_t used;
 };
 
+/* slurmstepd keeps the kernel's out-of-memory killer off itself. Who inherits that cannot be killed
+ * either, whatever it uses, and may keep it as a user: what root sets is then the lowest. */
+static void be_mortal(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)!write(fd, "0", 1);
+    (void)close(fd);
+}
+
 static void be_stage(const struct identity *who, char *const argv[], const int descriptors[3],
                      char *const environment[])
 {
@@ -41,6 +53,7 @@ static void be_stage(const struct identity *who, char *const argv[], const int d
     close_on_exec_from(3);
     reset_signals();
     (void)umask(022);
+    be_mortal();
     if (chdir("/") != 0)
         _exit(LAUNCH_FAILED);
     if (who != NULL && !become(who->uid, who->gid, who->groups, who->group_count))
