@@ -69,10 +69,13 @@ static void write_pids(const char *directory, const struct container *container)
     (void)snprintf(path, sizeof(path), "%.4000s/cgroup.procs", directory);
     if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
         return;
-    /* One pid a write, cgroups(7); a process that has just ended is no loss. */
+    /* One pid a write, cgroups(7). One that has ended is no loss, but its number may be another's
+     * by now, who would then die with this step. */
     for (size_t i = 0; i < container->keeper_count; i++) {
-        int length = snprintf(word, sizeof(word), "%d", (int)container->keepers[i].pid);
-        if (write(fd, word, (size_t)length) < 0 && errno != ESRCH)
+        const struct keeper *keeper = &container->keepers[i];
+        int length = snprintf(word, sizeof(word), "%d", (int)keeper->pid);
+        if (start_time(keeper->pid) == keeper->start && write(fd, word, (size_t)length) < 0 &&
+            errno != ESRCH)
             break;
     }
     (void)close(fd);
@@ -200,7 +203,8 @@ bool open_container(const struct container *container, int descriptors[3])
         errno = ESRCH;
         return false;
     }
-    descriptors[1] = open(path, O_RDONLY | O_DIRECTORY);
+    /* A path and no more: root opens nothing in file systems that a user may have made. */
+    descriptors[1] = open(path, O_PATH | O_DIRECTORY);
     descriptors[2] = open_environment(container);
     /* pidfd_open sets close-on-exec; the joiner must inherit all three. */
     return descriptors[1] >= 0 && descriptors[2] >= 0 && fcntl(descriptors[0], F_SETFD, 0) == 0;
