@@ -42,14 +42,15 @@ def _warm(arguments: argparse.Namespace) -> int:
     nodes = _nodes(arguments)
     become_account(settings)
     planned = plan(arguments.name, nodes, settings)
+    # Before the long work, which may fail and take the word from us.
+    for refusal in planned.refused:
+        print_error(refusal.error, refusal.node)
     show = ShowProgress(planned.reference)
     say = _say_nothing if arguments.json else _print_variant
     try:
         warm(planned, settings, on_variant=say, on_srun_line=print_foreign, on_progress=show)
     finally:
         show.close()
-    for refusal in planned.refused:
-        print_error(refusal.error, refusal.node)
     if arguments.json:
         print_json(_plan_json(planned))
     return int(ExitCode.NO_CANDIDATE) if planned.refused else 0

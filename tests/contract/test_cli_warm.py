@@ -45,11 +45,12 @@ def test_every_named_node_is_warmed_or_refused(slurm, capsys):
 
 
 def test_only_what_is_in_the_store_is_printed(slurm, capsys):
-    """A variant that could not be fetched does not look warmed."""
+    """A variant that could not be fetched does not look warmed, nor do refused nodes get lost."""
     slurm.registry.fail("/blobs/", status=500, times=99)
-    code, out, said = call(capsys, "cache", "warm", "tool")
+    code, out, said = call(capsys, "cache", "warm", "tool", "--nodes", "bdw1,nosuch")
     assert (code, out) == (75, "")
-    assert len(said) == 2
+    starts = ["hpcimg: nosuch: node", "hpcimg: nosuch: hint", "hpcimg: reg", "hpcimg: hint"]
+    assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == starts
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's files alone count in another's store")
