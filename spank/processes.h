@@ -5,8 +5,14 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Append " PID:STARTTIME" of `pid` and of all its descendants: Apptainer's monitor, the holder, any
- * FUSE process. */
-void list_processes(pid_t pid, char *list, size_t size);
+/* Stay the parent of what our children leave behind, also in a session of its own. */
+void keep_orphans(void);
+
+/* Append " PID:STARTTIME" of all descendants of `pid`: Apptainer's monitor, the holder, any FUSE
+ * process, the anchor, and what the image's scripts started. */
+void list_descendants(pid_t pid, char *list, size_t size);
+
+/* Kill all descendants of this process and wait for them. */
+void end_descendants(void);
 
 #endif

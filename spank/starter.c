@@ -23,7 +23,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define HOLDER_INSIDE "/.hpcimg-holder"
@@ -218,14 +217,13 @@ static void last_words(int messages, char *text, size_t size)
     (void)snprintf(text, size, "%.*s", (int)size - 1, line);
 }
 
-static bool send_result(const struct report *report, pid_t anchor, pid_t monitor)
+static bool send_result(const struct report *report, pid_t anchor)
 {
     static char processes[LIST_SIZE];
     char head[LIST_SIZE + 256];
     int length;
 
-    list_processes(monitor, processes, sizeof(processes));
-    list_processes(anchor, processes, sizeof(processes));
+    list_descendants(getpid(), processes, sizeof(processes));
     length = snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s\nenvironment %zu\n",
                       (int)anchor, start_time(anchor), processes, report->size);
     return write_all(STDOUT_FILENO, head, (size_t)length) &&
@@ -242,14 +240,6 @@ static const char *advice(const char *why)
     return "try the same by hand on that node: hpcimg run NAME -- true";
 }
 
-/* Whatever the image started too: be_user made it a session, and so a group, of its own. */
-static void kill_session(pid_t monitor)
-{
-    (void)kill(-monitor, SIGKILL);
-    (void)kill(monitor, SIGKILL);
-    (void)waitpid(monitor, NULL, 0);
-}
-
 static int start(const struct request *request, int messages)
 {
     static struct report report;
@@ -257,22 +247,23 @@ static int start(const struct request *request, int messages)
     int channel[2], mount_namespace = -1;
     pid_t monitor, anchor = -1;
 
+    keep_orphans();
     if (pipe2(channel, O_CLOEXEC) < 0 || (monitor = fork()) < 0)
         return refuse(request, "start", strerror(errno), "look at the node's process limits");
     if (monitor == 0)
         be_user(request, channel[1], messages);
     (void)close(channel[1]);
     if (!read_report(channel[0], &report)) {
-        kill_session(monitor);
+        end_descendants();
         last_words(messages, why, sizeof(why));
         return refuse(request, "start", why, advice(why));
     }
     mount_namespace = open_mount_namespace(report.holder, request->user.uid);
     if (mount_namespace >= 0)
         anchor = start_anchor(mount_namespace, &request->user, STDIN_FILENO);
-    if (anchor < 0 || !send_result(&report, anchor, monitor)) {
+    if (anchor < 0 || !send_result(&report, anchor)) {
         int reason = errno;
-        kill_session(monitor);
+        end_descendants();
         return refuse(request, "enter", strerror(reason),
                       "the container's namespaces are not what they should be: tell the site");
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -224,21 +225,24 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the starter is root's
 def test_starter_opens_a_container_that_ends_with_its_lifeline(folder: Path) -> None:
     """The anchor is the user's, with all groups mapped, and goes when the launcher does."""
     reader, writer = os.pipe()
-    unfinished = "printf 'a line without an end'; "
-    done = start(folder, unfinished + NAMESPACES.format(folder=folder), lifeline=reader)
+    talks = "printf 'a line without an end'; (setsid sleep 4713 >/dev/null &); "
+    done = start(folder, talks + NAMESPACES.format(folder=folder), lifeline=reader)
     os.close(reader)
     assert done.returncode == 0, done.stderr
     head, processes, tail = done.stdout.split(b"\n", 2)
     word, anchor, _ = head.split()
     assert word == b"anchor"
-    assert processes.count(b":") == 2  # the stand-in became the holder, and the anchor
+    pids = [int(pair.split(b":")[0]) for pair in processes.split()[1:]]
+    names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
+    assert sorted(names) == ["holder", "sleep", "starter"]  # the starter's is the anchor
+    os.kill(pids[names.index("sleep")], signal.SIGKILL)
     size, environment = tail.split(b"\n", 1)
     assert size == b"environment %d" % len(environment)
     status = Path(f"/proc/{int(anchor)}")
     assert status.stat().st_uid == NOBODY
     ids = [line.split() for line in (status / "gid_map").read_text().splitlines()]
     assert ids == [["100", "100", "1"], ["65534", "65534", "1"]]
-    ends = [os.pidfd_open(int(pair.split(b":")[0])) for pair in processes.split()[1:]]
+    ends = [os.pidfd_open(pid) for pid in pids if pid != pids[names.index("sleep")]]
     os.close(writer)
     for fd in ends:
         assert select.select([fd], [], [], 30)[0], "the process did not end"
@@ -251,6 +255,7 @@ def test_starter_opens_a_container_that_ends_with_its_lifeline(folder: Path) -> 
     [
         pytest.param("echo no space left >&2; exit 1", "no space left", id="fails"),
         pytest.param("exit 0", "Apptainer ended and said nothing", id="says nothing"),
+        pytest.param("(setsid sleep 4712 >/dev/null 2>&1 &)", "said nothing", id="leaves one"),
         pytest.param("echo hpcimg-holder-ready 1 0; sleep 4711", "said nothing", id="init's pid"),
         pytest.param("echo hpcimg-holder-ready $$ 0; sleep 4711", "not permitted", id="the host's"),
         pytest.param("echo hpcimg-holder-ready -5 0", "said nothing", id="no pid"),
@@ -268,6 +273,7 @@ def test_starter_refuses(folder: Path, last: str, reason: str) -> None:
     lines = done.stderr.decode().splitlines()
     assert done.returncode == FAILED
     assert done.stdout == b""
+    assert subprocess.run(["pgrep", "-f", "^sleep 471[12]"], check=False).returncode == 1
     assert len(lines) == 2
     assert reason in lines[0].replace("Operation not", "not")
     assert lines[1].startswith("hpcimg: node: hint: ")
