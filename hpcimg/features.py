@@ -1,30 +1,22 @@
 """The words that say what an image requires and a node offers, brought to one canonical form.
 
-Owns spellings and aliases, as listed in `data/features.json`; never says what satisfies what.
+Owns spellings and aliases, by the vocabulary's facts; never says what satisfies what.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcimg.errors import UsageError
 from hpcimg.oci.model import normalise_platform
 from hpcimg.quoting import quoted
+from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from hpcimg.oci.model import Descriptor
-
-FEATURES_ANNOTATION = "org.hpcimg.features"
-"""A descriptor's annotation with its canonical words, separated by commas."""
-TARGET_ANNOTATION = "org.supercontainers.hardware.cpu.target.microarch"
-"""Another project's annotation that names the CPU target."""
 
 _COMPARATOR = re.compile(r"(>=|=)?\s*(.*)", re.DOTALL)
 _SITE_WORD = re.compile(r"(site\.[a-z0-9._-]+):(.+)")
@@ -64,14 +56,6 @@ class Feature:
         return tuple(self.value.split("|"))
 
 
-@lru_cache(maxsize=1)
-def facts() -> dict[str, Any]:
-    """Return the vocabulary's facts, as their data file holds them."""
-    with (Path(__file__).parent / "data" / "features.json").open(encoding="utf-8") as file:
-        found: dict[str, Any] = json.load(file)
-    return found
-
-
 @lru_cache(maxsize=4096)
 def parse_feature(word: str, architecture: str | None = None) -> tuple[Feature, ...]:
     """Parse one word in any known spelling; what is not known stays opaque, nothing is refused.
@@ -108,25 +92,6 @@ def parse_platform_words(text: str) -> tuple[str, str, str | None, tuple[Feature
 def unknown_words(text: str) -> tuple[str, ...]:
     """List the words of a `--platform` text that are opaque: misspelt ones look just like that."""
     return tuple(f.value for f in parse_platform_words(text)[3] if not f.kind)
-
-
-def features_of(descriptor: Descriptor) -> tuple[Feature, ...]:
-    """Read what a descriptor requires, from everywhere it may be written.
-
-    The union of all places counts: where they disagree, the stricter word decides.
-    """
-    words = [descriptor.annotations.get(FEATURES_ANNOTATION, "")]
-    target = descriptor.annotations.get(TARGET_ANNOTATION)
-    if target:
-        words.append(f"cpu:{target}")
-    architecture = None
-    if descriptor.platform is not None:
-        architecture = descriptor.platform.architecture
-        words.extend(descriptor.platform.features)
-        if descriptor.platform.variant:
-            words.append(variant_word(architecture, descriptor.platform.variant))
-    found = {str(f): f for word in words for f in parse_feature(word, architecture)}
-    return tuple(found[word] for word in sorted(found))
 
 
 def variant_word(architecture: str, variant: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hpcimg.features import Feature, facts
+from hpcimg.features import Feature
+from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from hpcimg.errors import NoCandidateError, UsageError
-from hpcimg.features import Feature, features_of
+from hpcimg.errors import NoCandidateError
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES
+from hpcimg.policy import Policy
 from hpcimg.satisfaction import gpu_quality, target_rank, unsatisfied, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from hpcimg.features import Feature
     from hpcimg.node.profile import NodeProfile
-    from hpcimg.oci.model import Descriptor, Index
+    from hpcimg.oci.model import Descriptor
     from hpcimg.oci.reference import Reference
+    from hpcimg.requirements import Entry
 
 Verdict = Literal["chosen", "fits", "rejected", "skipped"]
 
@@ -37,30 +39,22 @@ _Rank = tuple[int, tuple[int, int, int], int, int, tuple[int, ...], int]
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How a site wants the choice made.
-
-    `exact` takes an entry only when its words are just those that the node offers.
-    `strict` refuses a single image that does not fit; otherwise it is taken with a warning.
-    """
-
-    match: str = "compatible"
-    allow_generic: bool = True
-    strict: bool = False
-
-    def __post_init__(self) -> None:
-        if self.match not in {"compatible", "exact"}:
-            raise UsageError(f"match {self.match!r} is not known", "use compatible or exact")
-
-
-@dataclass(frozen=True)
 class Candidate:
     """One descriptor, what it requires, and what became of it."""
 
-    descriptor: Descriptor
-    features: tuple[str, ...]
+    entry: Entry
     verdict: Verdict
     reason: str
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The image's own descriptor."""
+        return self.entry.descriptor
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The required features' canonical words, sorted."""
+        return tuple(str(feature) for feature in self.entry.features)
 
     @property
     def label(self) -> str:
@@ -82,17 +76,22 @@ class Resolution:
 
 @dataclass(frozen=True)
 class _Judged:
-    descriptor: Descriptor
+    entry: Entry
     features: tuple[Feature, ...]
-    words: tuple[str, ...]
     verdict: Verdict
     reason: str
 
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.entry.descriptor
 
-def select(profile: NodeProfile, index: Index, policy: Policy | None = None) -> Resolution:
+
+def select(
+    profile: NodeProfile, entries: Sequence[Entry], policy: Policy | None = None
+) -> Resolution:
     """Pick the best entry that the node can run; every candidate carries its reason."""
     policy = policy or Policy()
-    judged = [_judge(profile, entry, policy) for entry in index.manifests]
+    judged = [_judge(profile, entry, policy) for entry in entries]
     judged = _refuse_blind(profile, judged)
     ranks = {
         at: _rank(profile, one.features, at)
@@ -114,19 +113,21 @@ def select(profile: NodeProfile, index: Index, policy: Policy | None = None) -> 
     return Resolution(winner, candidates)
 
 
-def check_single(
-    profile: NodeProfile, descriptor: Descriptor, policy: Policy | None = None
-) -> Resolution:
-    """Judge an image that stands alone; `descriptor.platform` comes from its config.
+def check_single(profile: NodeProfile, entry: Entry, policy: Policy | None = None) -> Resolution:
+    """Judge an image that stands alone; its descriptor's platform comes from its config.
 
     There is nothing to choose, so only another architecture, or `strict`, refuses it.
     """
-    policy = replace(policy or Policy(), match="compatible", allow_generic=True)
-    judged = _judge(profile, descriptor, policy)
+    policy = replace(policy or Policy(), kind="compatible", allow_generic=True)
+    judged = _judge(profile, entry, policy)
     if judged.verdict == "fits":
         only = _candidate(judged, "chosen", "the only image behind the name")
         return Resolution(only, (only,))
-    if judged.verdict == "rejected" and not policy.strict and _on_platform(profile, descriptor):
+    if (
+        judged.verdict == "rejected"
+        and not policy.strict
+        and _on_platform(profile, entry.descriptor)
+    ):
         only = _candidate(judged, "chosen", f"the only image, though it {judged.reason}")
         return Resolution(only, (only,), f"may not run here: it {judged.reason}")
     return Resolution(None, (_candidate(judged),))
@@ -159,30 +160,29 @@ def _candidate(
     judged: _Judged, verdict: Verdict | None = None, reason: str | None = None
 ) -> Candidate:
     return Candidate(
-        judged.descriptor,
-        judged.words,
+        judged.entry,
         judged.verdict if verdict is None else verdict,
         judged.reason if reason is None else reason,
     )
 
 
-def _judge(profile: NodeProfile, entry: Descriptor, policy: Policy) -> _Judged:
-    features = features_of(entry)
+def _judge(profile: NodeProfile, entry: Entry, policy: Policy) -> _Judged:
+    features = entry.features
     words = tuple(str(f) for f in features)
 
     def verdict(kind: Verdict, reason: str) -> _Judged:
-        return _Judged(entry, features, words, kind, reason)
+        return _Judged(entry, features, kind, reason)
 
-    not_an_image = _not_an_image(entry)
+    not_an_image = entry.skip or _not_an_image(entry.descriptor)
     if not_an_image:
         return verdict("skipped", not_an_image)
-    if not _on_platform(profile, entry):
-        return verdict("rejected", _other_platform(profile, entry))
+    if not _on_platform(profile, entry.descriptor):
+        return verdict("rejected", _other_platform(profile, entry.descriptor))
     if not words:
         if policy.allow_generic:
             return verdict("fits", "")
         return verdict("rejected", "is generic, which the site does not allow")
-    if policy.match == "exact":
+    if policy.kind == "exact":
         if set(words) == set(profile.offered()):
             return verdict("fits", "")
         offered = ",".join(profile.offered()) or "nothing"

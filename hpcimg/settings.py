@@ -9,12 +9,14 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import SettingsError
+from hpcimg.features import parse_feature
+from hpcimg.policy import KINDS, Avoid, PolicyRule
 
 if TYPE_CHECKING:
     import yaml
@@ -24,8 +26,12 @@ PATH_VARIABLE = "HPCIMG_SETTINGS"
 """A user's own settings file, for the command line; the root stages never see this variable."""
 
 
-_CHOICES = {"policy": ("compatible", "exact"), "gpu_scope": ("job", "node")}
+MATCHES = ("per-node", "uniform", "uniform-or-fail")
+"""How the nodes of one job choose: each for itself, or all the same image."""
+_CHOICES = {"policy": KINDS, "gpu_scope": ("job", "node"), "match": MATCHES}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+_SPELLINGS = {"platform-features": "platform_features"}
+"""The first post's spelling of a key."""
 _WORDS = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
 _HINT = "correct the settings file"
 
@@ -65,8 +71,15 @@ class Settings:
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
     policy: str = "compatible"
+    policies: tuple[PolicyRule, ...] = ()
+    match: str = "per-node"
+    platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
     apptainer: str = "apptainer"
+
+    def policy_rules(self) -> tuple[PolicyRule, ...]:
+        """Give all rules of the choice, the general one first."""
+        return (PolicyRule(policy=self.policy), *self.policies)
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -129,6 +142,8 @@ class _Reader:
         self.source = source
 
     def settings(self, document: Any) -> Settings:
+        if isinstance(document, dict):
+            document = {_SPELLINGS.get(key, key): value for key, value in document.items()}
         top = self.section(document, Settings, ())
         registries = self.mapping(top.get("registries"), ("registries",))
         top["registries"] = MappingProxyType(
@@ -144,6 +159,9 @@ class _Reader:
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, ("store",)))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
+        top["platform_features"] = self.words(top.get("platform_features"), ("platform_features",))
+        rules = self.sequence(top.get("policies"), ("policies",))
+        top["policies"] = tuple(self.rule(one, ("policies", at)) for at, one in enumerate(rules))
         for key, choices in _CHOICES.items():
             if top.get(key, choices[0]) not in choices:
                 raise self.error((key,), f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
@@ -154,19 +172,64 @@ class _Reader:
 
     def section(self, value: Any, kind: type, at: tuple[object, ...]) -> dict[str, Any]:
         """Check one mapping against the fields of `kind`: known keys, values of the right type."""
-        known = {item.name: item.default for item in fields(kind)}
+        known = {item.name: item for item in fields(kind)}
         section = self.mapping(value, at)
         for key, given in section.items():
             here = (*at, key)
             if key not in known:
                 raise self.error(here, f'"{key}" is no setting; known: {", ".join(sorted(known))}')
-            if given is None and known[key] is None:
+            scalar = _scalar_of(known[key])
+            if (given is None and known[key].default is None) or scalar is None:
                 continue
-            default = "" if known[key] is None else known[key]
-            if isinstance(default, bool | int | float | str) and not _fits(given, default):
-                wanted = _WORDS[type(default)]
-                raise self.error(here, f'"{key}" must be {wanted}, not {given!r}')
+            if not _fits(given, scalar):
+                raise self.error(here, f'"{key}" must be {_WORDS[type(scalar)]}, not {given!r}')
         return dict(section)
+
+    def rule(self, value: Any, at: tuple[object, ...]) -> PolicyRule:
+        given = self.section(value, PolicyRule, at)
+        for key in ("nodes", "targets", "prefer"):
+            if key in given:
+                given[key] = self.words(given[key], (*at, key))
+        if "prefer" in given:
+            given["prefer"] = tuple(str(f) for word in given["prefer"] for f in parse_feature(word))
+        if "avoid" in given:
+            given["avoid"] = self.avoid(given["avoid"], (*at, "avoid"))
+        if "weights" in given:
+            weights = self.mapping(given["weights"], (*at, "weights"))
+            given["weights"] = MappingProxyType(self.numbers(weights, (*at, "weights")))
+        if given.get("policy", KINDS[0]) not in KINDS:
+            message = f'"policy" is {" or ".join(KINDS)}, not {given["policy"]!r}'
+            raise self.error((*at, "policy"), message)
+        return PolicyRule(**given)
+
+    def avoid(self, value: Any, at: tuple[object, ...]) -> tuple[Avoid, ...]:
+        """Read one or several of `{cpuflag: avx512f, on: [TARGET, ...]}`."""
+        found = []
+        for one in value if isinstance(value, list) else [value]:
+            given = self.mapping(one, at)
+            on = self.words(given.pop("on", None), (*at, "on"))
+            for kind, word in given.items():
+                found += [Avoid(feature, on) for feature in parse_feature(f"{kind}:{word}")]
+        return tuple(found)
+
+    def numbers(self, given: dict[Any, Any], at: tuple[object, ...]) -> dict[str, float]:
+        for key, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise self.error((*at, key), f"{str(key)!r} must be a number, not {value!r}")
+        return {str(key): float(value) for key, value in given.items()}
+
+    def words(self, value: Any, at: tuple[object, ...]) -> tuple[str, ...]:
+        found = self.sequence(value, at)
+        if not all(isinstance(word, str) for word in found):
+            raise self.error(at, f'"{at[-1]}" must be a list of texts')
+        return tuple(found)
+
+    def sequence(self, value: Any, at: tuple[object, ...]) -> list[Any]:
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.error(at, f'"{at[-1]}" must be a list')
+        return value
 
     def mapping(self, value: Any, at: tuple[object, ...]) -> dict[Any, Any]:
         if value is None:
@@ -180,6 +243,14 @@ class _Reader:
         from hpcimg.document import line_of
 
         return SettingsError(f"{self.source}:{line_of(self.root, at)}: {message}", _HINT)
+
+
+def _scalar_of(item: Field[Any]) -> bool | float | str | None:
+    """Give a value of the type that a field wants; None for one that is no scalar."""
+    if isinstance(item.default, bool | int | float | str):
+        return item.default
+    optional: dict[str, bool | float | str] = {"str | None": "", "bool | None": False}
+    return optional.get(str(item.type))
 
 
 def _fits(given: object, default: bool | float | str) -> bool:  # noqa: FBT001 - any scalar default

@@ -36,11 +36,10 @@ def add(verbs: Adder) -> None:
 
 
 def _resolved(arguments: argparse.Namespace) -> Resolved:
-    from hpcimg.selection import Policy
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import own_access
     from hpcimg.workflow.profile import chosen_profile
-    from hpcimg.workflow.resolve import read_name, resolve
+    from hpcimg.workflow.resolve import read_name, resolve, site_policy
 
     settings = read_settings(os.environ)
     profile = chosen_profile(
@@ -52,7 +51,8 @@ def _resolved(arguments: argparse.Namespace) -> Resolved:
     )
     _tell_unknown(arguments.platform)
     client = own_access(settings, os.environ).client
-    return resolve(read_name(arguments.name, settings), profile, client, Policy(settings.policy))
+    reference = read_name(arguments.name, settings)
+    return resolve(reference, profile, client, site_policy(settings, reference, profile))
 
 
 def _tell_unknown(platform: str | None) -> None:

@@ -26,20 +26,27 @@ _CAPABILITY = re.compile(r"[0-9]{1,3}\.[0-9]")
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU, or one MIG slice of it with its parent's capability."""
+    """One GPU. Of NVIDIA's it tells the `capability`, of the others' the code's `target`.
+
+    `target` is AMD's as `gfx90a:sramecc+:xnack-`, Intel's device name as `pvc`. `slices` are the
+    UUIDs of an NVIDIA GPU's MIG slices, which have its capability. Slurm counts by `index`.
+    """
 
     index: int
     uuid: str
     name: str
-    capability: str
+    capability: str = ""
     mig: bool = False
     slices: tuple[str, ...] = ()
+    vendor: str = "nvidia"
+    target: str = ""
 
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """What is known of the NVIDIA GPUs; `reason` says why they are none or unknown.
+    """What is known of the GPUs; `reason` says why they are none or unknown.
 
+    `driver` and `cuda`, which it speaks, are NVIDIA's; `amd_driver` is the amdgpu module's version.
     `wanted` says that the job asked for GPUs, so that not knowing them is a refusal.
     """
 
@@ -49,6 +56,11 @@ class GpuFacts:
     cuda: str | None = None
     devices: tuple[Gpu, ...] = ()
     wanted: bool = False
+    amd_driver: str | None = None
+
+    def of(self, vendor: str) -> tuple[Gpu, ...]:
+        """Give one vendor's devices: `nvidia`, `amd` or `intel`."""
+        return tuple(gpu for gpu in self.devices if gpu.vendor == vendor)
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,11 @@ class NodeProfile:
     """What one node offers.
 
     `compatible` are the CPU targets whose code it runs, best first, computed at detection.
-    `words` are further canonical words that it offers; a `declared` profile was told, not found.
+    `traits` are canonical words that were found and are compared for equality: `smt:on`,
+    `fabric:ib`, `inst:c5`, `os:debian:12`. `words` are further ones that it was told to offer; a
+    `declared` profile was told, not found. `glibc` is the host's, `injected_glibc` the version
+    that the GPU libraries bound into containers need. `unknowns` begin with a kind, as `smt: why`.
+    `job_nodes` is how many nodes the job spans, where there is a job.
     """
 
     node: str
@@ -71,6 +87,10 @@ class NodeProfile:
     vendor: str = ""
     model: str = ""
     words: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
+    glibc: str = ""
+    injected_glibc: str = ""
+    job_nodes: int = 1
     declared: bool = False
     notes: tuple[str, ...] = ()
     unknowns: tuple[str, ...] = ()
@@ -100,9 +120,13 @@ class NodeProfile:
             "compatible": self.compatible,
             "flags": sorted(self.flags),
             "words": sorted(self.words),
+            "traits": sorted(self.traits),
+            "injected_glibc": self.injected_glibc,
+            "job_nodes": self.job_nodes > 1,
             "declared": self.declared,
             "gpus": [self.gpus.state, self.gpus.driver, self.gpus.cuda, self.gpus.wanted],
-            "capabilities": sorted(gpu.capability for gpu in self.gpus.devices),
+            "amd_driver": self.gpus.amd_driver,
+            "capabilities": sorted(gpu.capability or gpu.target for gpu in self.gpus.devices),
         }
         raw = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
         return f"sha256:{hashlib.sha256(raw).hexdigest()}"
@@ -127,10 +151,16 @@ class NodeProfile:
         parsed = tuple(Gpu(**_parse(Gpu, device, "gpus.devices")) for device in devices)
         if gpus.get("state", "none") not in {"none", "present", "unknown"}:
             raise _wrong(f"gpus.state is {quoted(gpus['state'])}")
-        if not all(_CAPABILITY.fullmatch(gpu.capability) for gpu in parsed):
-            raise _wrong("a GPU's capability is not MAJOR.MINOR")
+        if not all(_is_told(gpu) for gpu in parsed):
+            raise _wrong("a GPU's capability is not MAJOR.MINOR, or it has no target")
         rest = _parse(NodeProfile, document, "it", skip=("gpus", "version"))
         return NodeProfile(gpus=GpuFacts(devices=parsed, **gpus), **rest)
+
+
+def _is_told(gpu: Gpu) -> bool:
+    if gpu.vendor == "nvidia":
+        return _CAPABILITY.fullmatch(gpu.capability) is not None
+    return gpu.vendor in {"amd", "intel"} and bool(gpu.target)
 
 
 def profile_from_words(text: str, *, node: str = "", kernel: str = "") -> NodeProfile:

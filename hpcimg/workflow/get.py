@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.convert import ApptainerConverter
-from hpcimg.selection import Policy
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.profile import job_profile
-from hpcimg.workflow.resolve import Resolved, read_name, resolve
+from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -62,7 +61,9 @@ def get(
     else:
         access = own_access(settings, os.environ, listed_only=True)
     profile = job_profile(settings, gpus)
-    resolved = resolve(read_name(name, settings), profile, access.client, Policy(settings.policy))
+    reference = read_name(name, settings)
+    policy = site_policy(settings, reference, profile)
+    resolved = resolve(reference, profile, access.client, policy)
     return Ready(resolved, ensure_pick(resolved, access, settings, job, on_progress))
 
 
@@ -75,7 +76,9 @@ def get_for_user(
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
     access = own_access(settings, environment)
-    resolved = resolve(read_name(name, settings), profile, access.client, Policy(settings.policy))
+    reference = read_name(name, settings)
+    policy = site_policy(settings, reference, profile)
+    resolved = resolve(reference, profile, access.client, policy)
     digest = resolved.require().descriptor.digest
     kept = _in_site_store(digest, settings)
     if kept is not None:

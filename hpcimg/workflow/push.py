@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import UsageError
-from hpcimg.features import FEATURES_ANNOTATION, canonical_words
+from hpcimg.features import canonical_words
 from hpcimg.oci.digest import digest_of
 from hpcimg.oci.model import (
     DOCKER_INDEX,
@@ -24,6 +24,7 @@ from hpcimg.oci.model import (
     platform_of_config,
 )
 from hpcimg.oci.reference import Reference, parse_reference
+from hpcimg.requirements import FEATURES_ANNOTATION
 from hpcimg.workflow.copy import copy_image
 from hpcimg.workflow.recipe import Recipe, RecipeEntry, parse_recipe
 

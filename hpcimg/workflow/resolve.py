@@ -11,7 +11,9 @@ from hpcimg.errors import RegistryError
 from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, platform_of_config
 from hpcimg.oci.reference import Reference, parse_reference
-from hpcimg.selection import Candidate, Policy, Resolution, check_single, require, select
+from hpcimg.policy import Policy, policy_for
+from hpcimg.requirements import Entry, entries_of, entry_of
+from hpcimg.selection import Candidate, Resolution, check_single, require, select
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -75,7 +77,7 @@ def resolve_document(
 ) -> Resolved:
     """Select for the profile from a document that is at hand; one fetch serves many profiles."""
     if isinstance(document, Index):
-        resolution = select(profile, document, policy)
+        resolution = select(profile, entries_of(document), policy)
     else:
         resolution = check_single(profile, _single(reference, document, client), policy)
     _tell(reference, profile, resolution)
@@ -98,18 +100,27 @@ def _tell(reference: Reference, profile: NodeProfile, resolution: Resolution) ->
         )
 
 
-def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Descriptor:
+def site_policy(
+    settings: Settings, reference: Reference, profile: NodeProfile, kind: str | None = None
+) -> Policy:
+    """Give what the site's rules, and this call's own word, say of one image on one node."""
+    return policy_for(settings.policy_rules(), reference, profile, kind=kind)
+
+
+def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Entry:
     """Describe an image without an index: its platform is what its config says."""
     if manifest.config.size > DOCUMENT_LIMIT:
         raise RegistryError(f'the config of "{reference}" has {manifest.config.size} bytes')
     config = BytesIO()
     client.fetch_blob_to(reference, manifest.config, config)
-    return Descriptor(
-        media_type=manifest.media_type,
-        digest=manifest.digest,
-        size=len(manifest.raw),
-        platform=platform_of_config(config.getvalue()),
-        annotations=manifest.annotations,
+    return entry_of(
+        Descriptor(
+            media_type=manifest.media_type,
+            digest=manifest.digest,
+            size=len(manifest.raw),
+            platform=platform_of_config(config.getvalue()),
+            annotations=manifest.annotations,
+        )
     )
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import HpcimgError, NotFoundError, RuntimeFailure
 from hpcimg.process import describe, run
 from hpcimg.progress import OnProgress, silent
-from hpcimg.selection import Policy
 from hpcimg.slurm import run_argv
 from hpcimg.store.profiles import published_nodes, read_profile
 from hpcimg.store.store import Store, site_store
 from hpcimg.workflow.access import site_access
 from hpcimg.workflow.get import ensure_pick
-from hpcimg.workflow.resolve import Resolved, read_name, resolve_document
+from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -76,7 +75,7 @@ def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
     for node in nodes or _published(store):
         try:
             for profile in _scopes(read_profile(store, node), settings):
-                policy = Policy(settings.policy)
+                policy = site_policy(settings, reference, profile)
                 resolved = resolve_document(reference, document, profile, access.client, policy)
                 digest = resolved.require().descriptor.digest
                 picks.setdefault(digest, (resolved, []))[1].append(node)

@@ -231,10 +231,10 @@ def test_a_registry_that_is_down(site, capsys):
 
 def test_settings_with_an_error(site, capsys):
     """File, line and key, and the settings' code."""
-    site.settings.write_text("policies: exact\n")
+    site.settings.write_text("polices: exact\n")
     code, _, said = call(capsys, "resolve", "tool", "--platform", WORDS)
     assert code == 78
-    assert said[0].startswith(f'hpcimg: {site.settings}:1: "policies" is no setting')
+    assert said[0].startswith(f'hpcimg: {site.settings}:1: "polices" is no setting')
 
 
 def test_warm_ls_and_run(site, capsys):

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hpcimg.oci.model import DOCKER_INDEX, DOCKER_MANIFEST, Index, parse_document
+from hpcimg.requirements import Entry, entries_of
 
 BENCH = ((), ("cpu:skylake",), ("cpu:broadwell",), ("cpu:broadwell", "nvcap:5.2"))
 """The four entries of qnib/bench, in the announcement's order."""
@@ -50,6 +51,11 @@ def index_of(*entries: dict[str, Any]) -> Index:
     return index
 
 
-def index_with(*features: tuple[str, ...]) -> Index:
-    """Make an index whose entries are numbered from 0 and require these features."""
-    return index_of(*(entry(at, *words) for at, words in enumerate(features)))
+def entries_from(*entries: dict[str, Any]) -> tuple[Entry, ...]:
+    """Make the entries of an index as selection takes them."""
+    return entries_of(index_of(*entries))
+
+
+def index_with(*features: tuple[str, ...]) -> tuple[Entry, ...]:
+    """Make an index's entries, numbered from 0, that require these features."""
+    return entries_from(*(entry(at, *words) for at, words in enumerate(features)))

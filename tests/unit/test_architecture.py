@@ -23,6 +23,9 @@ CORE = {
     "hpcimg.errors",
     "hpcimg.quoting",
     "hpcimg.features",
+    "hpcimg.policy",
+    "hpcimg.requirements",
+    "hpcimg.vocabulary",
     "hpcimg.satisfaction",
     "hpcimg.selection",
     "hpcimg.targets",
@@ -34,11 +37,11 @@ CORE = {
 FLOOR = {"hpcimg.document", "hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
-    "__future__", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib",
-    "itertools", "json", "re", "typing",
+    "__future__", "collections", "contextlib", "dataclasses", "enum", "fnmatch", "functools",
+    "hashlib", "itertools", "json", "re", "types", "typing",
 }  # fmt: skip
 # The vocabulary is a data file of the package; reading it depends on no machine.
-READS_ITS_DATA = {"hpcimg.features"}
+READS_ITS_DATA = {"hpcimg.vocabulary"}
 # Run by their path as children; their output is their result.
 PROGRAMS = {"hpcimg.node.nvml", "hpcimg.runtime.spython_build"}
 

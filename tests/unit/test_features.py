@@ -14,14 +14,12 @@ from indexes import entry, index_of
 
 from hpcimg.errors import UsageError
 from hpcimg.features import (
-    FEATURES_ANNOTATION,
-    TARGET_ANNOTATION,
     canonical_words,
-    facts,
-    features_of,
     parse_feature,
     parse_platform_words,
 )
+from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, entries_of
+from hpcimg.vocabulary import facts
 
 SPELLINGS = {
     "cpu:broadwell": "cpu:broadwell cpu-broadwell cpu_broadwell broadwell cpu#broadwell Broadwell "
@@ -142,15 +140,15 @@ def test_a_descriptor_requires_the_union_of_all_places():
         FEATURES_ANNOTATION: "cpu:broadwell, nvcap:5.2",
         TARGET_ANNOTATION: "haswell",
     }
-    (descriptor,) = index_of(one).manifests
-    words = [str(feature) for feature in features_of(descriptor)]
+    (found,) = entries_of(index_of(one))
+    words = [str(feature) for feature in found.features]
     assert words == ["cpu:broadwell", "cpu:haswell", "cpu:x86_64_v3", "nvcap:5.2"]
 
 
 def test_a_variant_without_a_meaning_is_a_requirement_all_the_same():
     """To forget it would be to run a guess."""
-    (descriptor,) = index_of(entry(1, variant="v9000")).manifests
-    assert [str(feature) for feature in features_of(descriptor)] == ["variant:v9000"]
+    (found,) = entries_of(index_of(entry(1, variant="v9000")))
+    assert [str(feature) for feature in found.features] == ["variant:v9000"]
 
 
 def test_the_data_file_obeys_its_schema():

@@ -10,7 +10,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexes import BENCH, digest, entry, index_of, index_with
+from indexes import BENCH, digest, entry, index_of
 
 from hpcimg.errors import DigestMismatchError, HpcimgError, RegistryError
 from hpcimg.oci import model
@@ -38,7 +38,7 @@ def test_a_manifest_keeps_its_bytes_and_their_digest():
 
 def test_an_index_keeps_features_and_order():
     """Docker's manifest list is an index as well."""
-    index = index_with(*BENCH)
+    index = index_of(*(entry(at, *words) for at, words in enumerate(BENCH)))
     assert index.media_type == model.DOCKER_INDEX
     assert [one.platform.features for one in index.manifests] == list(BENCH)
 

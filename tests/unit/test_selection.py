@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexes import BENCH, CV_TF, digest, entry, index_of, index_with
+from indexes import BENCH, CV_TF, digest, entries_from, entry, index_with
 
 from hpcimg.errors import NoCandidateError, UsageError
-from hpcimg.features import features_of
 from hpcimg.node.profile import Gpu, GpuFacts, profile_from_words
 from hpcimg.oci.model import OCI_INDEX
 from hpcimg.oci.reference import parse_reference
+from hpcimg.policy import Policy
 from hpcimg.satisfaction import unsatisfied
-from hpcimg.selection import Policy, check_single, require, select
+from hpcimg.selection import check_single, require, select
 
 NAME = parse_reference("registry:5000/qnib/bench")
 AMD64 = "linux/amd64"
@@ -219,7 +219,7 @@ def test_entries_that_are_no_image_are_skipped():
     nested = {**entry(2), "mediaType": OCI_INDEX}
     chart = {**entry(3), "mediaType": "application/vnd.example+json"}
     attestation = entry(1, os="unknown", architecture="unknown")
-    candidates = select(node(), index_of(attestation, nested, chart)).candidates
+    candidates = select(node(), entries_from(attestation, nested, chart)).candidates
     assert [(one.verdict, one.reason) for one in candidates] == [
         ("skipped", "is no image but an attestation"),
         ("skipped", "is an index inside the index, which is not read"),
@@ -231,16 +231,16 @@ def test_an_index_without_images_is_not_called_empty():
     """Nothing was rejected, but there are entries; an empty index is said to be empty."""
     nested = {**entry(2), "mediaType": OCI_INDEX}
     with pytest.raises(NoCandidateError, match=r"here: none of its entries is an image$"):
-        require(select(node(), index_of(nested)), NAME)
+        require(select(node(), entries_from(nested)), NAME)
     with pytest.raises(NoCandidateError, match=r"here: it has no entries$"):
-        require(select(node(), index_of()), NAME)
+        require(select(node(), entries_from()), NAME)
 
 
 def test_another_platform_is_rejected_and_a_missing_one_is_no_guess():
     """Even the generic entry of an index is for one architecture."""
     lost = entry(2)
     del lost["platform"]
-    candidates = select(node(), index_of(entry(1, architecture="aarch64"), lost)).candidates
+    candidates = select(node(), entries_from(entry(1, architecture="aarch64"), lost)).candidates
     assert [one.reason for one in candidates] == [
         "is for linux/arm64; this node is linux/amd64",
         "does not say for which platform it is",
@@ -292,7 +292,7 @@ def test_unknown_gpus_do_not_matter_where_none_are_asked_for(ids, entries):
     assert select(blind.allocated(ids), index_with(*entries)).pick.label == "cpu:broadwell"
 
 
-EXACT = Policy(match="exact")
+EXACT = Policy(kind="exact")
 
 
 @pytest.mark.parametrize(
@@ -322,15 +322,15 @@ def test_a_site_may_refuse_generic_images():
 
 def test_an_unknown_policy_is_refused():
     """A typing error in the settings must not mean the default."""
-    with pytest.raises(UsageError, match="match 'exakt' is not known"):
-        Policy(match="exakt")
+    with pytest.raises(UsageError, match="policy 'exakt' is not known"):
+        Policy(kind="exakt")
 
 
 def test_a_lone_image_is_checked_and_passed():
     """There is nothing to choose; what does not fit is said, or refused when strict."""
-    (fitting, other, foreign) = index_of(
+    (fitting, other, foreign) = entries_from(
         entry(1, "haswell"), entry(2, "skylake"), entry(3, architecture="arm64")
-    ).manifests
+    )
     profile = node("broadwell")
     assert check_single(profile, fitting).pick.reason == "the only image behind the name"
     assert check_single(profile, other).pick.reason == (
@@ -358,7 +358,7 @@ def test_the_pick_passes_the_hard_test(profile, entries):
     """Legal always."""
     pick = select(profile, index_with(*entries)).pick
     if pick is not None:
-        assert [unsatisfied(profile, one) for one in features_of(pick.descriptor)] == [
+        assert [unsatisfied(profile, one) for one in pick.entry.features] == [
             "" for _ in pick.features
         ]
 

@@ -1,0 +1,87 @@
+"""What each image of an index requires, gathered from every place where it may be written.
+
+Knows descriptors and words; fetches nothing, judges nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hpcimg.features import Feature, parse_feature, variant_word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hpcimg.oci.model import Descriptor, Index
+
+FEATURES_ANNOTATION = "org.hpcimg.features"
+"""A descriptor's annotation with its canonical words, separated by commas."""
+TARGET_ANNOTATION = "org.supercontainers.hardware.cpu.target.microarch"
+"""Another project's annotation that names the CPU target."""
+WEIGHT_ANNOTATION = "org.hpcimg.weight"
+"""A descriptor's annotation with its author's preference, a whole number; more is better."""
+
+SOURCES = ("annotation", "features", "variant", "compatibility", "labels", "environment")
+"""Where a requirement can be written; of two that say the same, the first is named."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One required feature and the place, one of SOURCES, where it is written."""
+
+    feature: Feature
+    source: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image behind a name, with all that it requires.
+
+    `path` are the digests of the nested indexes that lead to it, outermost first; `skip` says why
+    it is no image that can be chosen, and is empty where it is one.
+    """
+
+    descriptor: Descriptor
+    requirements: tuple[Requirement, ...] = ()
+    path: tuple[str, ...] = ()
+    skip: str = ""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The required features, each once, in the order of their canonical words."""
+        found = {str(one.feature): one.feature for one in self.requirements}
+        return tuple(found[word] for word in sorted(found))
+
+    def requiring(self, more: Iterable[Requirement]) -> Entry:
+        """Add requirements: all places count, so the stricter word decides."""
+        return replace(self, requirements=(*self.requirements, *more))
+
+
+def entries_of(index: Index) -> tuple[Entry, ...]:
+    """Give the index's own entries in its order; a nested index is one entry here."""
+    return tuple(entry_of(descriptor) for descriptor in index.manifests)
+
+
+def entry_of(descriptor: Descriptor) -> Entry:
+    """Give one entry with what its descriptor says."""
+    return Entry(descriptor, requirements_of(descriptor))
+
+
+def requirements_of(descriptor: Descriptor) -> tuple[Requirement, ...]:
+    """Read what a descriptor requires, from its annotations, features and variant."""
+    architecture = None if descriptor.platform is None else descriptor.platform.architecture
+    words = [("annotation", descriptor.annotations.get(FEATURES_ANNOTATION, ""))]
+    target = descriptor.annotations.get(TARGET_ANNOTATION)
+    if target:
+        words.append(("annotation", f"cpu:{target}"))
+    if descriptor.platform is not None:
+        words += [("features", word) for word in descriptor.platform.features]
+        if descriptor.platform.variant:
+            word = variant_word(descriptor.platform.architecture, descriptor.platform.variant)
+            words.append(("variant", word))
+    return tuple(
+        Requirement(feature, source)
+        for source, word in words
+        for feature in parse_feature(word, architecture)
+    )
