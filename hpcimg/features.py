@@ -23,6 +23,7 @@ _SITE_WORD = re.compile(r"(site\.[a-z0-9._-]+):(.+)")
 _AMD_TARGET = re.compile(r"gfx[0-9][0-9a-f]*(-[0-9]+)*(-generic)?(:(xnack|sramecc)[+-])*")
 _CAPABILITY = re.compile(r"(?:([0-9]{1,3})[._-]([0-9])|([0-9]{1,3})([0-9]))([af])?(\+ptx)?")
 _VERSION = re.compile(r"[0-9]{1,9}(?:[._-][0-9]{1,9})*")
+_NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
@@ -92,6 +93,11 @@ def parse_platform_words(text: str) -> tuple[str, str, str | None, tuple[Feature
 def unknown_words(text: str) -> tuple[str, ...]:
     """List the words of a `--platform` text that are opaque: misspelt ones look just like that."""
     return tuple(f.value for f in parse_platform_words(text)[3] if not f.kind)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Read a version's numbers for comparison; what is no version is older than all."""
+    return tuple(int(n) for n in text.split(".")) if _NUMBERS.fullmatch(text) else ()
 
 
 def variant_word(architecture: str, variant: str) -> str:

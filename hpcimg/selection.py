@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from hpcimg.errors import NoCandidateError
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES
 from hpcimg.policy import Policy
-from hpcimg.satisfaction import gpu_quality, target_rank, unsatisfied, version_of
+from hpcimg.ranking import Rank, deciding_rule, rank
+from hpcimg.satisfaction import is_exactly, unsatisfied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from hpcimg.features import Feature
     from hpcimg.node.profile import NodeProfile
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 Verdict = Literal["chosen", "fits", "rejected", "skipped"]
 
 _REASONS_SHOWN = 4
-_ORDER = (
-    "uses the job's GPU",
-    "suits the job's GPU better",
-    "is built for a closer CPU target",
-    "is more specific",
-    "is built for a newer driver",
-    "comes first in the index",
-)
-"""Why a candidate stands before another: one clause for each part of a rank."""
-_Rank = tuple[int, tuple[int, int, int], int, int, tuple[int, ...], int]
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ def select(
     judged = [_judge(profile, entry, policy) for entry in entries]
     judged = _refuse_blind(profile, judged)
     ranks = {
-        at: _rank(profile, one.features, at)
+        at: rank(profile, one.entry, policy, at)
         for at, one in enumerate(judged)
         if one.verdict == "fits"
     }
@@ -182,13 +173,41 @@ def _judge(profile: NodeProfile, entry: Entry, policy: Policy) -> _Judged:
         if policy.allow_generic:
             return verdict("fits", "")
         return verdict("rejected", "is generic, which the site does not allow")
-    if policy.kind == "exact":
-        if set(words) == set(profile.offered()):
-            return verdict("fits", "")
+    if policy.kind == "exact" and not _is_exact(profile, features):
         offered = ",".join(profile.offered()) or "nothing"
         return verdict("rejected", f"is not exactly what this node offers: {offered}")
-    failed = next(filter(None, (unsatisfied(profile, f) for f in features)), "")
+    failed = next(
+        (f"{why}{_disagreement(entry, f)}" for f in features
+         if (why := unsatisfied(profile, f, features))),
+        "",
+    )  # fmt: skip
     return verdict("rejected" if failed else "fits", failed)
+
+
+def _is_exact(profile: NodeProfile, features: Sequence[Feature]) -> bool:
+    """Compare as MetaHub did: the words are the node's, neither fewer nor more.
+
+    A node that was told in words offers just those. Of a detected one, which knows more than any
+    author writes, the CPU target and the GPUs must be named, and every word must be exact.
+    """
+    words = {str(f) for f in features}
+    if profile.declared:
+        return words == set(profile.offered())
+    return words >= set(profile.offered()) and all(is_exactly(profile, f) for f in features)
+
+
+def _disagreement(entry: Entry, feature: Feature) -> str:
+    """Say where a failed word is written, if other places say otherwise or the index is silent."""
+    by_source: dict[str, set[str]] = {}
+    for one in entry.requirements:
+        if one.feature.kind == feature.kind:
+            by_source.setdefault(one.source, set()).add(str(one.feature))
+    mine = [source for source, words in by_source.items() if str(feature) in words]
+    others = [source for source, words in by_source.items() if str(feature) not in words]
+    if others:
+        said = ",".join(sorted(by_source[others[0]]))
+        return f" ({mine[0]} and {others[0]} disagree: {said})"
+    return "" if {"annotation", "features"} & {*mine} else f" (by its {mine[0]})"
 
 
 def _not_an_image(entry: Descriptor) -> str:
@@ -244,38 +263,14 @@ def _may_use_gpu(profile: NodeProfile, one: _Judged) -> bool:
     )
 
 
-def _rank(profile: NodeProfile, features: Iterable[Feature], position: int) -> _Rank:
-    """Say how good a fitting candidate is; a greater rank stands before a smaller one.
-
-    The index never names one digest twice with the same words, so the position decides the last
-    tie before the digest could.
-    """
-    features = tuple(features)
-    capabilities = [gpu_quality(profile, f) for f in features if f.kind == "nvcap"]
-    targets = [target_rank(profile, f) for f in features if f.kind == "cpu"]
-    drivers = [version_of(f.value) for f in features if f.kind == "nvdrv"]
-    return (
-        int(any(f.is_for_gpu for f in features)),
-        min(capabilities, default=(0, 0, 0)),
-        max(targets, default=0),
-        len(features),
-        max(drivers, default=()),
-        -position,
-    )
-
-
-def _why_chosen(features: Sequence[Feature], ranks: dict[int, _Rank], best: int) -> str:
+def _why_chosen(features: Sequence[Feature], ranks: dict[int, Rank], best: int) -> str:
     if not features:
         return "the generic image; nothing more specific fits"
     if len(ranks) == 1:
         return "the only one that fits"
     second = max(rank for at, rank in ranks.items() if at != best)
-    return f"fits, and {_deciding(ranks[best], second)}"
+    return f"fits, and {deciding_rule(ranks[best], second)}"
 
 
-def _why_behind(winner: Candidate, best: _Rank, rank: _Rank) -> str:
-    return f"fits, but {winner.label} {_deciding(best, rank)}"
-
-
-def _deciding(better: _Rank, worse: _Rank) -> str:
-    return next(why for why, one, other in zip(_ORDER, better, worse, strict=True) if one != other)
+def _why_behind(winner: Candidate, best: Rank, behind: Rank) -> str:
+    return f"fits, but {winner.label} {deciding_rule(best, behind)}"

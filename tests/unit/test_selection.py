@@ -167,7 +167,6 @@ ONE_WORD = [
     ("nvdrv:new", node("", "5.2"), "the driver is 396.44"),
     ("infiniband", node(), "an unknown word, which this node does not offer"),
     ("infiniband", profile_from_words("linux/amd64:infiniband"), ""),
-    ("mpi:openmpi", node(), "this node does not offer any mpi"),
     ("variant:v9", node(), "an unknown word, which this node does not offer"),
 ]  # fmt: skip
 
@@ -201,7 +200,12 @@ ORDER = [
     (node("", "9.0"), [("nvcap:7.0+ptx",), ("nvcap:8.0+ptx",)], 1, "suits the job's GPU better"),
     (node("broadwell", "7.0"), [("broadwell",), ("nvcap:7.0",)], 1, "uses the job's GPU"),
     (node("broadwell"), [("broadwell",), ("broadwell", "cpuflag:avx2")], 1, "is more specific"),
-    (node("", "7.0"), [("nvidia-390-30",), ("nvidia-396-44",)], 1, "is built for a newer driver"),
+    (
+        node("", "7.0"),
+        [("nvidia-390-30",), ("nvidia-396-44",)],
+        1,
+        "is built for a newer toolkit or driver",
+    ),
     (node(), [(), ()], 0, "comes first in the index"),
 ]
 
