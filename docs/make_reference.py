@@ -110,8 +110,8 @@ def features_page() -> str:
         "A feature is one word that an image requires and a node offers: `KIND:VALUE`.",
         "All words of an index entry must hold; inside one value `|` means any of them.",
         "A value may begin with `>=` or `=` in place of its kind's own comparison.",
-        "A word of no known kind, or `site.KEY:VALUE`, is opaque: only a node that is given just that",
-        "word offers it, by `platform_features` in the [settings](settings.md) or by `--platform`.",
+        "A word of no known kind, or `site.KEY:VALUE`, is opaque: it only equals itself.",
+        "A node offers such words where its [settings](settings.md) say so (`platform_features`).",
         "Which of several fitting entries is best: see [selection](../concepts/selection.md).",
         "",
         "| kind | is | holds when |",
@@ -125,26 +125,27 @@ def features_page() -> str:
         "",
         "## Spellings",
         "",
-        "Upper case, and `-`, `_`, `=`, `#`, `/` instead of the colon after a known word, mean the",
-        "same; a processor may be named without `cpu:`.",
+        "Upper case is lower case; `-`, `_`, `=`, `#` and `/` do for the colon after a known word.",
+        "A processor may be named without `cpu:`.",
         "These words are other spellings of the kinds:",
         "",
         ", ".join(f"`{word}`" for word in sorted(facts["kind_words"])) + ".",
         "",
-        "These are other names of CPU targets; an approximate one stands for the nearest that",
-        "archspec knows:",
+        "These are other names of CPU targets.",
+        "An approximate one stands for the nearest target that archspec knows.",
         "",
         "| name | means |",
         "| --- | --- |",
         *(
-            f"| `{name}` | `{' '.join(row['features'])}`{', approximate' * ('approximate' in row)} |"
+            f"| `{name}` | `{' '.join(row['features'])}`{_approximate(row)} |"
             for name, row in sorted(facts["cpu_aliases"].items())
         ),
         "",
         "## A site's own words",
         "",
-        "Files `/etc/hpcimg/features.d/*.json`, root's like the settings and the same on all nodes, add",
-        "rows to tables of `hpcimg/data/features.json`:",
+        "Files `/etc/hpcimg/features.d/*.json` add rows to tables of `hpcimg/data/features.json`.",
+        "Like the settings they are root's, and the same on all nodes.",
+        "These tables take rows:",
         "",
         ", ".join(f"`{name}`" for name in sorted(hpcimg.vocabulary.ADDABLE)) + ".",
         "",
@@ -154,6 +155,10 @@ def features_page() -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _approximate(row: dict[str, object]) -> str:
+    return ", approximate" if "approximate" in row else ""
 
 
 def exit_codes_page() -> str:

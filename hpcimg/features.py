@@ -27,6 +27,7 @@ _NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
+_VERSIONED = frozenset({"nvdrv", "cuda", "rocm", "glibc", "kernel"})
 _MODES = ("xnack", "sramecc")
 _TEXT_LIMIT = 512
 _SHOWN = 64
@@ -184,9 +185,16 @@ def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]
     if kind == "nvcap":
         parts = sorted({_capability(part.strip()) for part in value.split("|")}, key=_by_number)
         return [Feature(kind, "|".join(parts), comparator)]
-    if kind in {"nvdrv", "cuda", "rocm", "glibc", "kernel"} and _VERSION.fullmatch(value):
-        value = re.sub("[-_]", ".", value)
-    return [Feature(kind, value, comparator)]
+    known = facts()["value_aliases"].get(kind, {})
+    parts = [_plain(kind, part.strip()) for part in value.split("|")]
+    return [Feature(kind, "|".join(known.get(part, part) for part in parts), comparator)]
+
+
+def _plain(kind: str, value: str) -> str:
+    """Spell a value of a kind that has no grammar of its own: versions with dots, sizes short."""
+    if kind in _VERSIONED and _VERSION.fullmatch(value):
+        return re.sub("[-_]", ".", value)
+    return re.sub(r"xlarge$", "xl", value) if kind == "instsize" else value
 
 
 def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:
