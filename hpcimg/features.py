@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import UsageError
@@ -44,8 +44,13 @@ class Feature:
     value: str
     comparator: str = ""
 
-    def __str__(self) -> str:
+    @cached_property
+    def word(self) -> str:
+        """Its canonical word, which is what it is compared and shown by."""
         return f"{self.kind}:{self.comparator}{self.value}" if self.kind else self.value
+
+    def __str__(self) -> str:
+        return self.word
 
     @property
     def is_for_gpu(self) -> bool:
@@ -109,6 +114,8 @@ def variant_word(architecture: str, variant: str) -> str:
 
 def _printable(text: str) -> str:
     """Escape what could drive a terminal; images are named by strangers."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text)
 
 

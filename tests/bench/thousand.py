@@ -12,7 +12,18 @@ from hpcimg.oci.model import OCI_INDEX, OCI_MANIFEST, parse_document
 from hpcimg.requirements import entries_of
 from hpcimg.selection import select
 
-_CPUS = "haswell broadwell skylake skylake512 cascadelake icelake zen zen2 zen3 zen4".split()
+_CPUS = [
+    "haswell",
+    "broadwell",
+    "skylake",
+    "skylake512",
+    "cascadelake",
+    "icelake",
+    "zen",
+    "zen2",
+    "zen3",
+    "zen4",
+]
 _NODE = "linux/amd64:icelake:nvcap:8.6:nvdrv:535.104.05"
 
 
@@ -41,7 +52,7 @@ def main() -> None:
     milliseconds = 1000 * (time.perf_counter() - start)
     if resolution.pick is None or len(resolution.candidates) != 1000:
         sys.exit("nothing was chosen from the 1,000 entries")
-    print(f"{milliseconds:.1f} ms")
+    sys.stdout.write(f"{milliseconds:.1f} ms\n")
 
 
 main()
