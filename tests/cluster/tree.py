@@ -31,6 +31,7 @@ PACKAGES = (
     *("docker-registry", "skopeo"),
     *("squashfs-tools", "squashfuse", "fuse-overlayfs", "fuse3"),
     *("gcc", "make", "libc6-dev", "libslurm-dev", "openmpi-bin", "libopenmpi-dev"),
+    *("isal", "libisal-dev", "libzstd-dev", "zlib1g-dev", "libssl-dev"),
 )
 # Apptainer is only in Debian's unstable suite, which is asked for nothing else.
 UNSTABLE_PACKAGES = ("apptainer",)
