@@ -20,17 +20,18 @@ demo: prepare  ## everything a new machine needs, then the main job, on this scr
 bench: prepare  ## side by side with bare srun and Apptainer: one table, build/bench.json
 	@$(RUN) python tests/bench/bench.py
 
-plugin:  ## build the SPANK plugin and its helpers against this machine's Slurm
+plugin:  ## build the SPANK plugin and its helpers against this machine's Slurm, and the merger
 	@$(MAKE) -C spank
+	@$(MAKE) -C merge
 
 format:  ## format Python and C sources
-	@$(RUN) ruff format . && ruff check --fix . ; clang-format -i spank/*.c spank/*.h
+	@$(RUN) ruff format . && ruff check --fix . ; clang-format -i spank/*.c spank/*.h merge/*.c merge/*.h
 
 prepare:
 	@tests/prepare
 
 clean:  ## remove what was built in this checkout
-	rm -rf build spank/build
+	rm -rf build spank/build merge/build
 
 .PHONY: help check test demo bench plugin format prepare clean
 .DEFAULT_GOAL := help

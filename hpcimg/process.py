@@ -11,7 +11,8 @@ import pwd
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
@@ -70,6 +71,80 @@ def run(
     if check and done.returncode != 0:
         raise failure(argv, done.returncode, stderr)
     return done
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One program of a pipeline, and the descriptors that it gets besides the three streams."""
+
+    argv: Sequence[Argument]
+    descriptors: tuple[int, ...] = ()
+
+
+class Pipeline:
+    """Programs that run, each reading what the one before it writes; see `pipeline`."""
+
+    def __init__(self) -> None:
+        self._children: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+
+    def add(self, stage: Stage, env: Mapping[str, str], *, is_last: bool) -> None:
+        """Start the next program."""
+        said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the pipeline
+        before = self._children[-1][0].stdout if self._children else None
+        try:
+            child = subprocess.Popen(
+                [os.fspath(word) for word in stage.argv],
+                env=dict(env),
+                stdin=subprocess.DEVNULL if before is None else before,
+                stdout=subprocess.DEVNULL if is_last else subprocess.PIPE,
+                stderr=said,
+                pass_fds=stage.descriptors,
+                start_new_session=True,
+            )
+        except OSError as error:
+            said.close()
+            message = f"could not start {os.fspath(stage.argv[0])!r}: {error.strerror}"
+            raise RuntimeFailure(message, "is it installed on this node?") from error
+        if before is not None:
+            before.close()  # or its writer would not notice the end of its reader
+        self._children.append((child, said))
+
+    def returncode(self, number: int) -> int:
+        """Wait for one program and tell how it ended, from any thread."""
+        return self._children[number][0].wait()
+
+    def wait(self, number: int) -> Completed:
+        """Wait for one program; what it wrote to its standard output went to the next one."""
+        said = self._children[number][1]
+        returncode = self.returncode(number)
+        said.seek(0)
+        return Completed(returncode, b"", said.read())
+
+    def kill(self) -> None:
+        """End all programs at once; those that have ended stay as they are."""
+        for child, _ in self._children:
+            if child.poll() is None:
+                _kill_group(child)
+
+    def close(self) -> None:
+        """End what still runs and let go of the rest."""
+        self.kill()
+        for child, said in self._children:
+            said.close()
+            if child.stdout is not None:
+                child.stdout.close()
+
+
+@contextlib.contextmanager
+def pipeline(stages: Sequence[Stage], env: Mapping[str, str]) -> Iterator[Pipeline]:
+    """Start programs that are joined by pipes; what still runs at the end of the body is killed."""
+    running = Pipeline()
+    try:
+        for number, stage in enumerate(stages, 1):
+            running.add(stage, env, is_last=number == len(stages))
+        yield running
+    finally:
+        running.close()
 
 
 def replace(argv: Sequence[Argument], env: Mapping[str, str]) -> NoReturn:

@@ -55,10 +55,17 @@ class StoreSettings:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what one image may cost: layers and compressed bytes."""
+    """Bounds on what one image may cost.
+
+    `ratio` is of unpacked to compressed bytes in one layer, `seconds` are those of a conversion.
+    """
 
     layers: int = 512
     compressed_bytes: int = 100 << 30
+    entries: int = 20_000_000
+    unpacked_bytes: int = 1 << 40
+    ratio: int = 500
+    seconds: float = 14_400.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Settings:
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
     apptainer: str = "apptainer"
+    merger: str = "/usr/local/libexec/hpcimg/merger"
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
         """Give all rules of the choice, the general one first."""

@@ -1,6 +1,6 @@
-"""From an OCI layout on disk to a SIF file, behind an interface that has more than one way.
+"""From an image to a SIF file, behind an interface that has more than one way.
 
-Knows no registry and no store: it gets a directory of verified blobs and the file to make.
+Knows no registry and no store: it gets an image's documents, its blobs, and the file to make.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from hpcimg.errors import RuntimeFailure
 from hpcimg.process import failure, run
 from hpcimg.progress import OnProgress, Progress
 from hpcimg.runtime.apptainer import build_arguments, build_environment, version
+from hpcimg.runtime.layout import write_layout
+from hpcimg.runtime.source import Source
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REVISION = 1
@@ -30,17 +32,21 @@ log = logging.getLogger(__name__)
 
 
 class Converter(Protocol):
-    """Makes a SIF of an image; `id` is part of the entry's key in the store."""
+    """Makes a SIF of an image; `id` is part of the entry's key in the store.
+
+    `disk_ratio` tells how much disk a conversion takes for each compressed byte.
+    """
+
+    disk_ratio: int
 
     @property
     def id(self) -> str:
         """Name and version: what else than the manifest decides the bytes that are made."""
 
-    def convert(self, layout: Path, target: Path, progress: OnProgress) -> None:
-        """Convert the one image of an OCI layout, whose blobs are verified, to the file `target`.
+    def convert(self, source: Source, target: Path, work: Path, progress: OnProgress) -> None:
+        """Convert one image to the file `target`; `work` is an empty directory for its files.
 
-        `layout` stands in a directory of its own, which is also for scratch files.
-        Raises RuntimeFailure with the converter's last words.
+        Raises RuntimeFailure with the converter's last words, and what the source raises.
         """
 
 
@@ -49,6 +55,9 @@ class ApptainerConverter:
 
     `apptainer` is the program's path, or its name on `search_path`.
     """
+
+    disk_ratio = 6
+    """Measured 4.4 to 5.3: the blobs, the unpacked tree, and the result."""
 
     def __init__(self, apptainer: str = "apptainer", search_path: str = SEARCH_PATH) -> None:
         self._apptainer = apptainer
@@ -71,10 +80,21 @@ class ApptainerConverter:
         known = _UNSAFE.sub("_", version(str(self.program)).lower())
         return f"apptainer-{known}-{REVISION}"
 
-    def convert(self, layout: Path, target: Path, progress: OnProgress) -> None:
+    def convert(self, source: Source, target: Path, work: Path, progress: OnProgress) -> None:
         """Convert in a child process that has an environment of its own; see `Converter`."""
-        blobs = sum(path.stat().st_size for path in layout.glob("blobs/*/*"))
-        progress(Progress("convert", 0, blobs, f"with {self.id}"))
+        layout = work / "layout"
+        done = 0
+
+        def arrived(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(Progress("fetch", done, source.size, source.name))
+
+        write_layout(layout, source, arrived)
+        progress(Progress("convert", 0, source.size, f"with {self.id}"))
+        self._build(layout, target)
+
+    def _build(self, layout: Path, target: Path) -> None:
         scratch = layout.parent / "scratch"
         scratch.mkdir()
         search_path = f"{self._name_for_spython(layout.parent)}:{self._search_path}"

@@ -5,12 +5,11 @@ Joins the registry client, the converter and the store; it neither selects nor l
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hpcimg.errors import RegistryError, RuntimeFailure
 from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest
@@ -18,6 +17,7 @@ from hpcimg.oci.reference import Reference
 from hpcimg.progress import OnProgress, Progress, silent
 from hpcimg.quoting import quoted
 from hpcimg.runtime.convert import Converter
+from hpcimg.runtime.source import Source
 from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry, Layer
 from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, store_faults
@@ -25,9 +25,6 @@ from hpcimg.store.store import Store
 
 if TYPE_CHECKING:
     from hpcimg.store.workspace import BuiltImage, Workspace
-
-UNPACKED_RATIO = 6
-"""Disk that a conversion takes, for each compressed byte: measured 4.4 to 5.3 with Apptainer."""
 
 _LAYER_TYPES = frozenset(
     {
@@ -47,14 +44,8 @@ class BlobSource(Protocol):
     def fetch_document(self, reference: Reference) -> Manifest | Index:
         """Fetch the manifest that the reference's digest names."""
 
-    def fetch_blob_to(
-        self,
-        reference: Reference,
-        descriptor: Descriptor,
-        target: BinaryIO,
-        progress: Callable[[int], None] | None = None,
-    ) -> None:
-        """Write a blob to `target`, telling `progress` how many bytes just arrived."""
+    def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+        """Stream a blob, which is good when the stream ends without an error."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +92,17 @@ def _build(
     if isinstance(manifest, Index):
         raise RegistryError(f'"{source}" is an index, not one image')
     check_manifest(manifest, limits, str(source))
-    compressed = sum(blob.size for blob in _blobs(manifest))
-    require_space(workspace.path, compressed)
-    layout = workspace.work / "layout"
-    with _room(workspace.path, compressed * UNPACKED_RATIO):
-        _fetch_layout(layout, source, manifest, client, workspace.report)
-        converter.convert(layout, workspace.image, workspace.report)
+    config = b"".join(client.fetch_blob(source, manifest.config))
+    image = Source(str(source), manifest, config, lambda blob: client.fetch_blob(source, blob))
+    require_space(workspace.path, image.size)
+    with _room(workspace.path, image.size * converter.disk_ratio):
+        converter.convert(image, workspace.image, workspace.work, workspace.report)
     return BuiltImage(
         references=(str(wanted.reference),),
         features=wanted.features,
         layers=tuple(Layer(layer.digest, layer.size) for layer in manifest.layers),
         # A converter may change media types, and so the digest: the registry's own bytes stay.
-        documents={
-            "manifest.json": manifest.raw,
-            "config.json": _blob_path(layout, manifest.config.digest).read_bytes(),
-        },
+        documents={"manifest.json": manifest.raw, "config.json": config},
     )
 
 
@@ -160,44 +147,3 @@ def _room(path: Path, needed: int) -> Iterator[None]:
             if reason in said:
                 raise fault("convert an image", path, reason, needed) from error
         raise
-
-
-def _fetch_layout(
-    layout: Path, source: Reference, manifest: Manifest, client: BlobSource, report: OnProgress
-) -> None:
-    """Write an OCI layout of this one image; the client checks each blob's size and digest."""
-    total = sum(blob.size for blob in _blobs(manifest))
-    done = 0
-
-    def arrived(count: int) -> None:
-        nonlocal done
-        done += count
-        report(Progress("fetch", done, total, str(source)))
-
-    for blob in _blobs(manifest):
-        path = _blob_path(layout, blob.digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as target:
-            client.fetch_blob_to(source, blob, target, arrived)
-    # A source with another digest than sha256 still is named by sha256 in its layout.
-    place = _blob_path(layout, manifest.digest)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(manifest.raw)
-    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}', encoding="ascii")
-    entry = {
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest,
-        "size": len(manifest.raw),
-    }
-    index = {"schemaVersion": 2, "manifests": [entry]}
-    (layout / "index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _blobs(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """Config and layers, each digest once: an image may repeat a layer."""
-    return tuple({blob.digest: blob for blob in (manifest.config, *manifest.layers)}.values())
-
-
-def _blob_path(layout: Path, digest: str) -> Path:
-    algorithm, _, hexadecimal = digest.partition(":")
-    return layout / "blobs" / algorithm / hexadecimal

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcimg.progress import OnProgress, silent
-from hpcimg.runtime.convert import ApptainerConverter
+from hpcimg.runtime.choice import choose_converter
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.profile import job_profile
@@ -96,7 +96,7 @@ def ensure_pick(
         Wanted(resolved.reference, pick.descriptor.digest, pick.features, job),
         store=access.store,
         client=access.client,
-        converter=ApptainerConverter(settings.apptainer),
+        converter=choose_converter(settings),
         limits=settings.limits,
         on_progress=on_progress,
     )
@@ -108,6 +108,6 @@ def _in_site_store(digest: str, settings: Settings) -> Entry | None:
     from hpcimg.store.store import site_store
 
     try:
-        return site_store(settings.store).lookup(digest, ApptainerConverter(settings.apptainer).id)
+        return site_store(settings.store).lookup(digest, choose_converter(settings).id)
     except HpcimgError:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import RegistryError
@@ -111,14 +110,13 @@ def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Ent
     """Describe an image without an index: its platform is what its config says."""
     if manifest.config.size > DOCUMENT_LIMIT:
         raise RegistryError(f'the config of "{reference}" has {manifest.config.size} bytes')
-    config = BytesIO()
-    client.fetch_blob_to(reference, manifest.config, config)
+    config = b"".join(client.fetch_blob(reference, manifest.config))
     return entry_of(
         Descriptor(
             media_type=manifest.media_type,
             digest=manifest.digest,
             size=len(manifest.raw),
-            platform=platform_of_config(config.getvalue()),
+            platform=platform_of_config(config),
             annotations=manifest.annotations,
         )
     )

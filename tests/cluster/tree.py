@@ -270,7 +270,7 @@ def _make_site(shop: Workshop) -> None:
 
 
 def _project_key() -> str:
-    names = ("hpcimg", "spank", "prolog")
+    names = ("hpcimg", "spank", "prolog", "merge")
     roots = [CHECKOUT / name for name in names if (CHECKOUT / name).is_dir()]
     script = HERE / "etc/project.sh"
     return _hash([_hash_files(*roots), _hash_files(CHECKOUT / "pyproject.toml", script)])

@@ -44,6 +44,7 @@ def site(tmp_path, monkeypatch):
             "registries": {registry.name: {"plain_http": True}},
             "store": {"path": str(tmp_path / "store"), "account": account},
             "apptainer": str(fake),
+            "merger": "/nonexistent",
         }
         settings.write_text(json.dumps(text))
         monkeypatch.setenv("HPCIMG_SETTINGS", str(settings))

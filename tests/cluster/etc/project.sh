@@ -28,3 +28,6 @@ if [ -f $checkout/spank/plugin.c ]; then
     make -C "$build/spank" clean install
     rm -rf "$build"
 fi
+if [ -f $checkout/merge/merger.c ]; then
+    make -C $checkout/merge BUILD="$(mktemp -d)" install
+fi

@@ -1,0 +1,26 @@
+"""Which converter a node uses: the fast one where its programs are, else `apptainer build`."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+from hpcimg.runtime.convert import SEARCH_PATH, ApptainerConverter, Converter
+from hpcimg.runtime.stream import StreamConverter
+from hpcimg.settings import Limits, Settings
+
+log = logging.getLogger(__name__)
+
+
+def choose_converter(settings: Settings) -> Converter:
+    """Choose by what is installed; the entry's key tells which one made it."""
+    return _choose(settings.merger, settings.apptainer, settings.limits)
+
+
+@lru_cache(maxsize=1)
+def _choose(merger: str, apptainer: str, limits: Limits) -> Converter:
+    fast = StreamConverter(merger, SEARCH_PATH, limits)
+    if not fast.lack:
+        return fast
+    log.warning("%s: images are converted by `apptainer build`, which takes longer", fast.lack)
+    return ApptainerConverter(apptainer)
