@@ -19,6 +19,11 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes of config and layers, each digest once: an image may repeat a layer."""
-        blobs = {blob.digest: blob for blob in (self.manifest.config, *self.manifest.layers)}
-        return sum(blob.size for blob in blobs.values())
+        """Bytes of config and layers, as they are fetched."""
+        return size_of(self.manifest)
+
+
+def size_of(manifest: Manifest) -> int:
+    """Count the bytes of config and layers, each digest once: an image may repeat a layer."""
+    blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
+    return sum(blob.size for blob in blobs.values())

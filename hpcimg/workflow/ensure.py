@@ -17,7 +17,7 @@ from hpcimg.oci.reference import Reference
 from hpcimg.progress import OnProgress, Progress, silent
 from hpcimg.quoting import quoted
 from hpcimg.runtime.convert import Converter
-from hpcimg.runtime.source import Source
+from hpcimg.runtime.source import Source, size_of
 from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry, Layer
 from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, store_faults
@@ -92,10 +92,11 @@ def _build(
     if isinstance(manifest, Index):
         raise RegistryError(f'"{source}" is an index, not one image')
     check_manifest(manifest, limits, str(source))
+    size = size_of(manifest)
+    require_space(workspace.path, size)
     config = b"".join(client.fetch_blob(source, manifest.config))
     image = Source(str(source), manifest, config, lambda blob: client.fetch_blob(source, blob))
-    require_space(workspace.path, image.size)
-    with _room(workspace.path, image.size * converter.disk_ratio):
+    with _room(workspace.path, size * converter.disk_ratio):
         converter.convert(image, workspace.image, workspace.work, workspace.report)
     return BuiltImage(
         references=(str(wanted.reference),),

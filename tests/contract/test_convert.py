@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from hpcimg.errors import RuntimeFailure
+from hpcimg.oci.model import OCI_MANIFEST, Descriptor, Manifest
 from hpcimg.progress import silent
 from hpcimg.runtime.apptainer import version
 from hpcimg.runtime.convert import ApptainerConverter
+from hpcimg.runtime.source import Source
 
 BUILD = """
     env > "{folder}/environment"
@@ -35,10 +37,8 @@ def write_program(path: Path, script: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Give a folder with a layout to convert."""
-    blobs = tmp_path / "work/layout/blobs/sha256"
-    blobs.mkdir(parents=True)
-    (blobs / "aa").write_bytes(b"12345")
+    """Give a folder to work in."""
+    (tmp_path / "work").mkdir()
     return tmp_path
 
 
@@ -61,8 +61,15 @@ def install(folder: Path, build: str) -> None:
 
 
 def convert(converter: ApptainerConverter, folder: Path, progress=silent) -> None:
-    """Convert the folder's layout to the folder's image.sif."""
-    converter.convert(folder / "work/layout", folder / "image.sif", progress)
+    """Convert an image of one blob to the folder's image.sif."""
+    converter.convert(empty_source(), folder / "image.sif", folder / "work", progress)
+
+
+def empty_source() -> Source:
+    """Give an image whose one blob is its config."""
+    config = Descriptor("application/vnd.oci.image.config.v1+json", f"sha256:{'aa' * 32}", 5)
+    manifest = Manifest(b"{}", f"sha256:{'bb' * 32}", OCI_MANIFEST, config, ())
+    return Source("qnib/bench", manifest, b"12345", lambda _blob: iter(()))
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -90,7 +97,10 @@ def test_it_builds_from_the_layout_without_cache(converter, folder):
         "oci:layout",
     ]
     assert (folder / "directory").read_text().strip() == str(folder / "work")
-    assert [(one.phase, one.total) for one in seen] == [("convert", 5)]
+    assert [(one.phase, one.done, one.total) for one in seen] == [
+        ("fetch", 5, 5),
+        ("convert", 0, 5),
+    ]
 
 
 def test_an_old_mksquashfs_is_not_asked_for_zstd(converter, folder):
@@ -175,14 +185,14 @@ def test_a_build_ends_with_its_builder(converter, folder):
     os.mkfifo(folder / "alive")
     install(folder, f'exec 9>"{folder}/alive"; echo $$ > "{folder}/started"; exec sleep 90')
     code = (
-        "import sys; from pathlib import Path; from hpcimg.progress import silent;"
-        "from hpcimg.runtime.convert import ApptainerConverter;"
+        "import sys; from pathlib import Path; sys.path.append(sys.argv[2]);"
+        "from test_convert import ApptainerConverter, convert;"
         "folder = Path(sys.argv[1]);"
-        'ApptainerConverter("apptainer", f"{folder}/bin:/usr/bin:/bin").convert('
-        'folder / "work/layout", folder / "image.sif", silent)'
+        'convert(ApptainerConverter("apptainer", f"{folder}/bin:/usr/bin:/bin"), folder)'
     )
+    here = str(Path(__file__).parent)
     root = Path(__file__).parent.parent.parent
-    builder = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=root)
+    builder = subprocess.Popen([sys.executable, "-c", code, str(folder), here], cwd=root)
     alive = os.open(folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(alive, True)
     assert (folder / "started").read_text().strip().isdecimal()
