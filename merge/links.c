@@ -54,10 +54,10 @@ bool merge_link(struct merge *merge, struct node *link, struct node *target, int
     if (target->hidden != layer)
         return wait_for(merge, link, target, layer);
     if (target->kept != NULL && target->kept_layer == layer)
-        return write_link(merge, link, target->kept);
+        return target->kept == link || write_link(merge, link, target->kept);
     if (!tree_path(link, path))
         return merge_fault(merge, CORRUPT, "it has a path that is too long");
-    return notes_add(merge, 'K', target, target->hidden_ordinal, false, path);
+    return notes_add(merge, 'K', target, target->hidden_ordinal, link->ordinal, path);
 }
 
 /* Take the links that may have this file: not those above a layer that hides it from them. */
@@ -134,8 +134,14 @@ bool merge_hidden(struct merge *merge, struct node *node)
         return true;
     if ((name = merge_resolve(merge, note->target)) == NULL)
         return false;
-    name->layer = merge->layer;
-    name->is_kept = true;
+    if (merge_is_replaced(merge, name, note->more))
+        return true;
+    if (name->layer > merge->layer) {
+        name->layer = merge->layer;
+        name->is_kept = true;
+        if (!merge_imply(merge, name))
+            return false;
+    }
     return write_as(merge, node, name);
 }
 

@@ -160,10 +160,12 @@ struct node *merge_resolve(struct merge *merge, const char *path)
 }
 
 /* Directories on the way that no layer above has named exist now all the same. */
-static bool imply_parents(struct merge *merge, const struct node *node)
+bool merge_imply(struct merge *merge, const struct node *node)
 {
     char path[PATH_LENGTH + 1] = "";
 
+    for (struct node *above = node->parent; above != NULL; above = above->parent)
+        above->below = merge->layer;
     for (struct node *above = node->parent; !is_directory(above->kind); above = above->parent) {
         if (above->kind != NOTHING) {
             (void)tree_path(above, path);
@@ -175,6 +177,18 @@ static bool imply_parents(struct merge *merge, const struct node *node)
         above->mode = 0755;
     }
     return true;
+}
+
+/* A file that is hidden has made its directories all the same, but for those that are hidden too.
+ */
+static void imply_visible(const struct merge *merge, const struct node *node)
+{
+    for (struct node *above = node->parent; above != NULL; above = above->parent)
+        if (above->kind == NOTHING && !tree_is_hidden(above, 0, merge->layer, DIRECTORY)) {
+            above->kind = IMPLIED;
+            above->layer = merge->layer;
+            above->mode = 0755;
+        }
 }
 
 static bool take_whiteout(const struct merge *merge, struct node *node)
@@ -200,13 +214,12 @@ static bool take_whiteout(const struct merge *merge, struct node *node)
     return true;
 }
 
-/* Whether a later entry of this layer, as an earlier run has noted, takes this one's place. */
-static bool is_replaced(const struct merge *merge, const struct node *node)
+bool merge_is_replaced(const struct merge *merge, const struct node *node, uint64_t ordinal)
 {
     for (const struct node *at = node; at != NULL; at = at->parent)
         for (const struct note *note = at->notes; note != NULL; note = note->next)
-            if (note->kind == 'D' && note->layer == merge->layer &&
-                note->ordinal > merge->ordinal && (at == node || note->is_below))
+            if (note->kind == 'D' && note->layer == merge->layer && note->ordinal > ordinal &&
+                (at == node || note->more != 0))
                 return true;
     return false;
 }
@@ -229,7 +242,7 @@ static bool take_directory(struct merge *merge, struct node *node)
     free(node->xattrs.bytes);
     node->xattrs = member->xattrs;
     member->xattrs = (struct buffer){0};
-    return imply_parents(merge, node);
+    return merge_imply(merge, node);
 }
 
 static bool take_file(struct merge *merge, struct node *node)
@@ -247,7 +260,7 @@ static bool take_file(struct merge *merge, struct node *node)
     node->layer = merge->layer;
     node->ordinal = merge->ordinal;
     node->same = node->waits_for = NULL;
-    if (!imply_parents(merge, node))
+    if (!merge_imply(merge, node))
         return false;
     if (member->kind == HARDLINK)
         return (target = merge_resolve(merge, member->link)) != NULL &&
@@ -255,6 +268,18 @@ static bool take_file(struct merge *merge, struct node *node)
     free(node->target);
     node->target = member->kind == SYMLINK ? strdup(member->link) : NULL;
     return merge_write(merge, node) && merge_release(merge, node);
+}
+
+/* An entry that does not count itself: a file has hidden all the same what was below its name. */
+static bool pass_over(struct merge *merge, struct node *node)
+{
+    if (merge->member.kind == DIRECTORY)
+        return true;
+    if (node->opaque > merge->layer)
+        node->opaque = merge->layer;
+    if (node->below == merge->layer && !notes_add(merge, 'D', node, merge->ordinal, true, ""))
+        return false;
+    return merge_hidden(merge, node);
 }
 
 bool merge_entry(struct merge *merge)
@@ -272,8 +297,12 @@ bool merge_entry(struct merge *merge)
         tree_note(node, 'L', merge->layer) == NULL &&
         !tree_is_hidden(node, 0, merge->layer, DIRECTORY))
         return notes_add(merge, 'L', node, merge->ordinal, false, member->link);
-    if (is_replaced(merge, node) || tree_is_hidden(node, 0, merge->layer, member->kind))
-        return member->kind == DIRECTORY || merge_hidden(merge, node);
+    if (merge_is_replaced(merge, node, merge->ordinal))
+        return pass_over(merge, node);
+    if (tree_is_hidden(node, 0, merge->layer, member->kind)) {
+        imply_visible(merge, node);
+        return pass_over(merge, node);
+    }
     return member->kind == DIRECTORY ? take_directory(merge, node) : take_file(merge, node);
 }
 

@@ -40,6 +40,12 @@ struct node *merge_resolve(struct merge *merge, const char *path);
 /* Let `link` be the file that `target` is in `layer`, now or when a lower layer shows it. */
 bool merge_link(struct merge *merge, struct node *link, struct node *target, int layer);
 
+/* Make the directories on the way to a node, where nothing has named them; false with a reason. */
+bool merge_imply(struct merge *merge, const struct node *node);
+
+/* Whether an entry of this ordinal is replaced by a later one of its layer, as a note has it. */
+bool merge_is_replaced(const struct merge *merge, const struct node *node, uint64_t ordinal);
+
 /* Hidden by a layer above: its content may still be wanted, by hard links that are not. */
 bool merge_hidden(struct merge *merge, struct node *node);
 
@@ -52,7 +58,7 @@ bool merge_late_links(struct merge *merge);
 bool notes_read(struct merge *merge, int fd);
 
 /* Note something that an entry before should have known; the layers will be read again. */
-bool notes_add(struct merge *merge, char kind, struct node *node, uint64_t ordinal, bool is_below,
+bool notes_add(struct merge *merge, char kind, struct node *node, uint64_t ordinal, uint64_t more,
                const char *target);
 
 #endif

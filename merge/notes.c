@@ -28,16 +28,15 @@ static bool keep(struct tree *tree, const char *head, const char *path, const ch
 {
     struct node *node = node_at(tree, path);
     struct note *note = calloc(1, sizeof(*note));
-    unsigned long long ordinal = 0;
-    int is_below = 0;
+    unsigned long long ordinal = 0, more = 0;
 
     if (node == NULL || note == NULL || (note->target = strdup(target)) == NULL ||
-        sscanf(head, "%c %d %llu %d", &note->kind, &note->layer, &ordinal, &is_below) != 4) {
+        sscanf(head, "%c %d %llu %llu", &note->kind, &note->layer, &ordinal, &more) != 4) {
         free(note);
         return false;
     }
     note->ordinal = ordinal;
-    note->is_below = is_below != 0;
+    note->more = more;
     /* The latest first: of several entries at one path the last one counts. */
     note->next = node->notes;
     node->notes = note;
@@ -69,15 +68,15 @@ out:
     return done || merge_fault(merge, FAILED, "the notes of an earlier run could not be read");
 }
 
-bool notes_add(struct merge *merge, char kind, struct node *node, uint64_t ordinal, bool is_below,
+bool notes_add(struct merge *merge, char kind, struct node *node, uint64_t ordinal, uint64_t more,
                const char *target)
 {
     char path[PATH_LENGTH + 1];
 
     merge->is_scanning = true;
     if (!tree_path(node, path) ||
-        fprintf(merge->notes, "%c %d %llu %d%c%s%c%s%c", kind, merge->layer,
-                (unsigned long long)ordinal, is_below, 0, path, 0, target, 0) < 0)
+        fprintf(merge->notes, "%c %d %llu %llu%c%s%c%s%c", kind, merge->layer,
+                (unsigned long long)ordinal, (unsigned long long)more, 0, path, 0, target, 0) < 0)
         return merge_fault(merge, FAILED, "a note for the next run could not be written");
     return true;
 }

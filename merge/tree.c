@@ -55,7 +55,7 @@ struct node *tree_child(struct tree *tree, struct node *parent, const char *name
         return NULL;
     }
     node->parent = parent;
-    node->layer = node->whiteout = node->opaque = node->hidden = NEVER;
+    node->layer = node->whiteout = node->opaque = node->hidden = node->below = NEVER;
     node->chain = tree->table[place];
     tree->table[place] = node;
     *tree->last = node;

@@ -13,7 +13,7 @@ struct note {
     char kind;
     int layer;
     uint64_t ordinal;
-    bool is_below;
+    uint64_t more; /* D: whether below counts as well; K: the ordinal of the link */
     char *target;
 };
 
@@ -35,6 +35,7 @@ struct node {
     struct node *same;        /* the file that a hard link is */
     struct node *hidden_same; /* the same of a hidden one */
     struct node *kept;        /* the name under which a hidden file's content was written */
+    int below;                /* latest layer that has put something below */
     int kept_layer;
     bool is_kept;            /* written already, before the hard link that names it comes */
     struct pending *pending; /* links that wait for this file */

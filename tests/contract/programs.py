@@ -12,6 +12,7 @@ SOURCES = {
     "holder": ("holder.c", "common.c"),
     "starter": ("starter.c", "namespaces.c", "processes.c", "common.c"),
 }
+MERGE = SPANK.parent / "merge"
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
 
 
@@ -31,3 +32,11 @@ def build(folder: Path, *, sanitized: bool) -> Path:
             check=True,
         )
     return folder
+
+
+def build_merger(folder: Path, *, sanitized: bool) -> Path:
+    """Compile the merger: as `make` does, or with sanitizers, and with zlib in ISA-L's place."""
+    more = [] if not sanitized else ["ISAL=", f"CFLAGS={' '.join(_SANITIZERS)}"]
+    make = ["make", "-s", "-C", str(MERGE), f"BUILD={folder}", *more]
+    subprocess.run(make, check=True)
+    return folder / "merger"
