@@ -12,6 +12,7 @@
 
 #define FOLLOWED 40 /* symbolic links on the way to one entry, as the kernel has it */
 #define WHITEOUT ".wh."
+#define UNSAID   0775 /* mode of a directory that no layer names, as Apptainer makes it */
 
 bool merge_fault(struct merge *merge, enum result result, const char *format, ...)
 {
@@ -174,7 +175,7 @@ bool merge_imply(struct merge *merge, const struct node *node)
         }
         above->kind = IMPLIED;
         above->layer = merge->layer;
-        above->mode = 0755;
+        above->mode = UNSAID;
     }
     return true;
 }
@@ -187,7 +188,7 @@ static void imply_visible(const struct merge *merge, const struct node *node)
         if (above->kind == NOTHING && !tree_is_hidden(above, 0, merge->layer, DIRECTORY)) {
             above->kind = IMPLIED;
             above->layer = merge->layer;
-            above->mode = 0755;
+            above->mode = UNSAID;
         }
 }
 
@@ -252,7 +253,7 @@ static bool take_file(struct merge *merge, struct node *node)
 
     if (node->layer == merge->layer) {
         if (node->is_kept && member->kind == HARDLINK)
-            return true;
+            return merge_release(merge, node);
         if (!notes_add(merge, 'D', node, merge->ordinal, is_directory(node->kind), ""))
             return false;
     }

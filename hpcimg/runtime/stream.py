@@ -1,4 +1,4 @@
-"""The fast way to a SIF: blobs stream through the merger and sqfstar, and nothing is unpacked.
+"""The fast way to a SIF: blobs stream through the merger and mksquashfs, and nothing is unpacked.
 
 The merger (merge/ in the sources) inflates and joins the layers; Python moves compressed bytes
 only, and writes the few files and headers around them.
@@ -33,23 +33,24 @@ from hpcimg.runtime.source import Source
 from hpcimg.settings import Limits
 
 REVISION = 1
-"""Counted up when other bytes come of the same manifest and the same sqfstar."""
+"""Counted up when other bytes come of the same manifest and the same mksquashfs."""
 
 _RUNS = 8
 """An image that is read again tells all its surprises of one kind at once; few have two kinds."""
 _CORRUPT, _LIMITED, _AGAIN = 65, 73, 75
+_NO_READER = "the result could not be written"
 _AHEAD = 3
 _WIDE_PIPE = 1 << 20
 _WIDE_PIPES = 16  # a user has 64 MiB of pipes before the kernel makes them narrow
 _ASK_SECONDS = 20.0
-_SQFSTAR_MEMORY = "256M"
+_PACKER_MEMORY = "256M"
 _VERSION = re.compile(rb"version (\d+\.\d+(?:\.\d+)*)")
 
 log = logging.getLogger(__name__)
 
 
 class StreamConverter:
-    """Converts with the merger and sqfstar; `search_path` is where sqfstar is looked for."""
+    """Converts with the merger and mksquashfs, which is looked for in `search_path`."""
 
     disk_ratio = 2
 
@@ -63,17 +64,18 @@ class StreamConverter:
         """What is missing on this node for this way, or an empty text."""
         if not os.access(self._merger, os.X_OK):
             return f'"{self._merger}" is not installed'
-        if self._sqfstar is None:
-            return '"sqfstar" (squashfs-tools 4.5 or later) is not installed'
-        if b"zstd" not in self._ask("-help"):
-            return '"sqfstar" does not know zstd'
-        return "" if _VERSION.search(self._ask("-version")) else '"sqfstar" says no version'
+        if self._packer is None:
+            return '"mksquashfs" is not installed'
+        knows = self._ask("-help")
+        if b"\n-tar" not in knows or b"zstd" not in knows:
+            return '"mksquashfs" is older than 4.5, or does not know zstd'
+        return "" if _VERSION.search(self._ask("-version")) else '"mksquashfs" says no version'
 
     @cached_property
     def id(self) -> str:
-        """For example stream-1-zstd3-sqfstar4.6.1."""
+        """For example stream-1-zstd3-squashfs4.6.1."""
         found = _VERSION.search(self._ask("-version"))
-        return f"stream-{REVISION}-zstd3-sqfstar{found[1].decode() if found else 0}"
+        return f"stream-{REVISION}-zstd3-squashfs{found[1].decode() if found else 0}"
 
     def convert(self, source: Source, target: Path, work: Path, progress: OnProgress) -> None:  # noqa: ARG002 - nothing is unpacked anywhere
         """Stream the layers from the top one down; see `Converter`."""
@@ -92,7 +94,7 @@ class StreamConverter:
         identity = bytes.fromhex(source.manifest.digest.partition(":")[2])[:16]
         sif = Sif(identity, config.created, config.architecture, parts)
         inner = (upper_layer(made, config.created), lower_layer(config.created))
-        self._merge(source, config, inner, self._sqfstar_argv(target, sif), progress)
+        self._merge(source, config, inner, self._packer_argv(target, sif), progress)
         sif.finish(target)
         log.debug("converted %s with %s", source.name, self.id)
 
@@ -101,17 +103,17 @@ class StreamConverter:
         source: Source,
         config: ImageConfig,
         inner: tuple[bytes, bytes],
-        sqfstar: list[str],
+        packer: list[str],
         progress: OnProgress,
     ) -> None:
         layers = _layers(source, config)
-        target = Path(sqfstar[-1])
+        target = Path(packer[2])
         with _memory_file(b"") as notes:
             for _ in range(_RUNS):
                 target.unlink(missing_ok=True)
                 merging = _Merging(source, layers, inner, progress)
                 if not merging.run(
-                    self._merger_argv(notes), notes, sqfstar, self._environment, self._limits
+                    self._merger_argv(notes), notes, packer, self._environment, self._limits
                 ):
                     return
                 log.info("%s has to be read again", source.name)
@@ -122,24 +124,25 @@ class StreamConverter:
         numbers = (notes, limits.entries, limits.unpacked_bytes, max(limits.ratio, 1))
         return [self._merger, *(str(int(number)) for number in numbers)]
 
-    def _sqfstar_argv(self, target: Path, sif: Sif) -> list[str]:
+    def _packer_argv(self, target: Path, sif: Sif) -> list[str]:
+        # What sqfstar does; but sqfstar 4.5 takes no compression level.
         # All belongs to root, as in what Apptainer makes as a user. A tar's root entry is passed
         # over, so the root directory is described here. To look for duplicates takes minutes with
         # many small files of one size, and saves one per cent of an ordinary image.
-        # The file comes last: words after it are exclusions.
         fixed = ["-mkfs-time", str(sif.time), "-root-time", str(sif.time), "-root-mode", "755"]
         return [
-            str(self._sqfstar), "-comp", "zstd", "-Xcompression-level", "3",
-            "-offset", str(sif.offset), "-all-root", *fixed, "-mem", _SQFSTAR_MEMORY,
-            "-no-duplicates", "-exit-on-error", "-quiet", "-no-progress", str(target),
+            str(self._packer), "-", str(target), "-tar", "-comp", "zstd",
+            "-Xcompression-level", "3",
+            "-offset", str(sif.offset), "-all-root", *fixed, "-mem", _PACKER_MEMORY,
+            "-no-duplicates", "-exit-on-error", "-quiet", "-no-progress",
         ]  # fmt: skip
 
     @cached_property
-    def _sqfstar(self) -> str | None:
-        return shutil.which("sqfstar", path=self._environment["PATH"])
+    def _packer(self) -> str | None:
+        return shutil.which("mksquashfs", path=self._environment["PATH"])
 
     def _ask(self, option: str) -> bytes:
-        argv = [str(self._sqfstar), option]
+        argv = [str(self._packer), option]
         done = run(argv, env=self._environment, timeout=_ASK_SECONDS, check=False)
         return done.stdout + done.stderr
 
@@ -182,7 +185,7 @@ class _Merging:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(
-        self, merger: list[str], notes: int, sqfstar: list[str], env: dict[str, str], limits: Limits
+        self, merger: list[str], notes: int, packer: list[str], env: dict[str, str], limits: Limits
     ) -> bool:
         """Tell whether the layers have to be read again; raises what went wrong."""
         _allow_descriptors(4 * len(self.layers) + 256)
@@ -200,14 +203,14 @@ class _Merging:
             words.append(f"{lower}=-")
             stages = (
                 Stage([*merger, *words], (notes, upper, *readers, lower)),
-                Stage(sqfstar),
+                Stage(packer),
             )
             try:
                 running = opened.enter_context(pipeline(stages, env))
             finally:
                 for reader in readers:
                     os.close(reader)
-            return self._attend(running, writers, limits, (merger[0], sqfstar))
+            return self._attend(running, writers, limits, (merger[0], packer))
 
     def _attend(
         self,
@@ -239,7 +242,7 @@ class _Merging:
         return self._judge(merged, packed, limits, names)
 
     def _wait(self, running: Pipeline, feeds: list[Future[None]]) -> tuple[Completed, Completed]:
-        """Wait for the merger, which ends when its layers do, then for the feeds and sqfstar."""
+        """Wait for the merger, which ends when its layers do, then for the feeds and mksquashfs."""
         try:
             for feed in feeds:
                 # The first one that fails tells why; the later ones fail because of it.
@@ -283,11 +286,11 @@ class _Merging:
             raise _limit(self.source.name, said.partition(" ")[2], limits)
         if merged.returncode == _CORRUPT:
             raise self._corrupt(said)
-        if packed.returncode not in {0, -9}:
-            raise failure(names[1], packed.returncode, packed.stderr)
-        if merged.returncode != 0:
+        # Without a reader the merger fails too: then the other one is to blame.
+        is_cut_off = merged.returncode > 0 and _NO_READER in said
+        if merged.returncode != 0 and not is_cut_off:
             raise failure([names[0]], merged.returncode, merged.stderr)
-        if packed.returncode != 0:
+        if packed.returncode != 0 or is_cut_off:
             raise failure(names[1], packed.returncode, packed.stderr)
         return False
 

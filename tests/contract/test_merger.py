@@ -71,6 +71,8 @@ CASES = {
     "out of the root": ([Row("../../a"), Row("/b/../../c", "f", "2"), Row("d/../../../e")],),
     "a link out of the root": ([Row("a", "l", "../../../etc"), Row("a/x", "f", "1")],),
     "a link to an outside": ([Row("a", "l", "/etc")], [Row("a/passwd", "f", "1")]),
+    "links over three layers": ([Row("a", "f", "1"), Row("b", "h", "a"), Row("c", "h", "a")],
+                                [Row("d", "h", "b")], [Row(".wh.a"), Row("g", "h", "c")]),
     "directory, file, directory": ([Row("b/a")], [Row("b")], [Row("b", "d")]),
     "a replaced name of a hidden file": ([Row("a"), Row("b", "h", "a"), Row("b", "d")],
                                          [Row(".wh.a")]),
@@ -96,7 +98,7 @@ ROWS = st.one_of(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.lists(ROWS, max_size=5), min_size=1, max_size=4))
 def test_any_layers_make_the_tree_that_the_rules_make(merger, layers):
@@ -153,7 +155,7 @@ def sparse(version: str, folder: Path) -> bytes:
     """Let GNU tar write a file with holes."""
     place = folder / "holes"
     with place.open("wb") as file:
-        for at in range(0, 60):
+        for at in range(60):
             file.seek(at * 100_000)
             file.write(b"x%d" % at)
         file.truncate(7_000_000)

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 OURS = re.compile(r"\.singularity\.d/.*|\.singularity\.d")
 
@@ -23,10 +24,9 @@ def describe(path: str, first: dict[int, str], name: str) -> list[object]:
     kind = stat.S_IFMT(found.st_mode)
     content = ""
     if kind == stat.S_IFREG:
-        with open(path, "rb") as file:
-            content = hashlib.sha256(file.read()).hexdigest()
+        content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     elif kind == stat.S_IFLNK:
-        content = os.readlink(path)
+        content = str(Path(path).readlink())
     same = first.setdefault(found.st_ino, name) if kind == stat.S_IFREG else name
     names = os.listxattr(path, follow_symlinks=False)
     attributes = [one for one in names if not one.startswith("user.rootlesscontainers")]
@@ -47,7 +47,7 @@ with tempfile.TemporaryDirectory() as folder:
     for directory, folders, files in os.walk(root):
         folders.sort()
         for name in sorted([*folders, *files]):
-            path = os.path.join(directory, name)
+            path = f"{directory}/{name}"
             inside = os.path.relpath(path, root)
             if not OURS.fullmatch(inside):
                 tree[inside] = describe(path, inodes, inside)

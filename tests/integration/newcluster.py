@@ -40,7 +40,16 @@ def make_new_cluster(cluster: Cluster, checkout: Path) -> None:
     """Start it, take hpcimg away, and put a checkout into root's home on two nodes."""
     done = cluster.verb("up")
     assert done.returncode == 0, done.stderr
-    names = ["hpcimg", "spank", "prolog", "examples", "pyproject.toml", "README.md", "LICENSE"]
+    names = [
+        "hpcimg",
+        "spank",
+        "merge",
+        "prolog",
+        "examples",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ]
     listing = ["git", "-C", checkout, "ls-files", "-zco", "--exclude-standard", *names]
     sources = subprocess.run(listing, check=True, capture_output=True).stdout
     pack = ["tar", "-C", checkout, "--null", "-T", "-", "-c"]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 HERE = Path(__file__).parent
 MAKE_IMAGES = "/usr/local/lib/cluster/images/make_images.py"
 NAMES = ("whiteouts", "opaque", "links", "changes", "parents", "outside", "twice", "long-pax",
-         "long-gnu", "modes", "sparse", "sparse-0", "members", "plain", "hundred", "empty", "many",
+         "long-gnu", "modes", "sparse", "sparse-0", "members", "plain", "hundred", "empty", "many", "zstd",
          )  # fmt: skip
 NODE = "bdw1"
 
@@ -45,7 +45,7 @@ def images(cluster):
 def both(cluster, name):
     """Have an image converted in both ways; the two SIFs' paths."""
     pull = "apptainer -q pull --no-https --disable-cache --force"
-    script = f"umask 022; cd ~/nasty; {pull} {name}.sif docker://registry:5000/nasty/{name}; "
+    script = f"cd ~/nasty; {pull} {name}.sif docker://registry:5000/nasty/{name}; "
     shell(cluster, script)
     said = shell(cluster, f"hpcimg run --dry-run nasty/{name} -- true")
     ours = next(word for word in said.split() if word.endswith("/image.sif"))
