@@ -12,7 +12,8 @@ pytestmark = pytest.mark.integration
 HERE = Path(__file__).parent
 MAKE_IMAGES = "/usr/local/lib/cluster/images/make_images.py"
 NAMES = ("whiteouts", "opaque", "links", "changes", "parents", "outside", "twice", "long-pax",
-         "long-gnu", "modes", "sparse", "sparse-0", "members", "plain", "hundred", "empty", "many", "zstd",
+         "long-gnu", "modes", "sparse", "sparse-0", "members", "plain", "hundred", "empty",
+         "zstd", "many",
          )  # fmt: skip
 NODE = "bdw1"
 
