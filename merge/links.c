@@ -109,11 +109,16 @@ static bool write_as(struct merge *merge, struct node *node, struct node *name)
 
 bool merge_hidden(struct merge *merge, struct node *node)
 {
-    struct pending *pending = take_pending(node, merge->layer);
+    bool is_replaced = merge_is_replaced(merge, node, merge->ordinal), done;
+    /* Links of upper layers are to the last file of this name in the layer. */
+    struct pending *pending = is_replaced ? NULL : take_pending(node, merge->layer);
     struct note *note = tree_note(node, 'K', merge->layer);
     struct node *name = NULL;
-    bool done;
 
+    if (node->hidden == merge->layer && node->kept != NULL && node->kept_layer == merge->layer &&
+        !merge_is_replaced(merge, node, merge->ordinal - 1) &&
+        !notes_add(merge, 'D', node, merge->ordinal, false, ""))
+        return false;
     node->hidden = merge->layer;
     node->hidden_ordinal = merge->ordinal;
     node->hidden_same = NULL;

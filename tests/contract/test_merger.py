@@ -73,6 +73,8 @@ CASES = {
     "a link to an outside": ([Row("a", "l", "/etc")], [Row("a/passwd", "f", "1")]),
     "links over three layers": ([Row("a", "f", "1"), Row("b", "h", "a"), Row("c", "h", "a")],
                                 [Row("d", "h", "b")], [Row(".wh.a"), Row("g", "h", "c")]),
+    "a link to a file that is there twice": ([Row("b", "f", "1"), Row("b", "f", "2")],
+                                             [Row("a", "h", "b")], [Row(".wh.b")]),
     "directory, file, directory": ([Row("b/a")], [Row("b")], [Row("b", "d")]),
     "a replaced name of a hidden file": ([Row("a"), Row("b", "h", "a"), Row("b", "d")],
                                          [Row(".wh.a")]),
