@@ -30,6 +30,7 @@ from hpcimg.progress import OnProgress, Progress
 from hpcimg.runtime.sif import Kind, Part, Sif
 from hpcimg.runtime.skeleton import ImageConfig, lower_layer, parse_config, skeleton, upper_layer
 from hpcimg.runtime.source import Source
+from hpcimg.runtime.squashfs import set_root_time
 from hpcimg.settings import Limits
 
 REVISION = 1
@@ -95,6 +96,8 @@ class StreamConverter:
         sif = Sif(identity, config.created, config.architecture, parts)
         inner = (upper_layer(made, config.created), lower_layer(config.created))
         self._merge(source, config, inner, self._packer_argv(target, sif), progress)
+        if self._is_old:
+            set_root_time(target, sif.offset, sif.time)
         sif.finish(target)
         log.debug("converted %s with %s", source.name, self.id)
 
@@ -135,7 +138,13 @@ class StreamConverter:
             "-Xcompression-level", "3",
             "-offset", str(sif.offset), "-all-root", *fixed, "-mem", _PACKER_MEMORY,
             "-no-duplicates", "-exit-on-error", "-quiet", "-no-progress",
+            *(["-noI"] if self._is_old else []),
         ]  # fmt: skip
+
+    @property
+    def _is_old(self) -> bool:
+        """Tell whether -root-time is taken and passed over, as by squashfs-tools 4.5."""
+        return "squashfs4.5" in self.id
 
     @cached_property
     def _packer(self) -> str | None:
