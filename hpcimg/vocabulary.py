@@ -18,7 +18,7 @@ SITE_DIRECTORY = Path("/etc/hpcimg/features.d")
 
 _ADDABLE = frozenset(
     {"cpu_aliases", "kind_words", "flag_aliases", "rocm_drivers", "intel_devices",
-     "nvidia_devices", "amd_generic"}
+     "nvidia_devices", "amd_generic", "names"}
 )  # fmt: skip
 
 

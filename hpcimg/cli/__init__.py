@@ -12,7 +12,7 @@ from hpcimg.errors import ExitCode, HpcimgError
 # Each noun or verb and the module that parses it: a launch must not pay for the others.
 VERBS = {
     "resolve": "choose",
-    "explain": "choose",
+    "explain": "explain",
     "inspect": "choose",
     "run": "launch",
     "srun": "launch",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hpcimg.progress import Progress
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _PHASES = {"wait": "waiting for", "fetch": "fetching", "convert": "converting"}
+_GAP = "  "
+_NARROWEST = 12
 _EVERY_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0
 
@@ -48,13 +52,43 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=False))
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print left-aligned columns, plain enough for a script to cut."""
+def print_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence[str] = ()
+) -> None:
+    """Print left-aligned columns: a line a row for scripts to cut, wrapped on a terminal.
+
+    `colours` has one for each row, or an empty word.
+    """
     lines = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    for number, line in enumerate(lines):
-        text = "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True))
-        print(paint(text.rstrip(), "bold") if number == 0 else text.rstrip())
+    if sys.stdout.isatty():
+        widths = _narrowed(widths, shutil.get_terminal_size().columns)
+    for line, colour in zip(lines, ("bold", *colours, *[""] * len(lines)), strict=False):
+        for text in _laid_out(line, widths):
+            print(paint(text, colour) if colour else text)
+
+
+def _narrowed(widths: list[int], room: int) -> list[int]:
+    """Take from the widest columns what the lines are too long."""
+    found = list(widths)
+    while sum(found) + len(_GAP) * (len(found) - 1) > room and max(found) > _NARROWEST:
+        found[found.index(max(found))] -= 1
+    return found
+
+
+def _laid_out(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    import textwrap
+
+    cells = [
+        textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
+        for cell, width in zip(line, widths, strict=True)
+    ]
+    rows = zip_longest(*cells, fillvalue="")
+    joined = (
+        _GAP.join(word.ljust(width) for word, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return [text.rstrip() for text in joined]
 
 
 class SyslogStream(io.TextIOBase):

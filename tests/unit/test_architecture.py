@@ -20,6 +20,7 @@ MODULES = {
 }
 
 CORE = {
+    "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",
     "hpcimg.features",
@@ -29,6 +30,7 @@ CORE = {
     "hpcimg.satisfaction",
     "hpcimg.selection",
     "hpcimg.targets",
+    "hpcimg.variant",
     "hpcimg.node.profile",
     "hpcimg.oci.digest",
     "hpcimg.oci.model",
