@@ -30,11 +30,20 @@ def exact_words(profile: NodeProfile) -> tuple[str, ...]:
     Several kinds of one vendor's GPUs make one word, since the build must run on all of them.
     """
     words = [f"cpu:{profile.target}"] if profile.target else []
-    for vendor, kind in _GPU_WORDS.items():
-        codes = sorted({_code(gpu.capability or gpu.target) for gpu in profile.gpus.of(vendor)})
+    for kind in _GPU_WORDS.values():
+        codes = [word.partition(":")[2] for word in gpu_words(profile) if word.startswith(kind)]
         if codes:
             words.append(f"{kind}:{'|'.join(codes)}")
     return tuple(words)
+
+
+def gpu_words(profile: NodeProfile) -> tuple[str, ...]:
+    """Name each kind of GPU that the node has, a word each."""
+    found = (
+        f"{_GPU_WORDS[gpu.vendor]}:{_code(gpu.capability or gpu.target)}"
+        for gpu in profile.gpus.devices
+    )
+    return tuple(sorted(set(found), key=_by_number))
 
 
 def closeness(profile: NodeProfile, pick: Candidate | None) -> Closeness:
@@ -79,6 +88,11 @@ def _has_own_gpus(profile: NodeProfile, features: tuple[Feature, ...]) -> bool:
         if _code(gpu.capability or gpu.target) not in made_for:
             return False
     return True
+
+
+def _by_number(word: str) -> tuple[str, tuple[int, ...], str]:
+    kind, _, value = word.partition(":")
+    return kind, tuple(int(n) for n in value.split(".") if n.isdecimal()), value
 
 
 def _code(value: str) -> str:

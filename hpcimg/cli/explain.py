@@ -132,9 +132,9 @@ def _value(setting: Setting) -> str:
         return shown or "none"
     if isinstance(value, dict):
         return ", ".join(f"{word}={number:g}" for word, number in value.items())
-    return (
-        {True: "yes", False: "no"}.get(value, str(value)) if value in (True, False) else str(value)
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _row(candidate: Candidate, profile: NodeProfile) -> tuple[str, ...]:

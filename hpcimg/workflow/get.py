@@ -14,6 +14,7 @@ from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
+from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -64,6 +65,8 @@ def get(
     reference = read_name(name, settings)
     policy = site_policy(settings, reference, profile)
     resolved = resolve(reference, profile, access.client, policy)
+    if scope == "site":
+        note_missed(resolved, access.store, job, profile.node)
     return Ready(resolved, ensure_pick(resolved, access, settings, job, on_progress))
 
 

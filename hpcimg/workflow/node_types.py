@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeType:
-    """Nodes that choose alike; `profile` is the first one's, `spares_gpu` says that a job has no
-    GPU on nodes that have some.
+    """Nodes that choose alike; `profile` is the first one's.
+
+    `spares_gpu` says that it is for jobs without GPU on nodes that have some.
     """
 
     profile: NodeProfile
