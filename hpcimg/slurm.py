@@ -85,9 +85,9 @@ def is_feature(word: str) -> bool:
     return _FEATURE.fullmatch(word) is not None
 
 
-def features_of_nodes(names: Sequence[str]) -> dict[str, NodeFeatures]:
-    """Ask Slurm for the features of nodes; a node that it does not know is an error of scontrol."""
-    argv = ["scontrol", "--oneliner", "show", "node", folded(names)]
+def features_of_nodes() -> dict[str, NodeFeatures]:
+    """Ask Slurm for the features of all its nodes."""
+    argv = ["scontrol", "--oneliner", "show", "nodes"]
     return parse_features(run(argv, timeout=_SECONDS).stdout.decode(errors="replace"))
 
 

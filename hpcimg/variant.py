@@ -27,9 +27,11 @@ _FAMILIES = frozenset({"x86_64", "aarch64", "ppc64le", "ppc64", "riscv64"})
 def exact_words(profile: NodeProfile) -> tuple[str, ...]:
     """Name the build that would be exact: the node's CPU target, and code for each GPU it has.
 
-    Several kinds of one vendor's GPUs make one word, since the build must run on all of them.
+    Of a node that is known as its family alone there is nothing to name. Several kinds of one
+    vendor's GPUs make one word, since the build must run on all of them.
     """
-    words = [f"cpu:{profile.target}"] if profile.target else []
+    target = profile.target
+    words = [f"cpu:{target}"] if target and target not in _FAMILIES else []
     for kind in _GPU_WORDS.values():
         codes = [word.partition(":")[2] for word in gpu_words(profile) if word.startswith(kind)]
         if codes:

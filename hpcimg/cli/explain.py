@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.cli.parser import Adder, add_profile_options
@@ -21,6 +21,7 @@ _MARKS = {"chosen": ("*", "green"), "fits": ("+", "yellow"), "rejected": ("-", "
 _HEAD = (" ", "REQUIRES", "VERDICT", "WHY", "DIGEST")
 _ALL_UP_TO = 40
 """So many entries are shown each; of a longer index those that fit, and the rest counted."""
+_ALWAYS_TOLD = ("policy", "match")
 _USUAL_SOURCES = {"annotation", "features"}
 _WORD = re.compile(r"^needs ([a-z]+):\S+$")
 
@@ -76,12 +77,12 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
         print(line)
     print()
     candidates = resolved.resolution.candidates
-    is_long = len(candidates) > _ALL_UP_TO and not show_all
-    shown = [one for one in candidates if not is_long or one.verdict in {"chosen", "fits"}]
-    rows = [_row(one, resolved.profile) for one in shown[: None if show_all else _ALL_UP_TO]]
+    shown = candidates if show_all or len(candidates) <= _ALL_UP_TO else _worth_showing(candidates)
+    rows = [_row(one, resolved.profile) for one in shown]
     colours = [_MARKS.get(one.verdict, (" ", "dim"))[1] for one in shown]
-    counted = [] if not is_long else list(_counted(candidates, len(shown) - len(rows)))
-    print_table(_HEAD, [*rows, *counted], [*colours[: len(rows)], *["dim"] * len(counted)])
+    seen = set(map(id, shown))
+    rows += _counted(one for one in candidates if id(one) not in seen)
+    print_table(_HEAD, rows, [*colours, *["dim"] * (len(rows) - len(shown))])
     print()
     pick = resolved.resolution.pick
     print(paint(_conclusion(resolved), "green" if pick else "red"))
@@ -98,11 +99,13 @@ def _head(explanation: Explanation) -> Iterator[str]:
     yield f"node     {profile.node or '(words)'}, {profile.os}/{profile.architecture}{kernel}"
     yield f"cpu      {profile.target or 'unknown'}"
     yield from (f"gpu      {line}" for line in _gpus(profile))
+    if profile.gpus.state == "present" and profile.gpus.driver:
+        yield f"driver   {profile.gpus.driver}"
     told = [*profile.traits, *(word for word in profile.words if not profile.declared)]
     if told:
         yield f"offers   {', '.join(told)}"
     for setting in explanation.settings:
-        if setting.source != "default" or setting.key == "policy":
+        if setting.source != "default" or setting.key in _ALWAYS_TOLD:
             yield f"{setting.key:<8} {_value(setting)} ({setting.source})"
 
 
@@ -113,8 +116,6 @@ def _gpus(profile: NodeProfile) -> Iterator[str]:
         yield f"{number} x {kind}" if number > 1 else kind
     if not gpus.devices:
         yield f"{gpus.state}{f': {gpus.reason}' if gpus.reason else ''}"
-    if gpus.state == "present" and gpus.driver:
-        yield f"driver {gpus.driver}"
 
 
 def _gpu(vendor: str, name: str, gpu: Any) -> str:
@@ -162,15 +163,19 @@ def _requires(candidate: Candidate, profile: NodeProfile) -> str:
     return ", ".join(words) or "nothing (generic)"
 
 
-def _counted(candidates: Iterable[Candidate], hidden: int) -> Iterator[tuple[str, ...]]:
+def _worth_showing(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Keep of a long index the chosen entry and the first of those that fit as well."""
+    fitting = [one for one in candidates if one.verdict == "fits"][: _ALL_UP_TO - 1]
+    return [one for one in candidates if one.verdict == "chosen" or one in fitting]
+
+
+def _counted(hidden: Iterable[Candidate]) -> Iterator[tuple[str, ...]]:
     """Count what is not shown, by why it is not taken."""
-    if hidden:
-        yield ("+", f"{hidden} more entries", "fit", "see them with --all", "")
-    others = [one for one in candidates if one.verdict not in {"chosen", "fits"}]
-    kinds = Counter((one.verdict, _kind_of_reason(one.reason)) for one in others)
+    kinds = Counter((one.verdict, _kind_of_reason(one.reason)) for one in hidden)
     for (verdict, reason), number in kinds.most_common():
-        entries = f"{number} {'entry' if number == 1 else 'entries'}"
-        yield (_MARKS.get(verdict, (" ", ""))[0], entries, verdict, reason, "")
+        entries = f"{number} more {'entry' if number == 1 else 'entries'}"
+        why = reason.removeprefix("fits, ")
+        yield (_MARKS.get(verdict, (" ", ""))[0], entries, verdict, why, "see --all")
 
 
 def _kind_of_reason(reason: str) -> str:
@@ -182,16 +187,25 @@ def _kind_of_reason(reason: str) -> str:
 
 def _conclusion(resolved: Resolved) -> str:
     from hpcimg.oci.digest import shortened
-    from hpcimg.variant import exact_words
 
     pick = resolved.resolution.pick
     if pick is not None:
         because = pick.reason if pick.reason.startswith("fits") else f"is {pick.reason}"
         digest = shortened(pick.descriptor.digest)
         return f"chosen: {pick.label} ({digest}), because it {because}"
-    words = ",".join(exact_words(resolved.profile))
-    exact = f"one that requires {words}, or " if words else ""
     return (
-        "nothing fits: a job with this name is refused on this node\n"
-        f"to serve it, build {exact}a generic one, and add it with `hpcimg index push`"
+        f"nothing fits: a job with this name is refused on this node\n{_way_out(resolved.profile)}"
+    )
+
+
+def _way_out(profile: NodeProfile) -> str:
+    from hpcimg.variant import exact_words
+
+    if profile.gpus.state == "unknown" and profile.gpus.wanted:
+        return "the job's GPUs must be readable first: look at `hpcimg node show` on the node"
+    words = ",".join(exact_words(profile))
+    requires = f" that requires {words}" if words else ""
+    return (
+        f"to serve it, build an image for {profile.os}/{profile.architecture}{requires}, "
+        "or a generic one, and add it with `hpcimg index push`"
     )

@@ -65,14 +65,19 @@ def _features(arguments: argparse.Namespace) -> int:
 
 
 def _print_for_slurm(found: tuple[Featured, ...], arguments: argparse.Namespace) -> None:
-    from hpcimg.errors import UsageError
+    from hpcimg.errors import NotFoundError, UsageError
     from hpcimg.process import describe
     from hpcimg.slurm import folded, update_features_argv
     from hpcimg.workflow.node_features import merged_features
 
     alike: dict[NodeFeatures, list[str]] = {}
-    for node, features in merged_features(found):
-        alike.setdefault(features, []).append(node)
+    for node, features in merged_features(found).items():
+        if features is None:
+            print(f"hpcimg: node {node} is left out: Slurm does not know it", file=sys.stderr)
+        else:
+            alike.setdefault(features, []).append(node)
+    if not alike:
+        raise NotFoundError("Slurm knows none of these nodes", "`sinfo -N` shows its nodes")
     if arguments.feature_line and len(alike) > 1:
         raise UsageError(
             f"the nodes have {len(alike)} different sets of features",

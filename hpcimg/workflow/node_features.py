@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import NotFoundError
 from hpcimg.slurm import NodeFeatures, features_of_nodes, is_feature, node_name, nodes_of_partition
 from hpcimg.store.profiles import read_profile
 from hpcimg.store.store import site_store
@@ -55,13 +54,12 @@ def featured_nodes(
     )
 
 
-def merged_features(found: tuple[Featured, ...]) -> tuple[tuple[str, NodeFeatures], ...]:
-    """Merge each node's words with the features that Slurm has of it; asks Slurm once."""
-    known = features_of_nodes([one.node for one in found])
-    missing = [one.node for one in found if one.node not in known]
-    if missing:
-        raise NotFoundError(f'Slurm knows no node "{missing[0]}"', "`sinfo -N` shows its nodes")
-    return tuple((one.node, merged(known[one.node], one.words)) for one in found)
+def merged_features(found: Iterable[Featured]) -> dict[str, NodeFeatures | None]:
+    """Merge each node's words with the features that Slurm has of it; None where it knows none."""
+    known = features_of_nodes()
+    return {
+        one.node: merged(known[one.node], one.words) if one.node in known else None for one in found
+    }
 
 
 def merged(known: NodeFeatures, words: tuple[str, ...]) -> NodeFeatures:
