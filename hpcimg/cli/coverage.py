@@ -36,10 +36,17 @@ def add(verbs: Adder) -> None:
 
     wanted = verbs.add_parser("wanted", help="count the builds that jobs missed, for who builds")
     wanted.add_argument(
-        "--since", metavar="DAYS", type=float, default=_DAYS, help="the last DAYS days (30)"
+        "--since", metavar="DAYS", type=_days, default=_DAYS, help="the last DAYS days (30)"
     )
     wanted.add_argument("--json", action="store_true", help="print a list for programs")
     wanted.set_defaults(call=_wanted)
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not days >= 0:
+        raise ValueError(text)
+    return days
 
 
 def _needs(arguments: argparse.Namespace) -> int:

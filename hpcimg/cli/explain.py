@@ -81,7 +81,8 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
     rows = [_row(one, resolved.profile) for one in shown]
     colours = [_MARKS.get(one.verdict, (" ", "dim"))[1] for one in shown]
     seen = set(map(id, shown))
-    rows += _counted(one for one in candidates if id(one) not in seen)
+    more = " more" if shown else ""
+    rows += _counted((one for one in candidates if id(one) not in seen), more)
     print_table(_HEAD, rows, [*colours, *["dim"] * (len(rows) - len(shown))])
     print()
     pick = resolved.resolution.pick
@@ -169,11 +170,11 @@ def _worth_showing(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [one for one in candidates if one.verdict == "chosen" or one in fitting]
 
 
-def _counted(hidden: Iterable[Candidate]) -> Iterator[tuple[str, ...]]:
+def _counted(hidden: Iterable[Candidate], more: str) -> Iterator[tuple[str, ...]]:
     """Count what is not shown, by why it is not taken."""
     kinds = Counter((one.verdict, _kind_of_reason(one.reason)) for one in hidden)
     for (verdict, reason), number in kinds.most_common():
-        entries = f"{number} more {'entry' if number == 1 else 'entries'}"
+        entries = f"{number}{more} {'entry' if number == 1 else 'entries'}"
         why = reason.removeprefix("fits, ")
         yield (_MARKS.get(verdict, (" ", ""))[0], entries, verdict, why, "see --all")
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _PHASES = {"wait": "waiting for", "fetch": "fetching", "convert": "converting"}
 _GAP = "  "
-_NARROWEST = 12
 _EVERY_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0
 
@@ -60,19 +59,27 @@ def print_table(
     `colours` has one for each row, or an empty word.
     """
     lines = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
     if sys.stdout.isatty():
-        widths = _narrowed(widths, shutil.get_terminal_size().columns)
+        # Names and digests are copied from here, so no word is broken.
+        longest = [
+            max(len(w) for cell in column for w in (cell.split() or [""])) for column in columns
+        ]
+        widths = _narrowed(widths, longest, shutil.get_terminal_size().columns)
     for line, colour in zip(lines, ("bold", *colours, *[""] * len(lines)), strict=False):
         for text in _laid_out(line, widths):
             print(paint(text, colour) if colour else text)
 
 
-def _narrowed(widths: list[int], room: int) -> list[int]:
-    """Take from the widest columns what the lines are too long."""
+def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Take from the widest columns what the lines are too long, but leave each its least."""
     found = list(widths)
-    while sum(found) + len(_GAP) * (len(found) - 1) > room and max(found) > _NARROWEST:
-        found[found.index(max(found))] -= 1
+    for _ in range(sum(found) + len(_GAP) * (len(found) - 1) - room):
+        spare = [at for at, width in enumerate(found) if width > least[at]]
+        if not spare:
+            break
+        found[max(spare, key=lambda at: found[at])] -= 1
     return found
 
 
@@ -80,7 +87,9 @@ def _laid_out(line: Sequence[str], widths: Sequence[int]) -> list[str]:
     import textwrap
 
     cells = [
-        textwrap.wrap(cell, width, break_on_hyphens=False) if len(cell) > width else [cell]
+        textwrap.wrap(cell, width, break_on_hyphens=False, break_long_words=False)
+        if len(cell) > width
+        else [cell]
         for cell, width in zip(line, widths, strict=True)
     ]
     rows = zip_longest(*cells, fillvalue="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import re
 import time
@@ -26,6 +27,8 @@ WANTED = "wanted"
 FILE_LIMIT = 2 << 20
 """Bytes; a month of a node that has more to tell tells no more."""
 MONTHS_KEPT = 12
+
+log = logging.getLogger(__name__)
 
 _LINE_LIMIT = 4096
 _WORDS_LIMIT = 16
@@ -78,7 +81,8 @@ def append_missed(store: Store, missed: Missed) -> None:
 def read_missed(store: Store, since: float) -> Iterator[Missed]:
     """Give what the journals of all nodes tell since a time; raises StoreError.
 
-    A line that cannot be read is passed over: a node may have died while it wrote.
+    A line that cannot be read is passed over, since a node may have died while it wrote, and so is
+    a file that somebody else could have written.
     """
     oldest = time.strftime("%Y-%m", time.gmtime(max(since, 0)))
     for month in _names(store, ()):
@@ -131,8 +135,8 @@ def _read(store: Store, month: str, node: str) -> Iterator[Missed]:
         return
     except (OSError, UntrustedError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        path = store.root / WANTED / month / node
-        raise StoreError(f'not using "{path}": {reason}', "remove it as root") from error
+        log.warning('not using "%s": %s', store.root / WANTED / month / node, reason)
+        return
     for line in raw.splitlines():
         missed = _parse(line)
         if missed is not None:

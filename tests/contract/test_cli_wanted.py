@@ -206,13 +206,23 @@ def test_half_a_line_is_passed_over(cluster):
     assert [one.job for one in read_missed(cluster.store, 0)] == ["7", "8"]
 
 
-def test_a_journal_of_somebody_else_is_not_believed(cluster):
-    """Who may write it could make CI build anything."""
+def test_a_journal_of_somebody_else_is_not_believed(cluster, caplog):
+    """Who may write it could make CI build anything; the other nodes' are read."""
     append_missed(cluster.store, missed())
+    append_missed(cluster.store, missed(node="zen2"))
     (path,) = cluster.store.root.glob("wanted/*/zen1")
     path.chmod(0o666)
-    with pytest.raises(StoreError, match="may be written by others"):
-        wanted(cluster.store, 30)
+    assert [one.nodes for one in wanted(cluster.store, 30)] == [("zen2",)]
+    assert f'not using "{path}": "zen1" may be written by others (mode 0666)' in caplog.text
+
+
+@pytest.mark.parametrize("days", ["nan", "-1", "many"])
+def test_a_time_that_is_none(cluster, capsys, days):
+    """A number of days, and no traceback."""
+    with pytest.raises(SystemExit) as end:
+        call(capsys, "wanted", "--since", days)
+    assert end.value.code == 2
+    assert "--since: " in capsys.readouterr().err
 
 
 def test_old_months_go(cluster):
