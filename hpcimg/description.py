@@ -152,7 +152,7 @@ _RULES: dict[str, Callable[[Feature], str]] = {
     "cpu": _cpu,
     "cpuflag": _cpuflag,
     "nvcap": _nvcap,
-    "nvdrv": _version("NVIDIA driver"),
+    "nvdrv": _version("NVIDIA GPUs with driver"),
     "cuda": _toolkit("NVIDIA", "CUDA"),
     "amdgpu": _gpus("AMD"),
     "rocm": _toolkit("AMD", "ROCm"),

@@ -11,8 +11,9 @@ from hpcimg.cli.parser import Adder, add_profile_options
 from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
-    from hpcimg.node.profile import NodeProfile
     from hpcimg.settings import Settings
+    from hpcimg.workflow.ensure import BlobSource
+    from hpcimg.workflow.resolve import Resolved
 
 
 def add(verbs: Adder) -> None:
@@ -28,9 +29,10 @@ def add(verbs: Adder) -> None:
     inspect.set_defaults(call=_inspect)
 
 
-def profile_of(arguments: argparse.Namespace, settings: Settings) -> NodeProfile:
-    """Give the profile that a verb's options name, and tell of words that mean nothing."""
+def resolved(arguments: argparse.Namespace, settings: Settings, client: BlobSource) -> Resolved:
+    """Resolve a verb's name for the node that its options say; tell of words that mean nothing."""
     from hpcimg.workflow.profile import chosen_profile
+    from hpcimg.workflow.resolve import read_name, resolve, site_policy
 
     profile = chosen_profile(
         settings,
@@ -40,7 +42,9 @@ def profile_of(arguments: argparse.Namespace, settings: Settings) -> NodeProfile
         platform=arguments.platform,
     )
     _tell_unknown(arguments.platform)
-    return profile
+    reference = read_name(arguments.name, settings)
+    policy = site_policy(settings, reference, profile, getattr(arguments, "policy", None))
+    return resolve(reference, profile, client, policy)
 
 
 def _tell_unknown(platform: str | None) -> None:
@@ -55,14 +59,9 @@ def _tell_unknown(platform: str | None) -> None:
 def _resolve(arguments: argparse.Namespace) -> int:
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import own_access
-    from hpcimg.workflow.resolve import read_name, resolve, site_policy
 
     settings = read_settings(os.environ)
-    profile = profile_of(arguments, settings)
-    client = own_access(settings, os.environ).client
-    reference = read_name(arguments.name, settings)
-    policy = site_policy(settings, reference, profile, getattr(arguments, "policy", None))
-    print(resolve(reference, profile, client, policy).image())
+    print(resolved(arguments, settings, own_access(settings, os.environ).client).image())
     return 0
 
 

@@ -46,7 +46,7 @@ def add(verbs: Adder) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.choose import profile_of
+    from hpcimg.cli.choose import resolved
     from hpcimg.cli.output import print_json
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
@@ -55,18 +55,18 @@ def _explain(arguments: argparse.Namespace) -> int:
     from hpcimg.workflow.why_not import why_not
 
     settings = read_settings(os.environ)
-    profile = profile_of(arguments, settings)
     client = own_access(settings, os.environ).client
-    kind = getattr(arguments, "policy", None)
-    explanation = explain(arguments.name, profile, settings, os.environ, client, kind)
+    found = resolved(arguments, settings, client)
     if arguments.why_not is not None:
-        print(why_not(arguments.why_not, explanation.resolved, settings, client))
+        print(why_not(arguments.why_not, found, settings, client))
         return 0
+    kind = getattr(arguments, "policy", None)
+    explanation = explain(arguments.name, found, settings, os.environ, kind)
     if arguments.json:
         print_json(explanation.to_json())
     else:
         _print(explanation, show_all=arguments.all)
-    return 0 if explanation.resolved.resolution.pick else int(ExitCode.NO_CANDIDATE)
+    return 0 if found.resolution.pick else int(ExitCode.NO_CANDIDATE)
 
 
 def _print(explanation: Explanation, *, show_all: bool) -> None:

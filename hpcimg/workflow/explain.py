@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import deciding_rules
 from hpcimg.settings import places_of_settings
-from hpcimg.workflow.resolve import read_name, resolve, site_policy
+from hpcimg.workflow.resolve import site_policy
 
 if TYPE_CHECKING:
-    from hpcimg.node.profile import NodeProfile
     from hpcimg.oci.reference import Reference
     from hpcimg.policy import Policy
     from hpcimg.selection import Candidate
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
     from hpcimg.workflow.resolve import Resolved
 
 VERSION = 1
@@ -62,16 +60,13 @@ class Explanation:
 
 def explain(
     name: str,
-    profile: NodeProfile,
+    resolved: Resolved,
     settings: Settings,
     environment: Mapping[str, str],
-    client: BlobSource,
     kind: str | None = None,
 ) -> Explanation:
-    """Resolve a name for a profile and keep what decided; `kind` is this call's own policy."""
-    reference = read_name(name, settings)
-    policy = site_policy(settings, reference, profile, kind)
-    resolved = resolve(reference, profile, client, policy)
+    """Add to a choice of `name` what decided; `kind` is this call's own policy."""
+    policy = site_policy(settings, resolved.reference, resolved.profile, kind)
     found = _settings(name, resolved, settings, places_of_settings(environment), kind)
     return Explanation(resolved, policy, tuple(found))
 
