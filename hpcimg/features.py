@@ -26,6 +26,7 @@ _VERSION = re.compile(r"[0-9]{1,9}(?:[._-][0-9]{1,9})*")
 _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
+_VERSIONED = frozenset({"nvdrv", "cuda", "rocm", "glibc", "kernel"})
 _MODES = ("xnack", "sramecc")
 _TEXT_LIMIT = 512
 _SHOWN = 64
@@ -92,6 +93,20 @@ def parse_platform_words(text: str) -> tuple[str, str, str | None, tuple[Feature
 def unknown_words(text: str) -> tuple[str, ...]:
     """List the words of a `--platform` text that are opaque: misspelt ones look just like that."""
     return tuple(f.value for f in parse_platform_words(text)[3] if not f.kind)
+
+
+def is_meaningful(feature: Feature) -> bool:
+    """Tell whether some node could satisfy it: no opaque word, no misspelt target or number."""
+    values = feature.alternatives
+    if feature.kind == "cpu":
+        return all(value in facts()["cpu_targets"] for value in values)
+    if feature.kind == "nvcap":
+        return all(_CAPABILITY.fullmatch(value) and "." in value for value in values)
+    if feature.kind == "amdgpu":
+        return all(_AMD_TARGET.fullmatch(value) for value in values)
+    if feature.kind in _VERSIONED:
+        return all(_VERSION.fullmatch(value) for value in values)
+    return bool(feature.kind)
 
 
 def variant_word(architecture: str, variant: str) -> str:
@@ -178,7 +193,7 @@ def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]
     if kind == "nvcap":
         parts = sorted({_capability(part.strip()) for part in value.split("|")}, key=_by_number)
         return [Feature(kind, "|".join(parts), comparator)]
-    if kind in {"nvdrv", "cuda", "rocm", "glibc", "kernel"} and _VERSION.fullmatch(value):
+    if kind in _VERSIONED and _VERSION.fullmatch(value):
         value = re.sub("[-_]", ".", value)
     return [Feature(kind, value, comparator)]
 
