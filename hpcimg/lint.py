@@ -12,7 +12,6 @@ from typing import Literal
 
 from hpcimg.contradictions import contradictions
 from hpcimg.features import is_meaningful
-from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import MANIFEST_TYPES
 from hpcimg.requirements import FEATURES_ANNOTATION, WEIGHT_ANNOTATION, Entry
 from hpcimg.vocabulary import facts
@@ -22,15 +21,17 @@ _ORDER = ("error", "warning", "note")
 _OUTSIDE = ("labels", "environment", "compatibility")
 _WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
 _INDEX = "the index"
+_WORDS_SHOWN = 60
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding: how bad, which, where, what, and what to do."""
+    """One finding: how bad, which, where, what, and what to do; no digest: the index as a whole."""
 
     severity: Severity
     code: str
     where: str
+    digest: str
     message: str
     hint: str
 
@@ -49,6 +50,10 @@ class _Image:
         return ("", "") if platform is None else (platform.os, platform.architecture)
 
     @property
+    def digest(self) -> str:
+        return self.entry.descriptor.digest
+
+    @property
     def words(self) -> frozenset[str]:
         return frozenset(str(feature) for feature in self.entry.features)
 
@@ -62,7 +67,7 @@ def lint(entries: Sequence[Entry]) -> tuple[Finding, ...]:
     ]
     if not images:
         hint = "push images with `hpcimg index push`"
-        return (Finding("error", "no-image", _INDEX, "it has no entry with an image", hint),)
+        return (Finding("error", "no-image", _INDEX, "", "it has no entry with an image", hint),)
     found = [
         *(finding for image in images for finding in _of_one(image)),
         *_of_generic(images),
@@ -79,7 +84,9 @@ def _is_image(entry: Entry) -> bool:
 
 
 def _name(at: int, entry: Entry) -> str:
-    return f"entry {at} ({shortened(entry.descriptor.digest)})"
+    words = ",".join(str(feature) for feature in entry.features) or "generic"
+    shown = words if len(words) <= _WORDS_SHOWN else words[:_WORDS_SHOWN] + "..."
+    return f"entry {at} ({shown})"
 
 
 def _of_one(image: _Image) -> Iterator[Finding]:
@@ -88,7 +95,7 @@ def _of_one(image: _Image) -> Iterator[Finding]:
         *_of_words(image),
         *_of_sources(image),
     ):
-        yield Finding(severity, code, image.where, message, hint)
+        yield Finding(severity, code, image.where, image.digest, message, hint)
 
 
 _Row = tuple[Severity, str, str, str]
@@ -115,7 +122,7 @@ def _of_platform(image: _Image) -> Iterator[_Row]:
 
 def _of_words(image: _Image) -> Iterator[_Row]:
     for sentence in contradictions(image.entry.requirements, image.platform[1] or None):
-        hint = "every place counts, so no node can run it: correct one of them"
+        hint = "all places count together: correct one of them"
         yield "error", "contradiction", sentence, hint
     for feature in image.entry.features:
         if not is_meaningful(feature):
@@ -204,6 +211,7 @@ def _of_generic(images: Sequence[_Image]) -> Iterator[Finding]:
                 "warning",
                 "no-generic",
                 _INDEX,
+                "",
                 f"it has no generic image for {name}, so other nodes are refused",
                 f"add a build for plain {platform[1]}, without features",
             )
@@ -212,8 +220,8 @@ def _of_generic(images: Sequence[_Image]) -> Iterator[Finding]:
                 "error" if generic else "warning",
                 "generic-not-first" if generic else "engine-pick",
                 first.where,
-                f"it is the first for {name}, so docker, podman and containerd run it "
-                f"everywhere, though it requires {','.join(sorted(first.words))}",
+                first.digest,
+                f"it is the first for {name}, so docker, podman and containerd run it everywhere",
                 "put the generic image first; `hpcimg index push` does",
             )
 
@@ -223,12 +231,13 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
     for at, image in enumerate(images):
         before = [other for other in images[:at] if other.platform == image.platform]
         twin = next((other for other in before if other.words == image.words), None)
-        again = next((o for o in before if _digest(o) == _digest(image)), None)
+        again = next((o for o in before if o.digest == image.digest), None)
         if twin and _weight(image) == _weight(twin):
             yield Finding(
                 "warning",
                 "unreachable",
                 image.where,
+                image.digest,
                 f"{twin.where} requires the same and stands before it, so it is never chosen",
                 "take one of them out, say what tells them apart, or give it a weight",
             )
@@ -238,6 +247,7 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
                 "warning",
                 "unreachable",
                 loser.where,
+                loser.digest,
                 f"{winner.where} requires the same and has more weight, so it is never chosen",
                 "take one of them out, or say what tells them apart",
             )
@@ -246,13 +256,10 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
                 "note",
                 "same-image",
                 image.where,
+                image.digest,
                 f"it is the same image as {again.where}",
                 "one entry can say both: join the values with |, as in cpu:skylake|zen2",
             )
-
-
-def _digest(image: _Image) -> str:
-    return image.entry.descriptor.digest
 
 
 def _weight(image: _Image) -> int:

@@ -188,8 +188,9 @@ def test_messages():
     """A finding says what is wrong and what to do, in a sentence each."""
     found = {finding.code: finding for finding in lint([SKYLAKE, GENERIC, entry(3, "avx_512")])}
     assert found["generic-not-first"].message == (
-        "it is the first for linux/amd64, so docker, podman and containerd run it everywhere, "
-        "though it requires cpu:skylake"
+        "it is the first for linux/amd64, so docker, podman and containerd run it everywhere"
     )
+    assert found["generic-not-first"].where == "entry 1 (cpu:skylake)"
+    assert found["generic-not-first"].digest == SKYLAKE.descriptor.digest
     assert found["generic-not-first"].hint.startswith("put the generic image first")
     assert "avx_512 is no known word" in found["unknown-word"].message
