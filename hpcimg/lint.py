@@ -38,11 +38,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Image:
-    """An entry that can be chosen, with its place and name in the findings."""
+    """An entry that can be chosen, with its place and name in the findings, and its words."""
 
     at: int
     where: str
     entry: Entry
+    words: frozenset[str]
 
     @property
     def platform(self) -> tuple[str, str]:
@@ -53,15 +54,11 @@ class _Image:
     def digest(self) -> str:
         return self.entry.descriptor.digest
 
-    @property
-    def words(self) -> frozenset[str]:
-        return frozenset(str(feature) for feature in self.entry.features)
-
 
 def lint(entries: Sequence[Entry]) -> tuple[Finding, ...]:
     """Find what is wrong with the entries of an index; the worst first, then by their order."""
     images = [
-        _Image(at, _name(at, entry), entry)
+        _Image(at, _name(at, entry), entry, frozenset(str(one) for one in entry.features))
         for at, entry in enumerate(entries, 1)
         if not entry.skip and _is_image(entry)
     ]
@@ -228,30 +225,24 @@ def _of_generic(images: Sequence[_Image]) -> Iterator[Finding]:
 
 def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
     """Find entries that another one always stands before, and images that stand twice."""
-    for at, image in enumerate(images):
-        before = [other for other in images[:at] if other.platform == image.platform]
-        twin = next((other for other in before if other.words == image.words), None)
-        again = next((o for o in before if o.digest == image.digest), None)
-        if twin and _weight(image) == _weight(twin):
-            yield Finding(
-                "warning",
-                "unreachable",
-                image.where,
-                image.digest,
-                f"{twin.where} requires the same and stands before it, so it is never chosen",
-                "take one of them out, say what tells them apart, or give it a weight",
-            )
-        elif twin:
-            loser, winner = sorted((image, twin), key=_weight)
+    best: dict[tuple[tuple[str, str], frozenset[str]], _Image] = {}
+    first: dict[tuple[tuple[str, str], str], _Image] = {}
+    for image in images:
+        twin = best.setdefault((image.platform, image.words), image)
+        again = first.setdefault((image.platform, image.digest), image)
+        if twin is not image:
+            is_better = _weight(image) > _weight(twin)
+            loser, winner = (twin, image) if is_better else (image, twin)
+            best[image.platform, image.words] = winner
             yield Finding(
                 "warning",
                 "unreachable",
                 loser.where,
                 loser.digest,
-                f"{winner.where} requires the same and has more weight, so it is never chosen",
+                f"entry {winner.at} requires the same and stands before it, so it is never chosen",
                 "take one of them out, or say what tells them apart",
             )
-        elif again:
+        elif again is not image:
             yield Finding(
                 "note",
                 "same-image",

@@ -6,6 +6,8 @@ import json
 from textwrap import dedent
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcimg.compatibility import artifact_requirements
 
@@ -243,3 +245,18 @@ def test_opaque_words_are_safe():
     assert word.startswith("nfd:x_2j_:yyy")
     assert word.endswith("...")
     assert len(word) < 100
+
+
+_KEYS = ("rules", "weight", "matchFeatures", "matchAny", "feature", "matchExpressions", "op")
+
+
+def _nested(inner):
+    """Nest a value in lists, and in objects of the specification's keys."""
+    return st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=4)
+
+
+@given(st.recursive(st.none() | st.text(max_size=8) | st.integers(), _nested, max_leaves=20))
+def test_any_document(document):
+    """Whatever the form of a document, reading it ends in words that are safe to show."""
+    whole = {"version": "v1alpha1", "compatibilities": document}
+    assert all(word.isprintable() for word in read(json.dumps(whole)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcimg.metadata import config_requirements
 
@@ -151,3 +153,9 @@ def test_foreign_text_is_shown_safely():
     """A label cannot drive the terminal of whoever lists it."""
     ((word, _),) = read({"org.hpcimg.features": "a\x1b[2Jb\nc"})
     assert word == "a\\x1b[2jb\\x0ac"
+
+
+@given(st.text(alphabet="cudariveh=<>!.,0123456789 ", max_size=40))
+def test_any_expression(text):
+    """Whatever a variable says, only our own words come of it."""
+    assert {word.partition(":")[0] for word in require(text)} <= {"cuda", "nvdrv", "nvcap"}

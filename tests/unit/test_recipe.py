@@ -58,22 +58,62 @@ def test_all_keys():
     )
 
 
-AS_PRINTED = dedent("""\
-    image: qnib/cv-tf:1.12.0-rev9
-    manifests:
-        image: qnib/cv-tf-dev:1.12.0-rev11
-        platform:
-          architecture: amd64
-          os: linux
-        image: qnib/cv-tf-dev:skylake_1.12.0-rev6
-        platform:
-          features:
-            - skylake
-        image: qnib/cv-nccl90-tf-dev:1.12.0-rev1
-        platform:
-          features:
-            - nvidia-390-30
-    """)
+AS_PRINTED = """\
+image: qnib/cv-tf:1.12.0-rev9
+manifests:
+    image: qnib/cv-tf-dev:1.12.0-rev11
+    platform:
+      architecture: amd64
+      os: linux
+    image: qnib/cv-tf-dev:skylake_1.12.0-rev6
+    platform:
+      features:
+        - skylake
+    image: qnib/cv-nccl90-tf-dev:1.12.0-rev1
+    platform:
+      features:
+        - nvidia-390-30
+    image: qnib/cv-nccl92-tf-dev:1.12.0-rev11
+    platform:
+      features:
+        - nvidia-396-44
+    image: qnib/cv-nccl90-tf-dev:broadwell_1.12.0-rev2
+    platform:
+      features:
+        - broadwell
+        - nvidia-390-30
+    image: qnib/cv-nccl92-tf-dev:broadwell_1.12.0-rev8
+    platform:
+      features:
+        - broadwell
+        - nvidia-396-44
+    image: qnib/cv-nccl92-tf-dev:skylake_1.12.0-rev6
+    platform:
+      features:
+        - nvidia-396-44
+        - skylake
+    image: qnib/cv-nccl92-tf-dev:skylake512_1.12.0-rev8
+    platform:
+      features:
+        - nvidia-396-44
+        - skylake512
+    image: qnib/cv-nccl92-tf-dev:nvcap52_1.12.0-rev3
+    platform:
+      features:
+        - nv-compute-5-2
+        - nvidia-396-44
+    image: qnib/cv-nccl92-tf-dev:nvcap37_1.12.0-rev4
+    platform:
+      features:
+        - nv-compute-3-7
+        - nvidia-396-44
+    image: qnib/cv-nccl92-tf-dev:broadwell_nvcap52_1.12.0-rev2
+    platform:
+      features:
+        - broadwell
+        - nv-compute-5-2
+        - nvidia-396-44
+"""
 """The first announcement's YAML as its page shows it, without its dashes."""
 
 
