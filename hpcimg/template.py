@@ -87,7 +87,9 @@ def _shortened(pieces: tuple[tuple[str, str], ...]) -> Iterator[tuple[tuple[str,
     waiting, seen = [pieces], set()
     while waiting:
         form = waiting.pop(0)
-        if not form or form in seen:
+        # What is left of {any}-{cpu} without its word would fit every tag.
+        says_nothing = all(name == "any" or text in tuple(_SEPARATORS) for name, text in form)
+        if says_nothing or form in seen:
             continue
         seen.add(form)
         yield form

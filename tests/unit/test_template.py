@@ -34,6 +34,8 @@ REPOSITORY = parse_reference("r.example:5000/qnib/tool")
         ("{driver}-{cpu}", "cuda-12.4-zen3", ("cpu:zen3", "cuda:12.4")),
         ("{driver}-{cpu}", "cuda-new-zen3", None),
         ("{any}-{cpu}", "build7-zen3", ("cpu:zen3",)),
+        ("{any}-{cpu}", "latest", None),
+        ("1.2-{any}-{cpu}", "1.2-mpi", ()),
         ("1.2-{cpu}", "1.2-zen3", ("cpu:zen3",)),
         ("1.2-{cpu}", "1.2", ()),
         ("1.2-{cpu}", "1.3-zen3", None),
