@@ -10,9 +10,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from hpcimg import targets
-from hpcimg.features import is_meaningful
+from hpcimg.features import is_meaningful, version_of
 from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
-from hpcimg.satisfaction import unsatisfied, version_of
+from hpcimg.satisfaction import unsatisfied
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
