@@ -31,6 +31,7 @@ CORE = {
     "hpcimg.satisfaction",
     "hpcimg.selection",
     "hpcimg.targets",
+    "hpcimg.node.meet",
     "hpcimg.node.profile",
     "hpcimg.oci.digest",
     "hpcimg.oci.model",
