@@ -237,8 +237,11 @@ void step_start(spank_t spank, const struct site *site)
         return;
     }
     step.job.user = user.uid;
-    step.refused = !check_programs(site) || ensure_entry(&user, site, output) != 0 ||
-                   start_container(spank, &user, site, output) != 0;
+    if (!check_programs(site) || ensure_entry(&user, site, output) != 0)
+        return;
+    if (step.entry.warning[0] != '\0')
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
+    step.refused = start_container(spank, &user, site, output) != 0;
 }
 
 void step_open(void)

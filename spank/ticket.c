@@ -18,19 +18,31 @@
 #define PREFETCH_MILLISECONDS 2000 /* a warm prefetch takes a quarter of it, a cold one minutes */
 #define TICKET_SIZE           8192
 
-bool parse_entry(const char *text, struct entry *entry)
+/* The value of the line that begins with `key`; false when there is none, or it is too long. */
+static bool parse_line(const char *text, const char *key, char *value, size_t size)
 {
-    const char *image = strstr(text, "image=");
+    const char *found = strstr(text, key);
     size_t length;
 
-    if (image == NULL || (image != text && image[-1] != '\n'))
+    while (found != NULL && found != text && found[-1] != '\n')
+        found = strstr(found + 1, key);
+    if (found == NULL)
         return false;
-    image += strlen("image=");
-    length = strcspn(image, "\n");
-    if (image[0] != '/' || length >= sizeof(entry->image))
+    found += strlen(key);
+    length = strcspn(found, "\n");
+    if (length >= size)
         return false;
-    memcpy(entry->image, image, length);
-    entry->image[length] = '\0';
+    memcpy(value, found, length);
+    value[length] = '\0';
+    return true;
+}
+
+bool parse_entry(const char *text, struct entry *entry)
+{
+    if (!parse_line(text, "image=", entry->image, sizeof(entry->image)) || entry->image[0] != '/')
+        return false;
+    if (!parse_line(text, "warning=", entry->warning, sizeof(entry->warning)))
+        entry->warning[0] = '\0';
     entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }

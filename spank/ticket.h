@@ -12,9 +12,11 @@
 struct entry {
     char image[PATH_MAX]; /* the SIF to run */
     bool has_gpu;         /* the job has a GPU: bring the host's driver in */
+    char warning[1024];   /* what the user of each step should know; may be empty */
 };
 
-/* Parse what `hpcimg get` prints: "image=PATH" and "gpu=yes|no", a line each. */
+/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "warning=TEXT", a line each.
+ */
 bool parse_entry(const char *text, struct entry *entry);
 
 /* Read the job's ticket for `name`, its GPUs, how many nodes it has and how they match. Only root's

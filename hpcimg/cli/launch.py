@@ -129,15 +129,13 @@ def _srun(arguments: argparse.Namespace) -> int:
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import print_error, print_warning
+    from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
 
     try:
         with _errors_alone():
-            ready = _ready(arguments)
-        if ready.warning:
-            print_warning(ready.warning, arguments.node)
-        sys.stdout.write(ready.lines())
+            lines = _ready(arguments).lines()
+        sys.stdout.write(lines)
     except NotListedError as error:
         print_error(error, arguments.node)
         return int(error.exit_code)

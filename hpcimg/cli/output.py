@@ -28,12 +28,6 @@ def print_error(error: HpcimgError, node: str = "") -> None:
         print(f"{start}hint: {_line(error.hint)}", file=sys.stderr)
 
 
-def print_warning(text: str, node: str = "") -> None:
-    """Print what the user did not ask for and gets all the same."""
-    start = f"hpcimg: {node}: " if node else "hpcimg: "
-    print(f"{start}warning: {_line(text)}", file=sys.stderr)
-
-
 def print_foreign(line: str) -> None:
     """Pass on a line that another program said on its standard error."""
     if text := _line(line):

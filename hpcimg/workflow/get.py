@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WARNING_LENGTH = 500
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -39,12 +41,14 @@ class Ready:
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
         has_gpu = self.resolved.profile.gpus.state == "present"
+        # Foreign words are in it: on one line, and short enough for a ticket.
+        warning = "".join(c if c.isprintable() else " " for c in self.warning)[:_WARNING_LENGTH]
         return (
             f"image={self.entry.image}\n"
             f"gpu={'yes' if has_gpu else 'no'}\n"
             f"reference={self.resolved.reference}\n"
             f"digest={self.entry.record.digest}\n"
-        )
+        ) + (f"warning={warning}\n" if warning else "")
 
 
 def get(

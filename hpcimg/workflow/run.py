@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MATCH_VARIABLE = "HPCIMG_CONTAINER_MATCH"
-"""What `--container-match` is when the command line does not say; the plugin reads it too."""
+_MATCH_VARIABLES = ("HPCIMG_CONTAINER_MATCH", "SLURM_HPCIMG_MATCH")
+"""What the user says where the command line does not, and what the plugin makes of it for steps."""
 
 SAY_ONCE = "--say-once"
 """The option of `hpcimg run` for tasks that would all say the same."""
@@ -43,7 +43,8 @@ def run_argv(
     nodes = job_nodes(environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
-    job = together(match or environment.get(MATCH_VARIABLE) or settings.match, nodes, named)
+    said = [match, *(environment.get(name) for name in _MATCH_VARIABLES), settings.match]
+    job = together(next(filter(None, said), ""), nodes, named)
     profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
     if ready.warning:
