@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -161,6 +160,8 @@ def _sweep(jobs: Path) -> None:
     except FileNotFoundError:
         pass
     mark.touch()
+    import shutil
+
     for folder in jobs.glob("*/*"):
         if folder.lstat().st_mtime < now - KEPT_DAYS * _DAY_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)

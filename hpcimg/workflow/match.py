@@ -1,6 +1,7 @@
 """How the nodes of one job come to their images: each to its own, or all to the same one.
 
 The nodes do not talk: each computes what all can run, and what the first one wrote down counts.
+What only that needs is imported where it is used: most jobs' nodes choose alone.
 """
 
 from __future__ import annotations
@@ -9,15 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import NoCandidateError, NotFoundError, StoreError, UsageError
-from hpcimg.node.meet import meet
 from hpcimg.policy import policy_for
 from hpcimg.quoting import quoted
 from hpcimg.selection import Candidate, Resolution, select
 from hpcimg.settings import MATCHES
 from hpcimg.slurm import nodes_of_list
-from hpcimg.store.agreement import JobKey, agree, read_agreement
-from hpcimg.store.profiles import read_profile
-from hpcimg.store.store import site_store
 from hpcimg.workflow.resolve import Resolved, resolve, resolve_document, site_policy
 
 if TYPE_CHECKING:
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
     from hpcimg.policy import Policy
     from hpcimg.settings import Settings
+    from hpcimg.store.agreement import JobKey
     from hpcimg.workflow.access import Access
     from hpcimg.workflow.ensure import BlobSource
 
@@ -56,8 +54,11 @@ def together(match: str, nodes: tuple[str, ...], named: tuple[str, str, str, str
     """
     if match not in MATCHES:
         raise UsageError(f"{quoted(match)} is no way to match", f"use {', '.join(MATCHES)}")
-    has_question = match != "per-node" and len(nodes) > 1
-    return Together(match, nodes, JobKey(*named) if has_question and all(named) else None)
+    if match == "per-node" or len(nodes) < 2 or not all(named):
+        return Together(match, nodes)
+    from hpcimg.store.agreement import JobKey
+
+    return Together(match, nodes, JobKey(*named))
 
 
 def resolve_in_job(
@@ -88,6 +89,9 @@ def resolve_for_nodes(
     reference: Reference, nodes: str, client: BlobSource, settings: Settings, kind: str | None
 ) -> Resolved:
     """Resolve for all nodes of a list, with all the GPUs that they have."""
+    from hpcimg.store.profiles import read_profile
+    from hpcimg.store.store import site_store
+
     store = site_store(settings.store)
     profiles = [read_profile(store, node) for node in nodes_of_list(nodes)]
     document = client.fetch_document(reference)
@@ -106,6 +110,8 @@ def resolve_for_all(
 
     A candidate that some node cannot run is rejected with the first one's name and reason.
     """
+    from hpcimg.node.meet import meet
+
     common = meet(profiles)
     policy = _common_policy(settings, reference, profiles, common, kind)
     resolved = resolve_document(reference, document, common, client, policy)
@@ -168,6 +174,8 @@ def _agreed(
     settings: Settings,
     job: Together,
 ) -> Resolved:
+    from hpcimg.store.agreement import agree, read_agreement
+
     if not job.nodes:
         raise NotFoundError("the job's nodes are not known", "run it as a step of a job")
     # A job's steps with GPUs and those without ask different questions.
@@ -193,6 +201,9 @@ def _profiles(
     settings: Settings, nodes: Sequence[str], *, has_gpus: bool
 ) -> tuple[NodeProfile, ...]:
     """Read what the nodes published; the job's GPUs on other nodes are not known, so all count."""
+    from hpcimg.store.profiles import read_profile
+    from hpcimg.store.store import site_store
+
     store = site_store(settings.store)
     profiles = (replace(read_profile(store, node), job_nodes=len(nodes)) for node in nodes)
     if has_gpus:
