@@ -10,20 +10,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import NoCandidateError, NotFoundError, StoreError, UsageError
+from hpcimg.oci.model import Index
 from hpcimg.policy import policy_for
 from hpcimg.quoting import quoted
-from hpcimg.selection import Candidate, Resolution, select
+from hpcimg.requirements import entries_of
+from hpcimg.selection import Candidate, Resolution, check_single, select
 from hpcimg.settings import MATCHES
 from hpcimg.slurm import nodes_of_list
-from hpcimg.workflow.resolve import Resolved, resolve, resolve_document, site_policy
+from hpcimg.workflow.resolve import Resolved, _single, resolve, site_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hpcimg.node.profile import NodeProfile
-    from hpcimg.oci.model import Index, Manifest
+    from hpcimg.oci.model import Manifest
     from hpcimg.oci.reference import Reference
     from hpcimg.policy import Policy
+    from hpcimg.requirements import Entry
     from hpcimg.settings import Settings
     from hpcimg.store.agreement import JobKey
     from hpcimg.workflow.access import Access
@@ -114,19 +117,39 @@ def resolve_for_all(
 
     common = meet(profiles)
     policy = _common_policy(settings, reference, profiles, common, kind)
-    resolved = resolve_document(reference, document, common, client, policy)
-    refused: dict[int, Candidate] = {}
-    kinds = set()
+    kinds: dict[tuple[str, Policy], NodeProfile] = {}
     for profile in profiles:
         own = site_policy(settings, reference, profile, kind)
-        if (profile.facts_digest(), own) in kinds:
-            continue
-        kinds.add((profile.facts_digest(), own))
-        judged = resolve_document(reference, document, profile, client, own).resolution.candidates
-        for at, one in enumerate(judged):
-            if one.verdict == "rejected":
-                refused.setdefault(at, replace(one, reason=_on(profile.node, one.reason)))
-    return replace(resolved, resolution=_without(refused, resolved.resolution, common, policy))
+        kinds.setdefault((profile.facts_digest(), own), profile)
+    reader = EntryReader(reference, client)
+    entries = reader.entries(document, (common.os, common.architecture))
+    while True:
+        refused: dict[int, Candidate] = {}
+        for (_, own), profile in kinds.items():
+            for at, one in enumerate(_judged(document, entries, profile, own).candidates):
+                if one.verdict == "rejected":
+                    refused.setdefault(at, replace(one, reason=_on(profile.node, one.reason)))
+        resolution = _without(refused, _judged(document, entries, common, policy), common, policy)
+        # What the pick's image itself says must be known, and may change the choice.
+        more = entries if resolution.pick is None else _completed(reader, entries, resolution.pick)
+        if more == entries:
+            is_index = isinstance(document, Index)
+            return Resolved(reference, document.digest, is_index, common, resolution)
+        entries = more
+
+
+def _judged(
+    document: Manifest | Index, entries: Sequence[Entry], profile: NodeProfile, policy: Policy
+) -> Resolution:
+    if isinstance(document, Index):
+        return select(profile, entries, policy)
+    return check_single(profile, entries[0], policy)
+
+
+def _completed(
+    reader: EntryReader, entries: tuple[Entry, ...], pick: Candidate
+) -> tuple[Entry, ...]:
+    return tuple(reader.complete(one) if one == pick.entry else one for one in entries)
 
 
 def _on(node: str, reason: str) -> str:
@@ -193,8 +216,9 @@ def _agreed(
         # By digest, so that a tag that moves meanwhile does not split the job.
         document = access.client.fetch_document(reference.with_digest(str(terms.get("index"))))
     policy = site_policy(settings, reference, profile)
-    resolved = resolve_document(reference, document, profile, access.client, policy)
-    return _taking(resolved, str(terms.get("pick")), len(job.nodes))
+    taken = _taking(str(terms.get("pick")), reference, document, access.client, profile, policy)
+    is_index = isinstance(document, Index)
+    return Resolved(reference, document.digest, is_index, profile, taken)
 
 
 def _profiles(
@@ -222,17 +246,27 @@ def _propose(resolved: Resolved) -> dict[str, str]:
     return {"index": resolved.digest, "pick": pick.descriptor.digest}
 
 
-def _taking(resolved: Resolved, digest: str, count: int) -> Resolved:
-    """Take what was agreed, if this node's own test lets it."""
-    resolution = resolved.resolution
+def _taking(
+    digest: str,
+    reference: Reference,
+    document: Manifest | Index,
+    client: BlobSource,
+    profile: NodeProfile,
+    policy: Policy,
+) -> Resolution:
+    """Take what was agreed, if this node's own test of all that the image requires lets it."""
+    reader = EntryReader(reference, client)
+    entries = tuple(
+        reader.complete(one) if one.descriptor.digest == digest else one
+        for one in reader.entries(document, (profile.os, profile.architecture))
+    )
+    resolution = _judged(document, entries, profile, policy)
     found = [one for one in resolution.candidates if one.descriptor.digest == digest]
     for one in found:
         if one.verdict in _ACCEPTED:
-            pick = replace(one, verdict="chosen", reason=f"what all {count} nodes of the job run")
+            pick = replace(one, verdict="chosen", reason="what all nodes of the job run")
             candidates = tuple(_behind(each, one, pick) for each in resolution.candidates)
-            return replace(
-                resolved, resolution=replace(resolution, pick=pick, candidates=candidates)
-            )
+            return replace(resolution, pick=pick, candidates=candidates)
     why = f"{found[0].label} {found[0].reason}" if found else f"the index has no {digest}"
     raise NoCandidateError(
         f"what the nodes of the job agreed on does not run here: {why}",
@@ -246,3 +280,24 @@ def _behind(each: Candidate, taken: Candidate, pick: Candidate) -> Candidate:
     if each.verdict == "chosen":
         return replace(each, verdict="fits", reason="fits, but is not what all nodes run")
     return each
+
+
+class EntryReader:
+    """Reads the entries behind a name, as `workflow.entries` will with all that images say."""
+
+    def __init__(self, reference: Reference, client: BlobSource) -> None:
+        self._reference = reference
+        self._client = client
+
+    def entries(
+        self, document: Manifest | Index, only: tuple[str, str] | None = None
+    ) -> tuple[Entry, ...]:
+        """Give every entry in order; `only` is the os and architecture whose words are wanted."""
+        del only
+        if isinstance(document, Index):
+            return entries_of(document)
+        return (_single(self._reference, document, self._client),)
+
+    def complete(self, entry: Entry) -> Entry:
+        """Add what the image says itself."""
+        return entry
