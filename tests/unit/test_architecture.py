@@ -37,6 +37,7 @@ CORE = {
     "hpcimg.selection",
     "hpcimg.targets",
     "hpcimg.template",
+    "hpcimg.node.meet",
     "hpcimg.node.profile",
     "hpcimg.oci.digest",
     "hpcimg.oci.model",
