@@ -21,6 +21,7 @@ from hpcimg.oci.blob import BlobCheck, is_range_from
 from hpcimg.oci.credentials import FindCredential
 from hpcimg.oci.diagnostics import failure, token_failure
 from hpcimg.oci.digest import digest_of, is_digest, verify_digest
+from hpcimg.oci.hosts import Hosts, joined, origin
 from hpcimg.oci.model import ACCEPT, DOCUMENT_LIMIT, Descriptor, Index, Manifest, parse_document
 from hpcimg.oci.reference import DEFAULT_TAG, Reference
 from hpcimg.oci.transport import (
@@ -33,8 +34,6 @@ from hpcimg.oci.transport import (
     Transport,
     chunks_of,
     error_body,
-    joined,
-    origin,
     stated_length,
 )
 from hpcimg.settings import RegistrySettings
@@ -65,9 +64,9 @@ class RegistryClient:
         patience: Patience = DEFAULT_PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._hosts = Hosts(registries, listed_only=listed_only)
         self._transport = Transport(
-            registries,
-            listed_only=listed_only,
+            self._hosts,
             user_agent=f"hpcimg/{__version__}",
             timeouts=timeouts,
             patience=patience,
@@ -241,14 +240,14 @@ class RegistryClient:
 
     def _manifest_url(self, reference: Reference) -> str:
         target = reference.digest or reference.tag or DEFAULT_TAG
-        base = self._transport.base(reference.registry)
+        base = self._hosts.base(reference.registry)
         return f"{base}{reference.repository}/manifests/{target}"
 
     def _blob_url(self, reference: Reference, digest: str) -> str:
-        return f"{self._transport.base(reference.registry)}{reference.repository}/blobs/{digest}"
+        return f"{self._hosts.base(reference.registry)}{reference.repository}/blobs/{digest}"
 
     def _uploads_url(self, reference: Reference) -> str:
-        return f"{self._transport.base(reference.registry)}{reference.repository}/blobs/uploads/"
+        return f"{self._hosts.base(reference.registry)}{reference.repository}/blobs/uploads/"
 
 
 def _pull(reference: Reference) -> Access:
