@@ -50,9 +50,9 @@ def _resolved(arguments: argparse.Namespace) -> Resolved:
         platform=arguments.platform,
     )
     _tell_unknown(arguments.platform)
-    client = own_access(settings, os.environ).client
+    source = own_access(settings, os.environ).source
     reference = read_name(arguments.name, settings)
-    return resolve(reference, profile, client, site_policy(settings, reference, profile))
+    return resolve(reference, profile, source, site_policy(settings, reference, profile))
 
 
 def _tell_unknown(platform: str | None) -> None:

@@ -63,7 +63,7 @@ def get(
     profile = job_profile(settings, gpus)
     reference = read_name(name, settings)
     policy = site_policy(settings, reference, profile)
-    resolved = resolve(reference, profile, access.client, policy)
+    resolved = resolve(reference, profile, access.source, policy)
     return Ready(resolved, ensure_pick(resolved, access, settings, job, on_progress))
 
 
@@ -78,7 +78,7 @@ def get_for_user(
     access = own_access(settings, environment)
     reference = read_name(name, settings)
     policy = site_policy(settings, reference, profile)
-    resolved = resolve(reference, profile, access.client, policy)
+    resolved = resolve(reference, profile, access.source, policy)
     digest = resolved.require().descriptor.digest
     kept = _in_site_store(digest, settings)
     if kept is not None:
@@ -95,7 +95,7 @@ def ensure_pick(
     return ensure_image(
         Wanted(resolved.reference, pick.descriptor.digest, pick.features, job),
         store=access.store,
-        client=access.client,
+        client=access.source,
         converter=ApptainerConverter(settings.apptainer),
         limits=settings.limits,
         on_progress=on_progress,
