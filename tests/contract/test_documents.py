@@ -17,7 +17,7 @@ from registry import DOCKER_MANIFEST, Registry, digest_of
 from hpcimg.errors import NotListedError
 from hpcimg.settings import RegistrySettings, Settings, StoreSettings
 from hpcimg.store.documents import ANSWER_SECONDS, DocumentCache, Place, sweep
-from hpcimg.workflow.access import own_access, site_access
+from hpcimg.workflow.access import home_directory, own_access, site_access
 from hpcimg.workflow.source import CachedSource
 
 RAW = b'{"a": "document"}'
