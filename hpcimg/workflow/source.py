@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from hpcimg.errors import RegistryError
 from hpcimg.oci.digest import is_digest
 from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, parse_document
-from hpcimg.workflow.ensure import BlobSource
 
 if TYPE_CHECKING:
     from hpcimg.oci.client import RegistryClient
@@ -22,6 +21,22 @@ if TYPE_CHECKING:
 
 _TEXTS = ("json", "yaml")
 """How the media types of configs and specifications end, and those of layers never do."""
+
+
+class BlobSource(Protocol):
+    """What is needed of a registry client; all bytes it hands out are checked."""
+
+    def fetch_document(self, reference: Reference) -> Manifest | Index:
+        """Fetch the manifest that the reference's digest names."""
+
+    def fetch_blob_to(
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        target: BinaryIO,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write a blob to `target`, telling `progress` how many bytes just arrived."""
 
 
 class ImageSource(BlobSource, Protocol):
