@@ -68,9 +68,12 @@ class DocumentCache:
         return None
 
     def keep_document(self, digest: str, raw: bytes) -> None:
-        """Keep the bytes of this digest, where they may be written and are not too many."""
+        """Keep the bytes of this digest, where they may be written and are not too many.
+
+        What any place has is not written again: a thousand nodes read one tag.
+        """
         algorithm, _, name = digest.partition(":")
-        if len(raw) <= DOCUMENT_LIMIT and _is(raw, digest):
+        if len(raw) <= DOCUMENT_LIMIT and _is(raw, digest) and self.document(digest) is None:
             self._write(algorithm, name, raw)
 
     def answer(self, question: str) -> str | None:

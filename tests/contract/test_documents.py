@@ -61,6 +61,20 @@ def test_a_digest_is_asked_for_once(registry, place):
     assert len(registry.seen) == 1
 
 
+def test_a_document_is_written_once(registry, place, tmp_path):
+    """A tag that means the same again, or a document of another place, is not written anew."""
+    reference = reference_to(registry, "tool:latest")
+    found = cached(registry, place).fetch_document(reference)
+    before = file_of(place, found.digest).stat()
+    cached(registry, place).fetch_document(reference)
+    after = file_of(place, found.digest).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    own = Place(tmp_path / "own", place.owner)
+    source = CachedSource(DocumentCache((place, own), own), lambda: client_for(registry))
+    source.fetch_document(reference)
+    assert not own.root.exists()
+
+
 def test_changed_bytes_are_fetched_again(registry, place):
     """A file that does not have its digest any more is not used, and mended."""
     reference = reference_to(registry, "tool:latest")
@@ -134,7 +148,8 @@ def test_two_processes_write_one_document(place):
         "import sys; from pathlib import Path; from hpcimg.store.documents import *\n"
         f"place = Place(Path(sys.argv[1]), {place.owner})\n"
         "cache = DocumentCache((place,), place)\n"
-        f"for _ in range(200): cache.keep_document({DIGEST!r}, {RAW!r})\n"
+        "blind = DocumentCache((), place)\n"
+        f"for _ in range(200): blind.keep_document({DIGEST!r}, {RAW!r})\n"
         f"assert cache.document({DIGEST!r}) == {RAW!r}\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(place.root)]) for _ in range(3)]
