@@ -76,13 +76,13 @@ class DocumentCache:
         if len(raw) <= DOCUMENT_LIMIT and _is(raw, digest) and self.document(digest) is None:
             self._write(algorithm, name, raw)
 
-    def answer(self, question: str) -> str | None:
-        """Give what was answered within the last hour; None when that is not known."""
+    def answer(self, question: str, seconds: float = ANSWER_SECONDS) -> str | None:
+        """Give what was answered so many seconds ago or later; None when that is not known."""
         for place in self._readable:
             raw = _read(place, _ANSWERS, _name_of(question))
             asked, _, text = (raw or b"").decode(errors="replace").partition("\n")
             # Nodes' clocks differ: a time that is still to come is as good as one just past.
-            if asked.isdecimal() and abs(self._clock() - int(asked)) < ANSWER_SECONDS:
+            if asked.isdecimal() and abs(self._clock() - int(asked)) < seconds:
                 return text
         return None
 

@@ -39,7 +39,11 @@ def site_access(settings: Settings) -> Access:
 
     The site's documents are written by its account, so that all may read what it has read.
     """
-    from hpcimg.oci.credentials import no_credential
+
+    def find() -> FindCredential:
+        from hpcimg.oci.credentials import no_credential
+
+        return no_credential
 
     store = site_store(settings.store)
     site = Place(store.root / DOCUMENTS, store.owner)
@@ -48,7 +52,7 @@ def site_access(settings: Settings) -> Access:
     else:
         own = _own_place(os.environ)
         documents = DocumentCache((site, own), own)
-    return Access(_source(settings, lambda: no_credential, documents, listed_only=True), store)
+    return Access(_source(settings, find, documents, listed_only=True), store)
 
 
 def own_access(

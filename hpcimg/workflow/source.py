@@ -5,9 +5,11 @@ Makes the registry client when the first request needs it, since its HTTP librar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
+from math import inf
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from hpcimg.errors import RegistryError
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from hpcimg.oci.client import RegistryClient
     from hpcimg.oci.reference import Reference
     from hpcimg.store.documents import DocumentCache
+
+log = logging.getLogger(__name__)
 
 _TEXTS = ("json", "yaml")
 """How the media types of configs and specifications end, and those of layers never do."""
@@ -98,19 +102,35 @@ class CachedSource:
             progress(len(raw))
 
     def referrers(self, reference: Reference, artifact_type: str) -> tuple[str, ...]:
-        """List the digests of what is attached to an image, as it was within the last hour."""
+        """List the digests of what is attached to an image, as it was within the last hour.
+
+        While the registry fails, what was attached before counts: the image may be in the store.
+        """
         self._check(reference)
         question = f"referrers {artifact_type} {reference}"
-        kept = self._documents.answer(question)
-        if kept is not None and all(map(is_digest, kept.split())):
-            return tuple(kept.split())
-        found = self.client.referrers(reference, artifact_type)
+        kept = _digests(self._documents.answer(question))
+        if kept is not None:
+            return kept
+        try:
+            found = self.client.referrers(reference, artifact_type)
+        except RegistryError as error:
+            kept = _digests(self._documents.answer(question, inf))
+            if kept is None or not error.temporary:
+                raise
+            log.warning("%s; counting on what was attached before", error.message)
+            return kept
         self._documents.keep_answer(question, "\n".join(found))
         return found
 
     def _kept(self, reference: Reference, digest: str) -> bytes | None:
         self._check(reference)
         return self._documents.document(digest)
+
+
+def _digests(answer: str | None) -> tuple[str, ...] | None:
+    if answer is None or not all(map(is_digest, answer.split())):
+        return None
+    return tuple(answer.split())
 
 
 def read_text(source: BlobSource, reference: Reference, descriptor: Descriptor) -> bytes:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from io import BytesIO
 
 import pytest
-from attached import described, put_image, put_index
+from attached import attach, described, put_image, put_index
 from clients import client_for, reference_to
 from registry import DOCKER_MANIFEST, Registry, digest_of
 
-from hpcimg.errors import NotListedError
+from hpcimg.errors import NotListedError, RegistryError
+from hpcimg.metadata import COMPATIBILITY_TYPE
 from hpcimg.settings import RegistrySettings, Settings, StoreSettings
 from hpcimg.store.documents import ANSWER_SECONDS, DocumentCache, Place, sweep
 from hpcimg.workflow.access import home_directory, own_access, site_access
@@ -177,6 +178,24 @@ def test_an_answer_is_good_for_an_hour(place):
     for shift, answer in ((-60, "you\nand me"), (ANSWER_SECONDS - 1, "you\nand me"), (1e4, None)):
         now[0] = 1_000_000.0 + shift
         assert cache.answer("who?") == answer
+
+
+def test_while_the_registry_fails(registry, place, caplog):
+    """An image that is known runs on while its registry is down, with a warning."""
+    now = [1_000_000.0]
+    cache = DocumentCache((place,), place, clock=lambda: now[0])
+    image = reference_to(registry, "tool").with_digest(DIGEST)
+    registry.has_referrers = True
+    attached = attach(registry, "tool", DIGEST, RAW)
+    source = CachedSource(cache, lambda: client_for(registry))
+    assert source.referrers(image, COMPATIBILITY_TYPE) == (attached,)
+    now[0] += 2 * ANSWER_SECONDS
+    registry.fail("/referrers/", status=503, times=99)
+    assert source.referrers(image, COMPATIBILITY_TYPE) == (attached,)
+    (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert record.getMessage().endswith("503; counting on what was attached before")
+    with pytest.raises(RegistryError, match="HTTP status 503"):
+        source.referrers(image.with_digest("sha256:" + "0" * 64), COMPATIBILITY_TYPE)
 
 
 def test_an_answer_of_somebody_else_does_not_count(place):
