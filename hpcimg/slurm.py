@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from hpcimg.errors import NotFoundError, UsageError
-from hpcimg.process import run
 from hpcimg.quoting import quoted
 
 _SECONDS = 60.0
@@ -121,6 +120,9 @@ def _numbers(text: str) -> list[str]:
 
 
 def _names(argv: Sequence[str], none: str) -> tuple[str, ...]:
+    # Launches come by here, and start no program.
+    from hpcimg.process import run
+
     done = run(argv, timeout=_SECONDS)
     names = sorted(set(done.stdout.decode(errors="replace").split()))
     if not names:

@@ -52,12 +52,12 @@ def _resolved(arguments: argparse.Namespace) -> Resolved:
         platform=arguments.platform,
     )
     _tell_unknown(arguments.platform)
-    client = own_access(settings, os.environ).client
+    source = own_access(settings, os.environ).source
     reference = read_name(arguments.name, settings)
     if arguments.nodes:
-        return resolve_for_nodes(reference, arguments.nodes, client, settings, arguments.policy)
+        return resolve_for_nodes(reference, arguments.nodes, source, settings, arguments.policy)
     policy = site_policy(settings, reference, profile, arguments.policy)
-    return resolve(reference, profile, client, policy)
+    return resolve(reference, profile, source, policy)
 
 
 def _tell_unknown(platform: str | None) -> None:

@@ -105,7 +105,7 @@ def ensure_pick(
     return ensure_image(
         Wanted(resolved.reference, pick.descriptor.digest, pick.features, job),
         store=access.store,
-        client=access.client,
+        client=access.source,
         converter=ApptainerConverter(settings.apptainer),
         limits=settings.limits,
         on_progress=on_progress,

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import UsageError
 from hpcimg.lint import Finding, lint
-from hpcimg.metadata import config_requirements
-from hpcimg.oci.model import DOCUMENT_LIMIT, MANIFEST_TYPES, Index, Manifest, parse_document
-from hpcimg.requirements import Entry, entries_of
+from hpcimg.oci.model import Index, parse_document
+from hpcimg.requirements import entries_of
+from hpcimg.workflow.entries import EntryReader
 from hpcimg.workflow.push import push_index
 from hpcimg.workflow.resolve import read_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hpcimg.oci.client import RegistryClient
-    from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
 
 
@@ -56,38 +53,19 @@ def lint_index(name: str, settings: Settings, client: RegistryClient) -> LintRes
     if name.startswith((".", "/")) or name.endswith((".yml", ".yaml")):
         pushed = push_index(Path(name), settings, client, dry_run=True)
         index = parse_document(pushed.raw, pushed.media_type)
-        images = {e.manifest.digest: (e.source, e.manifest) for e in pushed.entries}
-    else:
-        reference = read_name(name, settings)
-        index = client.fetch_document(reference)
-        images = dict(_images(reference, index, client))
+        sources = {entry.manifest.digest: entry.source for entry in pushed.entries}
+        entries = entries_of(index) if isinstance(index, Index) else ()
+        found = [
+            EntryReader(sources[entry.descriptor.digest], client).complete(entry)
+            for entry in entries
+        ]
+        return LintResult(name, index.digest, lint(found))
+    reference = read_name(name, settings)
+    index = client.fetch_document(reference)
     if not isinstance(index, Index):
         raise UsageError(
             f'"{name}" is a single image, not an index', "`hpcimg inspect` shows what it is"
         )
-    entries = [_with_config(entry, images, client) for entry in entries_of(index)]
-    return LintResult(name, index.digest, lint(entries))
-
-
-def _images(
-    reference: Reference, index: Manifest | Index, client: RegistryClient
-) -> Iterator[tuple[str, tuple[Reference, Manifest]]]:
-    for descriptor in index.manifests if isinstance(index, Index) else ():
-        is_attestation = descriptor.platform is not None and descriptor.platform.is_unknown
-        if descriptor.media_type not in MANIFEST_TYPES or is_attestation:
-            continue
-        pinned = reference.with_digest(descriptor.digest)
-        document = client.fetch_document(pinned)
-        if isinstance(document, Manifest):
-            yield descriptor.digest, (pinned, document)
-
-
-def _with_config(
-    entry: Entry, images: dict[str, tuple[Reference, Manifest]], client: RegistryClient
-) -> Entry:
-    """Add what the image's own config requires."""
-    reference, manifest = images.get(entry.descriptor.digest, (None, None))
-    if reference is None or manifest is None or manifest.config.size > DOCUMENT_LIMIT:
-        return entry
-    config = b"".join(client.fetch_blob(reference, manifest.config))
-    return entry.requiring(config_requirements(config))
+    reader = EntryReader(reference, client)
+    found = [reader.complete(entry) for entry in reader.entries(index)]
+    return LintResult(name, index.digest, lint(found))

@@ -13,11 +13,11 @@ from hpcimg.errors import NoCandidateError, NotFoundError, StoreError, UsageErro
 from hpcimg.oci.model import Index
 from hpcimg.policy import policy_for
 from hpcimg.quoting import quoted
-from hpcimg.requirements import entries_of
 from hpcimg.selection import Candidate, Resolution, check_single, select
 from hpcimg.settings import MATCHES
 from hpcimg.slurm import nodes_of_list
-from hpcimg.workflow.resolve import Resolved, _single, resolve, site_policy
+from hpcimg.workflow.entries import EntryReader
+from hpcimg.workflow.resolve import Resolved, resolve, site_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hpcimg.settings import Settings
     from hpcimg.store.agreement import JobKey
     from hpcimg.workflow.access import Access
-    from hpcimg.workflow.ensure import BlobSource
+    from hpcimg.workflow.source import ImageSource
 
 _ACCEPTED = ("chosen", "fits")
 
@@ -85,11 +85,11 @@ def resolve_in_job(
             if job.match == "uniform-or-fail":
                 raise
             warning = f"the nodes of the job may run different images: {error.message}"
-    return resolve(reference, profile, access.client, policy), warning
+    return resolve(reference, profile, access.source, policy), warning
 
 
 def resolve_for_nodes(
-    reference: Reference, nodes: str, client: BlobSource, settings: Settings, kind: str | None
+    reference: Reference, nodes: str, client: ImageSource, settings: Settings, kind: str | None
 ) -> Resolved:
     """Resolve for all nodes of a list, with all the GPUs that they have."""
     from hpcimg.store.profiles import read_profile
@@ -105,7 +105,7 @@ def resolve_for_all(
     reference: Reference,
     document: Manifest | Index,
     profiles: Sequence[NodeProfile],
-    client: BlobSource,
+    client: ImageSource,
     settings: Settings,
     kind: str | None = None,
 ) -> Resolved:
@@ -207,16 +207,16 @@ def _agreed(
     document = None
     terms = read_agreement(access.store, job.key, subject) if job.key else None
     if terms is None:
-        document = access.client.fetch_document(reference)
+        document = access.source.fetch_document(reference)
         profiles = _profiles(settings, job.nodes, has_gpus=has_gpus)
-        terms = _propose(resolve_for_all(reference, document, profiles, access.client, settings))
+        terms = _propose(resolve_for_all(reference, document, profiles, access.source, settings))
         if job.key:
             terms = agree(access.store, job.key, subject, terms)
     if document is None or document.digest != terms.get("index"):
         # By digest, so that a tag that moves meanwhile does not split the job.
-        document = access.client.fetch_document(reference.with_digest(str(terms.get("index"))))
+        document = access.source.fetch_document(reference.with_digest(str(terms.get("index"))))
     policy = site_policy(settings, reference, profile)
-    taken = _taking(str(terms.get("pick")), reference, document, access.client, profile, policy)
+    taken = _taking(str(terms.get("pick")), reference, document, access.source, profile, policy)
     is_index = isinstance(document, Index)
     return Resolved(reference, document.digest, is_index, profile, taken)
 
@@ -250,7 +250,7 @@ def _taking(
     digest: str,
     reference: Reference,
     document: Manifest | Index,
-    client: BlobSource,
+    client: ImageSource,
     profile: NodeProfile,
     policy: Policy,
 ) -> Resolution:
@@ -280,24 +280,3 @@ def _behind(each: Candidate, taken: Candidate, pick: Candidate) -> Candidate:
     if each.verdict == "chosen":
         return replace(each, verdict="fits", reason="fits, but is not what all nodes run")
     return each
-
-
-class EntryReader:
-    """Reads the entries behind a name, as `workflow.entries` will with all that images say."""
-
-    def __init__(self, reference: Reference, client: BlobSource) -> None:
-        self._reference = reference
-        self._client = client
-
-    def entries(
-        self, document: Manifest | Index, only: tuple[str, str] | None = None
-    ) -> tuple[Entry, ...]:
-        """Give every entry in order; `only` is the os and architecture whose words are wanted."""
-        del only
-        if isinstance(document, Index):
-            return entries_of(document)
-        return (_single(self._reference, document, self._client),)
-
-    def complete(self, entry: Entry) -> Entry:
-        """Add what the image says itself."""
-        return entry

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from registry import digest_of
 from test_cli import WORDS, call, site  # noqa: F401 - a fixture
 from test_convert import write_program
 
@@ -44,7 +45,7 @@ def test_every_named_node_is_warmed_or_refused(slurm, capsys):
 
 def test_only_what_is_in_the_store_is_printed(slurm, capsys):
     """A variant that could not be fetched does not look warmed, nor do refused nodes get lost."""
-    slurm.registry.fail("/blobs/", status=500, times=99)
+    slurm.registry.fail(digest_of(b"layer 1"), status=500, times=99)
     code, out, said = call(capsys, "cache", "warm", "tool", "--nodes", "bdw1,nosuch")
     assert (code, out) == (75, "")
     starts = ["hpcimg: nosuch: node", "hpcimg: nosuch: hint", "hpcimg: reg", "hpcimg: hint"]

@@ -7,6 +7,7 @@ import json
 from textwrap import dedent
 
 import pytest
+from attached import attach, specification
 from clients import client_for, reference_to
 from registry import Registry
 
@@ -239,6 +240,22 @@ def test_lint_recipe_with_labels(registry, tmp_path, capsys):
     ]
     assert found["findings"][0]["message"] == "no known CPU has both cpu:skylake and cpu:zen3"
     assert "bench" not in registry.documents
+
+
+def test_lint_attached_artifact(registry, monkeypatch, capsys):
+    """What an attached artifact demands is judged too, and what has no word of ours is shown."""
+    push(monkeypatch, ("generic",), ("cpu-skylake", "skylake"))
+    digest = json.loads(registry.documents["bench"]["latest"].raw)["manifests"][1]["digest"]
+    registry.has_referrers = True
+    attach(registry, "bench", digest, specification("NEWONE"))
+    capsys.readouterr()
+    assert main(["index", "lint", "--json", "bench"]) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [(each["severity"], each["code"]) for each in found] == [
+        ("warning", "unknown-word"),
+        ("note", "says-more"),
+    ]
+    assert "nfd:cpu.cpuid:newone:exists" in found[0]["message"]
 
 
 def test_lint_single_image(registry, capsys):
