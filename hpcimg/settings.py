@@ -42,6 +42,7 @@ class RegistrySettings:
 
     plain_http: bool = False
     ca_file: str | None = None
+    referrers: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
     from hpcimg.workflow.resolve import Resolved
+    from hpcimg.workflow.source import ImageSource
 
 
 def add(verbs: Adder) -> None:
@@ -29,8 +29,9 @@ def add(verbs: Adder) -> None:
     inspect.set_defaults(call=_inspect)
 
 
-def resolved(arguments: argparse.Namespace, settings: Settings, client: BlobSource) -> Resolved:
+def resolved(arguments: argparse.Namespace, settings: Settings, source: ImageSource) -> Resolved:
     """Resolve a verb's name for the node that its options say; tell of words that mean nothing."""
+    from hpcimg.workflow.match import resolve_for_nodes
     from hpcimg.workflow.profile import chosen_profile
     from hpcimg.workflow.resolve import read_name, resolve, site_policy
 
@@ -38,13 +39,16 @@ def resolved(arguments: argparse.Namespace, settings: Settings, client: BlobSour
         settings,
         os.environ,
         node=arguments.node,
+        nodes=arguments.nodes,
         file=arguments.profile,
         platform=arguments.platform,
     )
     _tell_unknown(arguments.platform)
     reference = read_name(arguments.name, settings)
-    policy = site_policy(settings, reference, profile, getattr(arguments, "policy", None))
-    return resolve(reference, profile, client, policy)
+    if arguments.nodes:
+        return resolve_for_nodes(reference, arguments.nodes, source, settings, arguments.policy)
+    policy = site_policy(settings, reference, profile, arguments.policy)
+    return resolve(reference, profile, source, policy)
 
 
 def _tell_unknown(platform: str | None) -> None:
@@ -61,7 +65,7 @@ def _resolve(arguments: argparse.Namespace) -> int:
     from hpcimg.workflow.access import own_access
 
     settings = read_settings(os.environ)
-    print(resolved(arguments, settings, own_access(settings, os.environ).client).image())
+    print(resolved(arguments, settings, own_access(settings, os.environ).source).image())
     return 0
 
 

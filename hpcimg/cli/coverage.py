@@ -57,7 +57,7 @@ def _needs(arguments: argparse.Namespace) -> int:
     from hpcimg.workflow.needs import needs
 
     settings = read_settings(os.environ)
-    found = needs(arguments.name, settings, own_access(settings, os.environ).client)
+    found = needs(arguments.name, settings, own_access(settings, os.environ).source)
     if arguments.json:
         print_json(found.to_json())
         return 0
@@ -82,8 +82,8 @@ def _coverage(arguments: argparse.Namespace) -> int:
 
     settings = read_settings(os.environ)
     nodes = named_nodes(arguments.partition, arguments.nodes)
-    client = own_access(settings, os.environ).client
-    found = coverage(arguments.names, nodes, settings, client)
+    source = own_access(settings, os.environ).source
+    found = coverage(arguments.names, nodes, settings, source)
     for one in found.unknown:
         print_error(one.error, one.node)
     if arguments.json:

@@ -55,13 +55,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     from hpcimg.workflow.why_not import why_not
 
     settings = read_settings(os.environ)
-    client = own_access(settings, os.environ).client
-    found = resolved(arguments, settings, client)
+    source = own_access(settings, os.environ).source
+    found = resolved(arguments, settings, source)
     if arguments.why_not is not None:
-        print(why_not(arguments.why_not, found, settings, client))
+        print(why_not(arguments.why_not, found, settings, source))
         return 0
-    kind = getattr(arguments, "policy", None)
-    explanation = explain(arguments.name, found, settings, os.environ, kind)
+    explanation = explain(arguments.name, found, settings, os.environ, arguments.policy)
     if arguments.json:
         print_json(explanation.to_json())
     else:

@@ -96,14 +96,14 @@ class NodeProfile:
     unknowns: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def allocated(self, gpu_ids: tuple[str, ...] | None) -> NodeProfile:
-        """Restrict the GPUs to those of a job, named by index, UUID or MIG UUID.
+    def allocated(self, gpu_ids: tuple[str, ...] | None, *, nodes: int = 1) -> NodeProfile:
+        """Restrict the GPUs to those of a job of `nodes` nodes, by index, UUID or MIG UUID.
 
         None: nobody manages the GPUs, so all count. Empty: the job has no GPU.
         """
         if gpu_ids is None or self.declared:
-            return self
-        return replace(self, gpus=_allocated(self.gpus, gpu_ids))
+            return replace(self, job_nodes=nodes)
+        return replace(self, gpus=_allocated(self.gpus, gpu_ids), job_nodes=nodes)
 
     def offered(self) -> tuple[str, ...]:
         """List the canonical words that policy `exact` compares: CPU target, GPUs, own words."""

@@ -84,13 +84,17 @@ class Platform:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One pointer to content: its type, digest and size in bytes."""
+    """One pointer to content: its type, digest and size in bytes.
+
+    `artifact_type` says what is attached to an image, where it points to that.
+    """
 
     media_type: str
     digest: str
     size: int
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str | None = None
 
     @property
     def is_index(self) -> bool:
@@ -254,6 +258,7 @@ def _descriptor(document: Any, where: str) -> Descriptor:
         size=size,
         platform=None if platform is None else parse_platform(platform, f"{where}.platform"),
         annotations=_annotations(document, where),
+        artifact_type=_word(document, "artifactType", where),
     )
 
 

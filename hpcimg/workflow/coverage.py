@@ -15,7 +15,7 @@ from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_
 
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
+    from hpcimg.workflow.source import ImageSource
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Coverage:
 
 
 def coverage(
-    names: Sequence[str], nodes: tuple[str, ...], settings: Settings, client: BlobSource
+    names: Sequence[str], nodes: tuple[str, ...], settings: Settings, source: ImageSource
 ) -> Coverage:
     """Resolve each name for each node type; one fetch a name, however many nodes there are."""
     references = [read_name(name, settings) for name in names]
-    documents = [client.fetch_document(reference) for reference in references]
+    documents = [source.fetch_document(reference) for reference in references]
     types, unknown = node_types(
         site_store(settings.store),
         nodes,
@@ -82,7 +82,7 @@ def coverage(
                 reference,
                 document,
                 one.profile,
-                client,
+                source,
                 site_policy(settings, reference, one.profile),
             )
             for reference, document in zip(references, documents, strict=True)

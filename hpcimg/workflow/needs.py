@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.description import describe_features
 from hpcimg.errors import HpcimgError
 from hpcimg.node.profile import NodeProfile
+from hpcimg.oci.model import Index
+from hpcimg.selection import check_single, select
 from hpcimg.store.profiles import published_nodes
 from hpcimg.store.store import site_store
+from hpcimg.workflow.entries import EntryReader
 from hpcimg.workflow.node_types import node_types
-from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
+from hpcimg.workflow.resolve import read_name, site_policy
 
 if TYPE_CHECKING:
     from hpcimg.requirements import Entry
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
+    from hpcimg.workflow.source import ImageSource
 
 
 @dataclass(frozen=True)
@@ -52,32 +56,34 @@ class Needs:
         }
 
 
-def needs(name: str, settings: Settings, client: BlobSource) -> Needs:
+def needs(name: str, settings: Settings, source: ImageSource) -> Needs:
     """Read what stands behind a name, and try it on each kind of node that has published."""
     reference = read_name(name, settings)
-    document = client.fetch_document(reference)
-
-    def resolved(profile: NodeProfile) -> Resolved:
-        policy = site_policy(settings, reference, profile, "compatible")
-        return resolve_document(reference, document, profile, client, policy)
-
-    fitting: dict[int, list[str]] = {}
+    document = source.fetch_document(reference)
+    reader = EntryReader(reference, source)
+    entries = [reader.complete(one) for one in _images(reader.entries(document))]
+    fitting: dict[int, set[str]] = {}
     profiles = _profiles(settings)
-    found = []
     for profile, nodes in profiles:
-        found = list(resolved(profile).resolution.candidates)
-        for at, candidate in enumerate(found):
-            if candidate.verdict in {"chosen", "fits"}:
-                fitting.setdefault(at, []).extend(nodes)
-    if not profiles:
-        nobody = NodeProfile(node="", os="linux", architecture="amd64")
-        found = list(resolved(nobody).resolution.candidates)
-    told = [
-        Need(one.entry, _words(one.entry), tuple(sorted(set(fitting.get(at, ())))))
-        for at, one in enumerate(found)
-        if one.verdict != "skipped"
-    ]
+        policy = site_policy(settings, reference, profile, "compatible")
+        if isinstance(document, Index):
+            found = select(profile, entries, policy)
+        else:
+            # Alone it would be taken whatever it needs.
+            found = check_single(profile, entries[0], replace(policy, strict=True))
+        for at, one in enumerate(found.candidates):
+            if one.verdict in {"chosen", "fits"}:
+                fitting.setdefault(at, set()).update(nodes)
+    told = (
+        Need(one, _words(one), tuple(sorted(fitting.get(at, ())))) for at, one in enumerate(entries)
+    )
     return Needs(str(reference), tuple(told), bool(profiles))
+
+
+def _images(entries: Sequence[Entry]) -> list[Entry]:
+    """Leave out what is no image on any node, as attestations."""
+    nobody = NodeProfile(node="", os="", architecture="")
+    return [one.entry for one in select(nobody, entries).candidates if one.verdict != "skipped"]
 
 
 def _words(entry: Entry) -> str:

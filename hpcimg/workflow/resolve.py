@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import RegistryError
 from hpcimg.oci.digest import shortened
-from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, platform_of_config
+from hpcimg.oci.model import Index, Manifest
 from hpcimg.oci.reference import Reference, parse_reference
 from hpcimg.policy import Policy, policy_for
-from hpcimg.requirements import Entry, entries_of, entry_of
 from hpcimg.selection import Candidate, Resolution, check_single, require, select
+from hpcimg.workflow.entries import EntryReader
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
+    from hpcimg.requirements import Entry
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
+    from hpcimg.workflow.source import ImageSource
 
 log = logging.getLogger(__name__)
 
@@ -50,24 +49,26 @@ def read_name(name: str, settings: Settings) -> Reference:
 
 
 def resolve(
-    reference: Reference, profile: NodeProfile, client: BlobSource, policy: Policy
+    reference: Reference, profile: NodeProfile, source: ImageSource, policy: Policy
 ) -> Resolved:
     """Fetch what the reference names and select for the profile; raises RegistryError and kin."""
-    return resolve_document(reference, client.fetch_document(reference), profile, client, policy)
+    return resolve_document(reference, source.fetch_document(reference), profile, source, policy)
 
 
 def resolve_document(
     reference: Reference,
     document: Manifest | Index,
     profile: NodeProfile,
-    client: BlobSource,
+    source: ImageSource,
     policy: Policy,
 ) -> Resolved:
     """Select for the profile from a document that is at hand; one fetch serves many profiles."""
+    reader = EntryReader(reference, source)
+    entries = reader.entries(document, (profile.os, profile.architecture))
     if isinstance(document, Index):
-        resolution = select(profile, entries_of(document), policy)
+        resolution = _choose(reader, entries, profile, policy)
     else:
-        resolution = check_single(profile, _single(reference, document, client), policy)
+        resolution = check_single(profile, entries[0], policy)
     _tell(reference, profile, resolution)
     if resolution.warning:
         log.warning("%s %s", reference, resolution.warning)
@@ -95,18 +96,17 @@ def site_policy(
     return policy_for(settings.policy_rules(), reference, profile, kind=kind)
 
 
-def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Entry:
-    """Describe an image without an index: its platform is what its config says."""
-    if manifest.config.size > DOCUMENT_LIMIT:
-        raise RegistryError(f'the config of "{reference}" has {manifest.config.size} bytes')
-    config = BytesIO()
-    client.fetch_blob_to(reference, manifest.config, config)
-    return entry_of(
-        Descriptor(
-            media_type=manifest.media_type,
-            digest=manifest.digest,
-            size=len(manifest.raw),
-            platform=platform_of_config(config.getvalue()),
-            annotations=manifest.annotations,
-        )
-    )
+def _choose(
+    reader: EntryReader, entries: tuple[Entry, ...], profile: NodeProfile, policy: Policy
+) -> Resolution:
+    """Select until the pick is one whose image adds no requirement to what its entry says."""
+    while True:
+        resolution = select(profile, entries, policy)
+        if resolution.pick is None:
+            return resolution
+        entry = resolution.pick.entry
+        complete = reader.complete(entry)
+        if complete == entry:
+            return resolution
+        at = entries.index(entry)
+        entries = (*entries[:at], complete, *entries[at + 1 :])

@@ -69,14 +69,14 @@ def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
     access = site_access(settings)
     reference = read_name(name, settings)
     # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
-    document = access.client.fetch_document(reference)
+    document = access.source.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}
     refused = []
     for node in nodes or all_nodes(store):
         try:
             for profile in scopes(read_profile(store, node), settings):
                 policy = site_policy(settings, reference, profile)
-                resolved = resolve_document(reference, document, profile, access.client, policy)
+                resolved = resolve_document(reference, document, profile, access.source, policy)
                 digest = resolved.require().descriptor.digest
                 picks.setdefault(digest, (resolved, []))[1].append(node)
         except HpcimgError as error:

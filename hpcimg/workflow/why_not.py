@@ -16,8 +16,8 @@ from hpcimg.workflow.resolve import read_name
 if TYPE_CHECKING:
     from hpcimg.selection import Candidate
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
     from hpcimg.workflow.resolve import Resolved
+    from hpcimg.workflow.source import BlobSource
 
 _DIGEST = re.compile(r"(?:sha(?:256|512):)?([0-9a-f]{4,128})")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -25,7 +25,7 @@ _GENERIC = "generic"
 _SHOWN = 8
 
 
-def why_not(what: str, resolved: Resolved, settings: Settings, client: BlobSource) -> str:
+def why_not(what: str, resolved: Resolved, settings: Settings, source: BlobSource) -> str:
     """Say why an image is not the pick; NotFoundError when it is not behind the name.
 
     `what` is a digest or its beginning, an entry's words, a tag of the same repository, or the
@@ -33,7 +33,7 @@ def why_not(what: str, resolved: Resolved, settings: Settings, client: BlobSourc
     """
     found = _by_digest(what, resolved) or _by_words(what, resolved)
     if not found and not _is_words(what):
-        found = _by_name(what, resolved, settings, client)
+        found = _by_name(what, resolved, settings, source)
     if not found:
         raise _not_there(what, resolved)
     return "\n".join(_answer(candidate, resolved) for candidate in found)
@@ -82,7 +82,7 @@ def _is_words(what: str) -> bool:
 
 
 def _by_name(
-    what: str, resolved: Resolved, settings: Settings, client: BlobSource
+    what: str, resolved: Resolved, settings: Settings, source: BlobSource
 ) -> list[Candidate]:
     """Ask the registry what a tag of this repository means, or another image's name."""
     if _TAG.fullmatch(what):
@@ -90,7 +90,7 @@ def _by_name(
     else:
         reference = read_name(what, settings)
     try:
-        document = client.fetch_document(reference)
+        document = source.fetch_document(reference)
     except NotFoundError as error:
         raise NotFoundError(
             f"{quoted(what)} is neither an entry of {resolved.reference} nor an image: "
