@@ -80,6 +80,8 @@ def _settings(
 ) -> Iterator[Setting]:
     rules = settings.policy_rules()
     for part, at in deciding_rules(rules, resolved.reference, resolved.profile).items():
+        if part == "kind" and kind is not None:
+            continue
         key = "policy" if part == "kind" else part
         value = getattr(rules[at], key)
         source = places.get(("policies", at - 1) if at else ("policy",), DEFAULT)

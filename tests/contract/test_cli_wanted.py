@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from test_cli import WORDS, _put_index, call, site  # noqa: F401 - a fixture
+from test_cli import INDEX, MANIFEST, WORDS, _put_index, call, site  # noqa: F401 - a fixture
 
 from hpcimg.errors import StoreError
 from hpcimg.node.profile import Gpu, GpuFacts, profile_from_words
@@ -246,3 +246,25 @@ def test_a_node_is_a_file_name(cluster, node):
     """The name becomes a path."""
     with pytest.raises(StoreError, match="is not the name of a node"):
         append_missed(cluster.store, missed(node=node))
+
+
+def test_needs_are_whole_and_of_images_alone(cluster, capsys):
+    """What only an image's labels say counts, also of one alone; attestations are left out."""
+    labels = {"org.hpcimg.features": "cpu:zen3"}
+    digest = cluster.registry.put_image("said", "inside", [b"x"], config={"Labels": labels})
+    size = len(cluster.registry.documents["said"][digest].raw)
+    amd64 = {"os": "linux", "architecture": "amd64", "features": ["kernel:3.10"]}
+    nothing = {"os": "unknown", "architecture": "unknown"}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [
+            {"mediaType": MANIFEST, "digest": digest, "size": size, "platform": platform}
+            for platform in (amd64, nothing)
+        ],
+    }
+    cluster.registry.put_document("said", "latest", INDEX, json.dumps(document).encode())
+    for name, words in (("said", ["cpu:zen3", "kernel:3.10"]), ("said:inside", ["cpu:zen3"])):
+        (one,) = json.loads(call(capsys, "needs", name, "--json")[1])["entries"]
+        assert one["features"] == words
+        assert one["nodes"] == ([] if name == "said" else ["zen1"])

@@ -254,3 +254,36 @@ def test_on_a_terminal_it_is_as_wide_as_that(site, columns):  # noqa: F811
     plain = [line.split("m", 1)[1] if line.startswith("\x1b[") else line for line in plain]
     assert max(map(len, plain)) <= columns
     assert all(digest[:19] in "\n".join(plain) for digest in site.digests)
+
+
+def test_a_nested_entry_names_the_index_it_is_in(site, capsys):  # noqa: F811
+    """In the table, in JSON, and for who asks by the inner index's tag."""
+    raw = site.registry.documents["tool"]["latest"].raw
+    inner = site.registry.put_document("nest", "inner", INDEX, raw)
+    for digest in site.digests:
+        document = site.registry.documents["tool"][digest]
+        site.registry.put_document("nest", digest, document.media_type, document.raw)
+    site.registry.links["nest"] = site.registry.links["tool"]
+    entry = {"mediaType": INDEX, "digest": inner, "size": len(raw)}
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+    site.registry.put_document("nest", "latest", INDEX, json.dumps(document).encode())
+    words = ("explain", "nest", "--platform", WORDS)
+    _, out, said = call(capsys, *words)
+    assert said == []
+    assert out.count(f" in {inner[:19]}\n") == 3
+    _, out, _ = call(capsys, *words, "--json")
+    found = json.loads(out)
+    jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)
+    assert found["pick"]["path"] == [inner]
+    _, out, _ = call(capsys, *words, "--why-not", "inner")
+    assert len(out.splitlines()) == 3
+
+
+def test_a_policy_of_this_call(site, capsys):  # noqa: F811
+    """The option is named as what decided, in place of the site's."""
+    words = ("explain", "tool", "--platform", WORDS, "--policy", "exact")
+    _, out, _ = call(capsys, *words)
+    assert out.count("policy   ") == 1
+    assert "policy   exact (--policy)" in out
+    _, out, _ = call(capsys, *words, "--json")
+    assert json.loads(out)["policy"]["kind"] == "exact"
