@@ -84,6 +84,27 @@ def line_of(root: yaml.Node | None, path: Iterable[object]) -> int:
     return line
 
 
+def places_of(root: yaml.Node | None) -> dict[tuple[object, ...], int]:
+    """Give the line of each key, and of each item of a list by its number, two levels deep."""
+    found: dict[tuple[object, ...], int] = {}
+    for way, line, node in _below((), root):
+        found[way] = line
+        found.update({deeper: at for deeper, at, _ in _below(way, node)})
+    return found
+
+
+def _below(
+    way: tuple[object, ...], node: yaml.Node | None
+) -> list[tuple[tuple[object, ...], int, yaml.Node]]:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return [((*way, k.value), k.start_mark.line + 1, value) for k, value in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [((*way, at), item.start_mark.line + 1, item) for at, item in enumerate(node.value)]
+    return []
+
+
 def _refuse_twins(root: yaml.Node) -> None:
     """Raise MistakeError for a key that stands twice in one mapping: the first would be lost."""
     import yaml

@@ -102,3 +102,15 @@ def policy_for(
     if kind is not None:
         found["kind"] = kind
     return Policy(**found)
+
+
+def deciding_rules(
+    rules: Iterable[PolicyRule], reference: Reference, profile: NodeProfile
+) -> dict[str, int]:
+    """Tell for each part of the policy which rule, by its place, has the last word on it."""
+    found: dict[str, int] = {}
+    for at, rule in enumerate(rules):
+        if rule.holds(reference, profile):
+            stated = (name for key, name in _CHANGES.items() if getattr(rule, key) is not None)
+            found.update(dict.fromkeys(stated, at))
+    return found

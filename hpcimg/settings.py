@@ -105,6 +105,22 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     return parse_settings(text, source=str(path))
 
 
+def places_of_settings(environ: Mapping[str, str] = os.environ) -> dict[tuple[object, ...], str]:
+    """Say where each key of the settings file stands, and each rule by its number: `FILE:LINE`."""
+    from hpcimg.document import compose, places_of
+
+    path = Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+    try:
+        root = compose(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    found = places_of(root)
+    return {
+        tuple(_SPELLINGS.get(str(word), word) for word in way): f"{path}:{line}"
+        for way, line in found.items()
+    }
+
+
 def has_site_file() -> bool:
     """Tell whether there is a site's file at all, which is the first question of a new site."""
     return DEFAULT_PATH.exists()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from hpcimg.errors import NotFoundError, UsageError
 from hpcimg.quoting import quoted
@@ -17,6 +18,17 @@ _NODES_LIMIT = 1 << 17
 _BRACKETS = 4
 _LIST = re.compile(r"(?:[^][,\s]|\[[0-9,-]+\])+")
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_FEATURE = re.compile(r"[A-Za-z0-9_.:+/-]+")
+"""What a feature may be made of: Slurm reads `, & | * [ ] ( )`, and `=` and quotes, otherwise."""
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class NodeFeatures:
+    """The features that Slurm has of a node, in its order; `active` are some of the `available`."""
+
+    available: tuple[str, ...] = ()
+    active: tuple[str, ...] = ()
 
 
 def nodes_of_partition(partition: str) -> tuple[str, ...]:
@@ -54,6 +66,78 @@ def job_name(environment: Mapping[str, str]) -> tuple[str, str, str]:
     names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_START_TIME")
     cluster, number, started = (environment.get(name, "") for name in names)
     return cluster, number, started
+
+
+def named_nodes(partition: str | None, names: str | None) -> tuple[str, ...]:
+    """Give the nodes that a command's `--partition` or `--nodes` means; without either, none."""
+    if partition:
+        return nodes_of_partition(partition)
+    return nodes_of_list(names) if names else ()
+
+
+def folded(names: Iterable[str]) -> str:
+    """Write node names as Slurm does, `bdw[1-3,7],gpu1`; `nodes_of_list` reads it."""
+    found: dict[tuple[str, int], list[int]] = {}
+    plain = []
+    matches = {name: _NUMBERED.fullmatch(name) for name in sorted(set(names))}
+    padded = {m[1] for m in matches.values() if m and m[2].startswith("0") and len(m[2]) > 1}
+    for name, match in matches.items():
+        if match is None:
+            plain.append(name)
+        else:
+            width = len(match[2]) if match[1] in padded else 0
+            found.setdefault((match[1], width), []).append(int(match[2]))
+    groups = [_group(start, width, numbers) for (start, width), numbers in found.items()]
+    return ",".join(sorted([*plain, *groups]))
+
+
+def _group(start: str, width: int, numbers: list[int]) -> str:
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [
+        f"{run[0]:0{width}}-{run[-1]:0{width}}" if len(run) > 1 else f"{run[0]:0{width}}"
+        for run in runs
+    ]
+    listed = ",".join(words)
+    return f"{start}{listed}" if len(numbers) == 1 else f"{start}[{listed}]"
+
+
+def is_feature(word: str) -> bool:
+    """Tell whether Slurm can take a word as a node's feature."""
+    return _FEATURE.fullmatch(word) is not None
+
+
+def features_of_nodes() -> dict[str, NodeFeatures]:
+    """Ask Slurm for the features of all its nodes."""
+    argv = ["scontrol", "--oneliner", "show", "nodes"]
+    from hpcimg.process import run
+
+    return parse_features(run(argv, timeout=_SECONDS).stdout.decode(errors="replace"))
+
+
+def parse_features(text: str) -> dict[str, NodeFeatures]:
+    """Parse what `scontrol --oneliner show node` prints, for the features of each node."""
+    found = {}
+    for line in text.splitlines():
+        words = dict(word.partition("=")[::2] for word in reversed(line.split()))
+        if "NodeName" in words:
+            lists = (words.get(f"{state}Features", "") for state in ("Available", "Active"))
+            available, active = (
+                tuple(filter(None, text.replace("(null)", "").split(","))) for text in lists
+            )
+            found[words["NodeName"]] = NodeFeatures(available, active)
+    return found
+
+
+def update_features_argv(names: Sequence[str], features: NodeFeatures) -> list[str]:
+    """Make the command line that sets the features of nodes until Slurm reads its files again."""
+    available, active = ",".join(features.available), ",".join(features.active)
+    lists = [f"AvailableFeatures={available}", f"ActiveFeatures={active}"]
+    return ["scontrol", "update", f"NodeName={folded(names)}", *lists]
 
 
 def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:

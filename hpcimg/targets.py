@@ -72,6 +72,11 @@ def is_of(name: str, architecture: str) -> bool:
     return str(_targets()[name].family) == _FAMILIES.get(architecture)
 
 
+def vendor_of(name: str) -> str:
+    """Name the maker of a target's CPUs as the kernel does; that of levels is `generic`."""
+    return str(_targets()[name].vendor) if is_known(name) else "generic"
+
+
 def family_of(architecture: str) -> str | None:
     """Name the target that every CPU of an architecture is, None where archspec has none."""
     return _FAMILIES.get(architecture)

@@ -73,6 +73,10 @@ def _is_word(value: object) -> bool:
     return isinstance(value, str) and _WORD.fullmatch(value) is not None
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
 def _is_list(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_word, value))
 
@@ -97,6 +101,7 @@ ADDABLE: dict[str, Callable[[object], bool]] = {
     "cuda_gpus": _is_pair,
     "intel_devices": _is_word,
     "kind_words": _is_word,
+    "names": _is_text,
     "nvidia_devices": _is_version,
     "rocm_drivers": _is_version,
 }

@@ -12,8 +12,11 @@ from hpcimg.errors import ExitCode, HpcimgError
 # Each noun or verb and the module that parses it: a launch must not pay for the others.
 VERBS = {
     "resolve": "choose",
-    "explain": "choose",
+    "explain": "explain",
     "inspect": "choose",
+    "needs": "coverage",
+    "coverage": "coverage",
+    "wanted": "coverage",
     "run": "launch",
     "srun": "launch",
     "get": "launch",

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcimg.cli import node_features
 from hpcimg.cli.parser import Adder
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add(verbs: Adder) -> None:
     publish = node.add_parser("publish", help="tell the store, and keep it for this boot (as root)")
     publish.add_argument("--json", action="store_true", help="print the profile for programs")
     publish.set_defaults(call=_publish)
+    node_features.add(node)
 
 
 def _show(arguments: argparse.Namespace) -> int:

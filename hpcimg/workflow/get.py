@@ -15,6 +15,7 @@ from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.match import ALONE, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name
+from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -73,6 +74,8 @@ def get(
     profile = job_profile(settings, gpus, nodes=max(1, len(together.nodes)))
     reference = read_name(name, settings)
     resolved, warning = resolve_in_job(reference, profile, access, settings, together)
+    if scope == "site":
+        note_missed(resolved, access.store, job, profile.node)
     entry = ensure_pick(resolved, access, settings, job, on_progress)
     return Ready(resolved, entry, warning)
 

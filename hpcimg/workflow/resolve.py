@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import Index, Manifest
@@ -39,18 +39,6 @@ class Resolved:
     def image(self) -> Reference:
         """Name the pick by its digest."""
         return self.reference.with_digest(self.require().descriptor.digest)
-
-    def to_json(self) -> dict[str, Any]:
-        """Describe the choice: reference, index, profile, pick (or null) and candidates."""
-        candidates = [_candidate_json(each) for each in self.resolution.candidates]
-        pick = self.resolution.pick
-        return {
-            "reference": str(self.reference),
-            "index": self.digest if self.is_index else None,
-            "profile": _profile_json(self.profile),
-            "pick": None if pick is None else _candidate_json(pick),
-            "candidates": candidates,
-        }
 
 
 def read_name(name: str, settings: Settings) -> Reference:
@@ -122,19 +110,3 @@ def _choose(
             return resolution
         at = entries.index(entry)
         entries = (*entries[:at], complete, *entries[at + 1 :])
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "digest": candidate.descriptor.digest,
-        "features": list(candidate.features),
-        "verdict": candidate.verdict,
-        "reason": candidate.reason,
-    }
-
-
-def _profile_json(profile: NodeProfile) -> dict[str, Any]:
-    import json
-
-    parsed: dict[str, Any] = json.loads(profile.to_json())
-    return parsed

@@ -152,26 +152,6 @@ def test_resolve_prints_the_image_alone(site, capsys):
     assert out == f"{site.registry.name}/tool@{site.digests[1]}\n"
 
 
-def test_explain_json_has_its_shape(site, capsys):
-    """Reference, index, profile, pick and candidates with digest, features, verdict, reason."""
-    code, out, _ = call(capsys, "explain", "tool", "--json", "--platform", WORDS)
-    found = json.loads(out)
-    assert code == 0
-    assert sorted(found) == ["candidates", "index", "pick", "profile", "reference"]
-    assert found["reference"] == f"{site.registry.name}/tool:latest"
-    assert found["index"].startswith("sha256:")
-    assert found["pick"] == found["candidates"][1]
-    assert [sorted(one) for one in found["candidates"]] == [
-        ["digest", "features", "reason", "verdict"]
-    ] * 3
-    verdicts = {tuple(one["features"]): one["verdict"] for one in found["candidates"]}
-    assert verdicts == {
-        (): "fits",
-        ("cpu:broadwell",): "chosen",
-        ("cpu:skylake_avx512",): "rejected",
-    }
-
-
 def test_explain_shows_a_refusal_and_says_so_by_its_code(site, capsys):
     """The candidates are the answer; the code is that of nothing that fits."""
     code, out, _ = call(capsys, "explain", "wide", "--platform", WORDS)

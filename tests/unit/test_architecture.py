@@ -20,6 +20,7 @@ MODULES = {
 }
 
 CORE = {
+    "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",
     "hpcimg.compatibility",
@@ -38,6 +39,7 @@ CORE = {
     "hpcimg.targets",
     "hpcimg.template",
     "hpcimg.node.meet",
+    "hpcimg.variant",
     "hpcimg.node.profile",
     "hpcimg.oci.digest",
     "hpcimg.oci.model",

@@ -1,0 +1,211 @@
+"""explain: every image behind a name, whether it is taken, and what decided."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpcimg.cli.parser import Adder, add_profile_options
+
+if TYPE_CHECKING:
+    from hpcimg.node.profile import NodeProfile
+    from hpcimg.selection import Candidate
+    from hpcimg.workflow.explain import Explanation, Setting
+    from hpcimg.workflow.resolve import Resolved
+
+_MARKS = {"chosen": ("*", "green"), "fits": ("+", "yellow"), "rejected": ("-", "dim")}
+_HEAD = (" ", "REQUIRES", "VERDICT", "WHY", "DIGEST")
+_ALL_UP_TO = 40
+"""So many entries are shown each; of a longer index those that fit, and the rest counted."""
+_ALWAYS_TOLD = ("policy", "match")
+_USUAL_SOURCES = {"annotation", "features"}
+_WORD = re.compile(r"^needs ([a-z]+):\S+$")
+
+
+def add(verbs: Adder) -> None:
+    """Add the verb."""
+    explain = verbs.add_parser("explain", help="show every image behind a name: taken or not, why")
+    explain.add_argument("name", metavar="NAME")
+    explain.add_argument("--json", action="store_true", help="print an object for programs")
+    explain.add_argument(
+        "--all",
+        action="store_true",
+        help="show each entry of a long index, not only those that fit",
+    )
+    explain.add_argument(
+        "--why-not",
+        metavar="IMAGE",
+        help="say why not this one: a digest or its beginning, a tag, a name, an entry's words",
+    )
+    add_profile_options(explain)
+    explain.set_defaults(call=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.choose import resolved
+    from hpcimg.cli.output import print_json
+    from hpcimg.errors import ExitCode
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.access import own_access
+    from hpcimg.workflow.explain import explain
+    from hpcimg.workflow.why_not import why_not
+
+    settings = read_settings(os.environ)
+    source = own_access(settings, os.environ).source
+    found = resolved(arguments, settings, source)
+    if arguments.why_not is not None:
+        print(why_not(arguments.why_not, found, settings, source))
+        return 0
+    explanation = explain(arguments.name, found, settings, os.environ, arguments.policy)
+    if arguments.json:
+        print_json(explanation.to_json())
+    else:
+        _print(explanation, show_all=arguments.all)
+    return 0 if found.resolution.pick else int(ExitCode.NO_CANDIDATE)
+
+
+def _print(explanation: Explanation, *, show_all: bool) -> None:
+    from hpcimg.cli.output import paint, print_table
+
+    resolved = explanation.resolved
+    for line in _head(explanation):
+        print(line)
+    print()
+    candidates = resolved.resolution.candidates
+    shown = candidates if show_all or len(candidates) <= _ALL_UP_TO else _worth_showing(candidates)
+    rows = [_row(one, resolved.profile) for one in shown]
+    colours = [_MARKS.get(one.verdict, (" ", "dim"))[1] for one in shown]
+    seen = set(map(id, shown))
+    more = " more" if shown else ""
+    rows += _counted((one for one in candidates if id(one) not in seen), more)
+    print_table(_HEAD, rows, [*colours, *["dim"] * (len(rows) - len(shown))])
+    print()
+    pick = resolved.resolution.pick
+    print(paint(_conclusion(resolved), "green" if pick else "red"))
+
+
+def _head(explanation: Explanation) -> Iterator[str]:
+    from hpcimg.cli.output import paint
+
+    resolved = explanation.resolved
+    profile = resolved.profile
+    kind = "index" if resolved.is_index else "image"
+    yield f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})"
+    kernel = f", kernel {profile.kernel}" if profile.kernel else ""
+    yield f"node     {profile.node or '(words)'}, {profile.os}/{profile.architecture}{kernel}"
+    yield f"cpu      {profile.target or 'unknown'}"
+    yield from (f"gpu      {line}" for line in _gpus(profile))
+    if profile.gpus.state == "present" and profile.gpus.driver:
+        yield f"driver   {profile.gpus.driver}"
+    told = [*profile.traits, *(word for word in profile.words if not profile.declared)]
+    if told:
+        yield f"offers   {', '.join(told)}"
+    for setting in explanation.settings:
+        if setting.source != "default" or setting.key in _ALWAYS_TOLD:
+            yield f"{setting.key:<8} {_value(setting)} ({setting.source})"
+
+
+def _gpus(profile: NodeProfile) -> Iterator[str]:
+    """Say what GPUs count, or why none do."""
+    gpus = profile.gpus
+    for kind, number in Counter(_gpu(one.vendor, one.name, one) for one in gpus.devices).items():
+        yield f"{number} x {kind}" if number > 1 else kind
+    if not gpus.devices:
+        yield f"{gpus.state}{f': {gpus.reason}' if gpus.reason else ''}"
+
+
+def _gpu(vendor: str, name: str, gpu: Any) -> str:
+    what = f"capability {gpu.capability}" if gpu.capability else f"target {gpu.target}"
+    return f"{name or vendor}, {what}"
+
+
+def _value(setting: Setting) -> str:
+    value = setting.value
+    if isinstance(value, list):
+        shown = ", ".join(
+            f"{one['feature']} on {', '.join(one['on']) or 'all'}" if isinstance(one, dict) else one
+            for one in value
+        )
+        return shown or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{word}={number:g}" for word, number in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _row(candidate: Candidate, profile: NodeProfile) -> tuple[str, ...]:
+    from hpcimg.oci.digest import shortened
+
+    mark = _MARKS.get(candidate.verdict, (" ", "dim"))[0]
+    digest = shortened(candidate.descriptor.digest)
+    path = "".join(f" in {shortened(one)}" for one in candidate.entry.path)
+    reason = candidate.reason.removeprefix("fits, ").removeprefix("and ")
+    return (mark, _requires(candidate, profile), candidate.verdict, reason, digest + path)
+
+
+def _requires(candidate: Candidate, profile: NodeProfile) -> str:
+    """List an entry's words, each with its source where that is not the usual one."""
+    sources: dict[str, str] = {}
+    for one in candidate.entry.requirements:
+        sources.setdefault(str(one.feature), one.source)
+    words = [
+        word if sources[word] in _USUAL_SOURCES else f"{word} (from its {sources[word]})"
+        for word in candidate.features
+    ]
+    platform = candidate.descriptor.platform
+    if platform is not None and platform.architecture not in {"", profile.architecture}:
+        words.insert(0, f"{platform.os}/{platform.architecture}")
+    return ", ".join(words) or "nothing (generic)"
+
+
+def _worth_showing(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Keep of a long index the chosen entry and the first of those that fit as well."""
+    fitting = [one for one in candidates if one.verdict == "fits"][: _ALL_UP_TO - 1]
+    return [one for one in candidates if one.verdict == "chosen" or one in fitting]
+
+
+def _counted(hidden: Iterable[Candidate], more: str) -> Iterator[tuple[str, ...]]:
+    """Count what is not shown, by why it is not taken."""
+    kinds = Counter((one.verdict, _kind_of_reason(one.reason)) for one in hidden)
+    for (verdict, reason), number in kinds.most_common():
+        entries = f"{number}{more} {'entry' if number == 1 else 'entries'}"
+        why = reason.removeprefix("fits, ")
+        yield (_MARKS.get(verdict, (" ", ""))[0], entries, verdict, why, "see --all")
+
+
+def _kind_of_reason(reason: str) -> str:
+    """Bring rejections for one fact together, whatever word each entry needs instead."""
+    need, mark, fact = reason.partition("; ")
+    match = _WORD.match(need)
+    return f"needs another {match[1]}; {fact}" if mark and match else reason
+
+
+def _conclusion(resolved: Resolved) -> str:
+    from hpcimg.oci.digest import shortened
+
+    pick = resolved.resolution.pick
+    if pick is not None:
+        because = pick.reason if pick.reason.startswith("fits") else f"is {pick.reason}"
+        digest = shortened(pick.descriptor.digest)
+        return f"chosen: {pick.label} ({digest}), because it {because}"
+    return (
+        f"nothing fits: a job with this name is refused on this node\n{_way_out(resolved.profile)}"
+    )
+
+
+def _way_out(profile: NodeProfile) -> str:
+    from hpcimg.variant import exact_words
+
+    if profile.gpus.state == "unknown" and profile.gpus.wanted:
+        return "the job's GPUs must be readable first: look at `hpcimg node show` on the node"
+    words = ",".join(exact_words(profile))
+    requires = f" that requires {words}" if words else ""
+    return (
+        f"to serve it, build an image for {profile.os}/{profile.architecture}{requires}, "
+        "or a generic one, and add it with `hpcimg index push`"
+    )
