@@ -116,6 +116,7 @@ def features_of_nodes() -> dict[str, NodeFeatures]:
     from hpcimg.process import run
 
     argv = ["scontrol", "--oneliner", "show", "nodes"]
+
     return parse_features(run(argv, timeout=_SECONDS).stdout.decode(errors="replace"))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.description import describe_features
 from hpcimg.errors import HpcimgError
 from hpcimg.node.profile import NodeProfile
-from hpcimg.oci.model import Index
-from hpcimg.selection import check_single, select
+from hpcimg.selection import select
 from hpcimg.store.profiles import published_nodes
 from hpcimg.store.store import site_store
 from hpcimg.workflow.entries import EntryReader
@@ -59,23 +58,20 @@ class Needs:
 def needs(name: str, settings: Settings, source: ImageSource) -> Needs:
     """Read what stands behind a name, and try it on each kind of node that has published."""
     reference = read_name(name, settings)
-    document = source.fetch_document(reference)
     reader = EntryReader(reference, source)
-    entries = [reader.complete(one) for one in _images(reader.entries(document))]
+    entries = _images(reader.entries(source.fetch_document(reference)))
+    # All that an image says is wanted, not only what decides a choice.
+    entries = [reader.complete(entry) for entry in entries]
     fitting: dict[int, set[str]] = {}
     profiles = _profiles(settings)
     for profile, nodes in profiles:
         policy = site_policy(settings, reference, profile, "compatible")
-        if isinstance(document, Index):
-            found = select(profile, entries, policy)
-        else:
-            # Alone it would be taken whatever it needs.
-            found = check_single(profile, entries[0], replace(policy, strict=True))
-        for at, one in enumerate(found.candidates):
+        for at, one in enumerate(select(profile, entries, policy).candidates):
             if one.verdict in {"chosen", "fits"}:
                 fitting.setdefault(at, set()).update(nodes)
     told = (
-        Need(one, _words(one), tuple(sorted(fitting.get(at, ())))) for at, one in enumerate(entries)
+        Need(entry, _words(entry), tuple(sorted(fitting.get(at, ()))))
+        for at, entry in enumerate(entries)
     )
     return Needs(str(reference), tuple(told), bool(profiles))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hpcimg.selection import Candidate
     from hpcimg.settings import Settings
     from hpcimg.workflow.resolve import Resolved
-    from hpcimg.workflow.source import BlobSource
+    from hpcimg.workflow.source import ImageSource
 
 _DIGEST = re.compile(r"(?:sha(?:256|512):)?([0-9a-f]{4,128})")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -25,7 +25,7 @@ _GENERIC = "generic"
 _SHOWN = 8
 
 
-def why_not(what: str, resolved: Resolved, settings: Settings, source: BlobSource) -> str:
+def why_not(what: str, resolved: Resolved, settings: Settings, source: ImageSource) -> str:
     """Say why an image is not the pick; NotFoundError when it is not behind the name.
 
     `what` is a digest or its beginning, an entry's words, a tag of the same repository, or the
@@ -82,7 +82,7 @@ def _is_words(what: str) -> bool:
 
 
 def _by_name(
-    what: str, resolved: Resolved, settings: Settings, source: BlobSource
+    what: str, resolved: Resolved, settings: Settings, source: ImageSource
 ) -> list[Candidate]:
     """Ask the registry what a tag of this repository means, or another image's name."""
     if _TAG.fullmatch(what):
