@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from hpcimg.errors import StoreError, UsageError
 from hpcimg.node.detect import cache_key, detect, read_cached, write_cached
-from hpcimg.node.profile import NodeProfile, profile_from_words
+from hpcimg.node.profile import NodeProfile
+from hpcimg.node.words import profile_from_words
 from hpcimg.process import run
 from hpcimg.slurm import job_gpus
 from hpcimg.store.profiles import publish_profile, read_profile

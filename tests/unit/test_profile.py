@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from hpcimg.errors import UsageError
-from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile, profile_from_words
+from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
+from hpcimg.node.words import profile_from_words
 
 M60 = Gpu(0, "GPU-aaa", "Tesla M60", "5.2")
 A100 = Gpu(1, "GPU-bbb", "A100", "8.0", mig=True, slices=("MIG-1", "MIG-2"))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from indexes import BENCH, CV_TF, digest, entries_from, entry, index_with
 
 from hpcimg.errors import NoCandidateError, UsageError
-from hpcimg.node.profile import Gpu, GpuFacts, profile_from_words
+from hpcimg.node.profile import Gpu, GpuFacts
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.model import OCI_INDEX
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Policy
