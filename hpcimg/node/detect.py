@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import UsageError
-from hpcimg.node.gpus import GpuFacts, joined
+from hpcimg.node.gpus import joined
 from hpcimg.node.probe import Finding, entries, read_text
 from hpcimg.node.profile import NodeProfile
+from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,8 @@ def detect(
     from hpcimg import targets
     from hpcimg.node.cloud import read_dmi
     from hpcimg.node.cpu import read_cpu
-    from hpcimg.node.host import find_smt, read_kernel
+    from hpcimg.node.host import find_glibc, find_smt, read_kernel
+    from hpcimg.node.injected import find_injected
 
     # A recorded machine, or CPU, tells of itself alone: uname is this one's.
     machine = os.uname().machine if root == HERE and cpuinfo is None else ""
@@ -58,7 +60,8 @@ def detect(
     found = _findings(root, dmi, gpu_time_limit)
     found["smt"] = find_smt(None if cpuinfo else root, cpu.threads)
     gpus = joined(finding.gpus for finding in found.values())
-    glibc, injected, found["injected_glibc"] = _glibc(root, gpus)
+    glibc, found["glibc"] = find_glibc(None if root == HERE else root)
+    injected, found["injected_glibc"] = find_injected(root, {g.vendor for g in gpus.devices})
     unknowns = [] if target.name else ["cpu: archspec does not know this architecture"]
     unknowns += [f"gpus: {gpus.reason}"] if gpus.reason and gpus.state != "none" else []
     sources = {kind: finding.source for kind, finding in found.items() if finding.source}
@@ -79,8 +82,18 @@ def detect(
         injected_glibc=injected,
         notes=(*cpu.notes, *(note for one in found.values() for note in one.notes)),
         unknowns=(*unknowns, *(why for one in found.values() for why in one.unknowns)),
-        sources={"cpu": str(cpuinfo or f"/{_CPUINFO}"), **sources},
+        sources={"cpu": str(cpuinfo or f"/{_CPUINFO}"), "kernel": "/proc/sys/kernel", **sources},
     )
+
+
+def recorded(root: Path) -> Path:
+    """Check that a recorded machine is there: without its CPU there is no profile."""
+    if not (root / _CPUINFO).is_file():
+        raise UsageError(
+            f"{quoted(root)} is no recorded machine: it has no {_CPUINFO}",
+            "name a folder with the machine's proc, sys and etc",
+        )
+    return root
 
 
 def _findings(root: Path, dmi: Dmi, time_limit: float | None) -> dict[str, Finding]:
@@ -103,16 +116,6 @@ def _findings(root: Path, dmi: Dmi, time_limit: float | None) -> dict[str, Findi
         "os": find_os(root),
         "inst": find_instance(dmi),
     }
-
-
-def _glibc(root: Path, gpus: GpuFacts) -> tuple[str, str, Finding]:
-    """Tell the host's C library, and which one its GPU libraries need in a container."""
-    from hpcimg.node.host import own_glibc, read_glibc
-    from hpcimg.node.injected import find_injected
-
-    own = (own_glibc() if root == HERE else "") or read_glibc(root)
-    vendors = sorted({gpu.vendor for gpu in gpus.devices})
-    return own, *find_injected(root, vendors)
 
 
 def _node_name(root: Path) -> str:

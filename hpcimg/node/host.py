@@ -5,15 +5,16 @@ What the GPU libraries that are bound into containers need of a C library is `in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcimg.node.probe import Finding, entries, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 _SMT = "sys/devices/system/cpu/smt"
@@ -32,24 +33,23 @@ def read_kernel(root: Path) -> str:
     return release or (words[2] if len(words) > 2 else "")
 
 
-def own_glibc() -> str:
-    """Tell this process's C library, empty when it is not GNU's."""
-    try:
-        return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
-    except (ValueError, OSError):
-        return ""
-
-
-def read_glibc(root: Path) -> str:
-    """Read the version out of the C library under `root`, empty when there is none."""
+def find_glibc(root: Path | None) -> tuple[str, Finding]:
+    """Tell the host's GNU C library: this process's own, or the one under a recorded `root`."""
+    if root is None:
+        if own := _own_glibc():
+            return own, Finding("confstr")
+        root = Path("/")
     for path in (found for pattern in _LIBC for found in sorted(root.glob(pattern))):
-        try:
-            with path.open("rb") as file:
-                match = _LIBC_VERSION.search(file.read(_LIBC_LIMIT))
-        except OSError:
-            continue
-        if match:
-            return match[1].decode()
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            if match := _LIBC_VERSION.search(file.read(_LIBC_LIMIT)):
+                return match[1].decode(), Finding(f"/{path.relative_to(root)}")
+    return "", Finding("", unknowns=("glibc: no GNU C library was found",))
+
+
+def _own_glibc() -> str:
+    with contextlib.suppress(ValueError, OSError):
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+        return version if name == "glibc" else ""
     return ""
 
 

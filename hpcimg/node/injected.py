@@ -43,7 +43,7 @@ def find_injected(root: Path, vendors: Iterable[str]) -> tuple[str, Finding]:
     needs: list[str] = []
     unknowns: list[str] = []
     sources: list[str] = []
-    for vendor in vendors:
+    for vendor in sorted(vendors):
         paths = [path for name in _LIBRARIES.get(vendor, ()) for path in _find(root, name)]
         found = {path: need for path in paths if (need := needed_glibc(path))}
         needs += found.values()
