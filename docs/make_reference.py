@@ -16,16 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hpcimg.errors
+import hpcimg.vocabulary
 from hpcimg.cli import VERBS
 from hpcimg.cli.parser import make_parser
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
-_JUDGED = (
-    ("cpu", "the node's CPU is that target, or a later one that runs its code"),
-    ("cpuflag", "the node's CPU has the flag"),
-    ("nvcap", "every NVIDIA GPU of the job can run code for that capability"),
-    ("nvdrv", "the node's NVIDIA driver is that one or a newer one"),
-)
 _NOTE = "<!-- Written by docs/make_reference.py; change the code, then run it. -->"
 
 
@@ -115,26 +110,55 @@ def features_page() -> str:
         "A feature is one word that an image requires and a node offers: `KIND:VALUE`.",
         "All words of an index entry must hold; inside one value `|` means any of them.",
         "A value may begin with `>=` or `=` in place of its kind's own comparison.",
-        "A word of no known kind is opaque: only a node that is given just that word offers it.",
+        "A word of no known kind, or `site.KEY:VALUE`, is opaque: it only equals itself.",
+        "A node offers such words where its [settings](settings.md) say so (`platform_features`).",
         "Which of several fitting entries is best: see [selection](../concepts/selection.md).",
-        "",
-        "Four kinds are found out by detection and judged, each by its own rule:",
         "",
         "| kind | is | holds when |",
         "| --- | --- | --- |",
-        *(f"| `{kind}` | {facts['kinds'][kind]['about']} | {rule} |" for kind, rule in _JUDGED),
+        *(
+            f"| `{kind}` | {row['about']} | {row['holds']} |"
+            for kind, row in facts["kinds"].items()
+        ),
         "",
-        "The other kinds have a name and a spelling, and [no rule yet](../why.md#not-yet).",
-        "Only a node that is described with just that word (`--platform`) offers them:",
+        "The kinds of GPUs hold only where the job has a GPU of that vendor, and no other one.",
         "",
-        "| kind | is |",
+        "## Spellings",
+        "",
+        "Upper case is lower case; `-`, `_`, `=`, `#` and `/` do for the colon after a known word.",
+        "A processor may be named without `cpu:`.",
+        "These words are other spellings of the kinds:",
+        "",
+        ", ".join(f"`{word}`" for word in sorted(facts["kind_words"])) + ".",
+        "",
+        "These are other names of CPU targets.",
+        "An approximate one stands for the nearest target that archspec knows.",
+        "",
+        "| name | means |",
         "| --- | --- |",
+        *(
+            f"| `{name}` | `{' '.join(row['features'])}`{_approximate(row)} |"
+            for name, row in sorted(facts["cpu_aliases"].items())
+        ),
+        "",
+        "## A site's own words",
+        "",
+        "Files `/etc/hpcimg/features.d/*.json` add rows to tables of `hpcimg/data/features.json`.",
+        "Like the settings they are root's, and the same on all nodes.",
+        "These tables take rows:",
+        "",
+        ", ".join(f"`{name}`" for name in sorted(hpcimg.vocabulary.ADDABLE)) + ".",
+        "",
+        "```json",
+        '{"cpu_aliases": {"ourpartition": {"features": ["cpu:zen3"]}},',
+        ' "rocm_drivers": {"6.2": "6.8.5"}}',
+        "```",
     ]
-    rest = sorted(facts["kinds"].keys() - dict(_JUDGED).keys())
-    lines += [f"| `{kind}` | {facts['kinds'][kind]['about']} |" for kind in rest]
-    lines += ["", "These words are other spellings of the kinds:", ""]
-    lines.append(", ".join(f"`{word}`" for word in sorted(facts["kind_words"])) + ".")
     return "\n".join(lines) + "\n"
+
+
+def _approximate(row: dict[str, object]) -> str:
+    return ", approximate" if "approximate" in row else ""
 
 
 def exit_codes_page() -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import UsageError
@@ -23,9 +23,11 @@ _SITE_WORD = re.compile(r"(site\.[a-z0-9._-]+):(.+)")
 _AMD_TARGET = re.compile(r"gfx[0-9][0-9a-f]*(-[0-9]+)*(-generic)?(:(xnack|sramecc)[+-])*")
 _CAPABILITY = re.compile(r"(?:([0-9]{1,3})[._-]([0-9])|([0-9]{1,3})([0-9]))([af])?(\+ptx)?")
 _VERSION = re.compile(r"[0-9]{1,9}(?:[._-][0-9]{1,9})*")
+_NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
+_VERSIONED = frozenset({"nvdrv", "cuda", "rocm", "glibc", "kernel"})
 _MODES = ("xnack", "sramecc")
 _TEXT_LIMIT = 512
 _SHOWN = 64
@@ -42,8 +44,13 @@ class Feature:
     value: str
     comparator: str = ""
 
-    def __str__(self) -> str:
+    @cached_property
+    def word(self) -> str:
+        """Its canonical word, which is what it is compared and shown by."""
         return f"{self.kind}:{self.comparator}{self.value}" if self.kind else self.value
+
+    def __str__(self) -> str:
+        return self.word
 
     @property
     def is_for_gpu(self) -> bool:
@@ -94,6 +101,11 @@ def unknown_words(text: str) -> tuple[str, ...]:
     return tuple(f.value for f in parse_platform_words(text)[3] if not f.kind)
 
 
+def version_of(text: str) -> tuple[int, ...]:
+    """Read a version's numbers for comparison; what is no version is older than all."""
+    return tuple(int(n) for n in text.split(".")) if _NUMBERS.fullmatch(text) else ()
+
+
 def variant_word(architecture: str, variant: str) -> str:
     """Say in words which CPU level a platform's variant means."""
     known: str | None = facts()["variants"].get(architecture, {}).get(variant)
@@ -102,6 +114,8 @@ def variant_word(architecture: str, variant: str) -> str:
 
 def _printable(text: str) -> str:
     """Escape what could drive a terminal; images are named by strangers."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -178,9 +192,16 @@ def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]
     if kind == "nvcap":
         parts = sorted({_capability(part.strip()) for part in value.split("|")}, key=_by_number)
         return [Feature(kind, "|".join(parts), comparator)]
-    if kind in {"nvdrv", "cuda", "rocm", "glibc", "kernel"} and _VERSION.fullmatch(value):
-        value = re.sub("[-_]", ".", value)
-    return [Feature(kind, value, comparator)]
+    known = facts()["value_aliases"].get(kind, {})
+    parts = [_plain(kind, part.strip()) for part in value.split("|")]
+    return [Feature(kind, "|".join(known.get(part, part) for part in parts), comparator)]
+
+
+def _plain(kind: str, value: str) -> str:
+    """Spell a value of a kind that has no grammar of its own: versions with dots, sizes short."""
+    if kind in _VERSIONED and _VERSION.fullmatch(value):
+        return re.sub("[-_]", ".", value)
+    return re.sub(r"xlarge$", "xl", value) if kind == "instsize" else value
 
 
 def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:

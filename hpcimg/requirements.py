@@ -6,6 +6,7 @@ Knows descriptors and words; fetches nothing, judges nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, parse_feature, variant_word
@@ -47,7 +48,7 @@ class Entry:
     path: tuple[str, ...] = ()
     skip: str = ""
 
-    @property
+    @cached_property
     def features(self) -> tuple[Feature, ...]:
         """The required features, each once, in the order of their canonical words."""
         found = {str(one.feature): one.feature for one in self.requirements}

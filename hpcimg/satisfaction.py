@@ -1,4 +1,4 @@
-"""When what a node offers satisfies one required feature, and how well.
+"""When what a node offers satisfies one required feature, and how closely.
 
 One rule for each kind; knows nothing of indexes or of the order among images.
 """
@@ -8,38 +8,30 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hpcimg.features import Feature
+from hpcimg.features import Feature, version_of
+from hpcimg.gpu_rules import unsuited, without_gpu
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from hpcimg.node.profile import GpuFacts, NodeProfile
+    from hpcimg.node.profile import NodeProfile
 
-Quality = tuple[int, int, int]
-"""How well code suits a GPU: its tier, then the capability that it was made for."""
-
-_SAME, _OLDER_MINOR, _FAMILY, _JIT, _NOTHING = 4, 3, 2, 1, 0
-_CAPABILITY = re.compile(r"([0-9]{1,3})\.([0-9])([af])?(\+ptx)?")
-_NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
 # The kernel hands out AMX state only on request, which older kernels do not know.
 _AMX_KERNEL = (5, 16)
 
 
-def unsatisfied(profile: NodeProfile, feature: Feature) -> str:
-    """Say why the node cannot satisfy a feature, or nothing when it does."""
-    rule = _RULES.get(feature.kind)
-    if rule is None:
-        offered = str(feature) in profile.words
-        return "" if offered else f"needs {feature}; {_unjudged(feature)}"
-    reason = _without_gpu(profile.gpus) if feature.is_for_gpu else ""
-    reason = reason or rule(profile, feature)
+def unsatisfied(profile: NodeProfile, feature: Feature, siblings: Sequence[Feature] = ()) -> str:
+    """Say why the node cannot satisfy a feature, or nothing when it does.
+
+    `siblings` are all features of its image: some kinds leave the verdict to another.
+    """
+    if feature.is_for_gpu:
+        reason = without_gpu(profile.gpus, feature.kind)
+        reason = reason or unsuited(profile.gpus, feature, siblings)
+    else:
+        reason = _RULES.get(feature.kind, _offered)(profile, feature)
     return f"needs {feature}; {reason}" if reason else ""
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """Read a version's numbers for comparison; what is no version is older than all."""
-    return tuple(int(n) for n in text.split(".")) if _NUMBERS.fullmatch(text) else ()
 
 
 def target_rank(profile: NodeProfile, feature: Feature) -> int:
@@ -52,24 +44,18 @@ def target_rank(profile: NodeProfile, feature: Feature) -> int:
     return max(places, default=0)
 
 
-def gpu_quality(profile: NodeProfile, feature: Feature) -> Quality:
-    """Say how well an `nvcap` word suits the worst of the allocated GPUs."""
-    found = [_best(feature, gpu.capability) for gpu in profile.gpus.devices]
-    return min(found, default=(_NOTHING, 0, 0))
-
-
-def _unjudged(feature: Feature) -> str:
-    if not feature.kind:
-        return "an unknown word, which this node does not offer"
-    return f"this node does not offer any {feature.kind}"
-
-
-def _without_gpu(gpus: GpuFacts) -> str:
-    if gpus.state == "present":
-        return ""
-    if gpus.state == "unknown":
-        return f"the node's GPUs are unknown: {gpus.reason}"
-    return gpus.reason or "there is no GPU"
+def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
+    """Tell whether a feature names just what a detected node is, not what it also satisfies."""
+    if feature.kind == "cpu":
+        return feature.value == profile.target
+    if feature.kind == "nvdrv":
+        return version_of(feature.value) == version_of(profile.gpus.driver or "")
+    if feature.kind == "cuda":
+        return version_of(feature.value) == version_of(profile.gpus.cuda or "")
+    offered = {gpu.capability or gpu.target for gpu in profile.gpus.devices}
+    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
+        return offered == {feature.value}
+    return not unsatisfied(profile, feature)
 
 
 def _cpu(profile: NodeProfile, feature: Feature) -> str:
@@ -85,75 +71,67 @@ def _cpuflag(profile: NodeProfile, feature: Feature) -> str:
     for flag in feature.alternatives:
         if not any(one in profile.flags for one in (flag, *aliases.get(flag, ()))):
             continue
-        kernel = version_of(".".join(re.findall(r"[0-9]+", profile.kernel)[:2]))
+        kernel = _kernel_version(profile)
         if flag.startswith("amx") and kernel and kernel < _AMX_KERNEL:
             return f"kernel {profile.kernel} cannot grant it"
         return ""
     return "this CPU does not have it"
 
 
-def _nvcap(profile: NodeProfile, feature: Feature) -> str:
-    if not profile.gpus.devices:
-        return "no GPU with a known capability is offered"
-    for gpu in profile.gpus.devices:
-        if _best(feature, gpu.capability)[0] == _NOTHING:
-            return f"GPU {gpu.index} has {gpu.capability}"
+def _kernel(profile: NodeProfile, feature: Feature) -> str:
+    have = _kernel_version(profile)
+    if not have:
+        return "the kernel's version is unknown"
+    for value in feature.alternatives:
+        need = version_of(value)
+        same = have[: len(need)] == need
+        if need and (same if feature.comparator == "=" else have >= need):
+            return ""
+    return f"the kernel is {profile.kernel}"
+
+
+def _kernel_version(profile: NodeProfile) -> tuple[int, ...]:
+    found = re.match(r"[0-9]+(\.[0-9]+)*", profile.kernel)
+    return version_of(found[0]) if found else ()
+
+
+def _glibc(profile: NodeProfile, feature: Feature) -> str:
+    """Judge the image's C library: only what the host binds into the image can need a newer one."""
+    need = version_of(profile.injected_glibc)
+    if not need or profile.gpus.state != "present":
+        return ""
+    if any(version_of(value) >= need for value in feature.alternatives):
+        return ""
+    return f"the host's GPU libraries need glibc {profile.injected_glibc}"
+
+
+def _mpi(profile: NodeProfile, feature: Feature) -> str:
+    """Reject nothing: an image brings its own MPI, and no site's MPI is put into it yet."""
+    del profile, feature
     return ""
 
 
-def _nvdrv(profile: NodeProfile, feature: Feature) -> str:
-    driver = profile.gpus.driver
-    if driver is None or not version_of(driver):
-        return "the driver's version is unknown"
-    have = version_of(driver)
-    for value in feature.alternatives:
-        need = version_of(value)
-        if need and (have == need if feature.comparator == "=" else have >= need):
-            return ""
-    return f"the driver is {driver}"
+def _offered(profile: NodeProfile, feature: Feature) -> str:
+    """Judge by equality: of traits, of the site's words, of words that nobody knows."""
+    offered = {*profile.words, *profile.traits}
+    wanted = (str(Feature(feature.kind, value)) for value in feature.alternatives)
+    if str(feature) in offered or not offered.isdisjoint(wanted):
+        return ""
+    if not feature.kind:
+        return "an unknown word, which this node does not offer"
+    found = sorted(word for word in offered if word.startswith(f"{feature.kind}:"))
+    if found:
+        return f"this node has {', '.join(found)}"
+    unknown = [why for why in profile.unknowns if why.startswith(f"{feature.kind}:")]
+    return (
+        f"unknown here: {unknown[0]}" if unknown else f"this node does not offer any {feature.kind}"
+    )
 
 
 _RULES: dict[str, Callable[[NodeProfile, Feature], str]] = {
     "cpu": _cpu,
     "cpuflag": _cpuflag,
-    "nvcap": _nvcap,
-    "nvdrv": _nvdrv,
+    "kernel": _kernel,
+    "glibc": _glibc,
+    "mpi": _mpi,
 }
-
-
-def _best(feature: Feature, device: str) -> Quality:
-    return max(_suits(value, device, feature.comparator) for value in feature.alternatives)
-
-
-def _suits(value: str, device: str, comparator: str) -> Quality:
-    """Judge code for one capability on one GPU, by NVIDIA's rules of binary compatibility."""
-    code, gpu = _CAPABILITY.fullmatch(value), _CAPABILITY.fullmatch(device)
-    if code is None or gpu is None:
-        return (_NOTHING, 0, 0)
-    need, have = (int(code[1]), int(code[2])), (int(gpu[1]), int(gpu[2]))
-    tier = _tier(need, have, code[3] or "", comparator)
-    if tier == _NOTHING and code[4] and not comparator and _runs_jit(need, have, code[3] or ""):
-        tier = _JIT
-    return (tier, *need) if tier else (_NOTHING, 0, 0)
-
-
-def _tier(need: tuple[int, int], have: tuple[int, int], suffix: str, comparator: str) -> int:
-    if need == have:
-        return _SAME
-    if comparator == ">=":
-        return _JIT if have > need else _NOTHING
-    if comparator == "=" or suffix == "a" or _is_integrated(need) or _is_integrated(have):
-        return _NOTHING
-    if need[0] != have[0] or need[1] > have[1]:
-        return _NOTHING
-    return _FAMILY if suffix == "f" else _OLDER_MINOR
-
-
-def _runs_jit(need: tuple[int, int], have: tuple[int, int], suffix: str) -> bool:
-    """Portable code of an `a` target is not portable, of an `f` target within its family."""
-    return have >= need and (not suffix or (suffix == "f" and have[0] == need[0]))
-
-
-def _is_integrated(capability: tuple[int, int]) -> bool:
-    exact = facts()["nvcap_exact_only"]
-    return capability[0] in exact["majors"] or "{}.{}".format(*capability) in exact["capabilities"]

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from hpcimg.errors import NoCandidateError
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES
 from hpcimg.policy import Policy
-from hpcimg.satisfaction import gpu_quality, target_rank, unsatisfied, version_of
+from hpcimg.ranking import Rank, deciding_rule, rank
+from hpcimg.satisfaction import is_exactly, unsatisfied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from hpcimg.features import Feature
     from hpcimg.node.profile import NodeProfile
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 Verdict = Literal["chosen", "fits", "rejected", "skipped"]
 
 _REASONS_SHOWN = 4
-_ORDER = (
-    "uses the job's GPU",
-    "suits the job's GPU better",
-    "is built for a closer CPU target",
-    "is more specific",
-    "is built for a newer driver",
-    "comes first in the index",
-)
-"""Why a candidate stands before another: one clause for each part of a rank."""
-_Rank = tuple[int, tuple[int, int, int], int, int, tuple[int, ...], int]
 
 
 @dataclass(frozen=True)
@@ -74,40 +65,28 @@ class Resolution:
     warning: str = ""
 
 
-@dataclass(frozen=True)
-class _Judged:
-    entry: Entry
-    features: tuple[Feature, ...]
-    verdict: Verdict
-    reason: str
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return self.entry.descriptor
-
-
 def select(
     profile: NodeProfile, entries: Sequence[Entry], policy: Policy | None = None
 ) -> Resolution:
     """Pick the best entry that the node can run; every candidate carries its reason."""
     policy = policy or Policy()
-    judged = [_judge(profile, entry, policy) for entry in entries]
-    judged = _refuse_blind(profile, judged)
+    judged = _refuse_blind(profile, [_judge(profile, entry, policy) for entry in entries])
     ranks = {
-        at: _rank(profile, one.features, at)
+        at: rank(profile, one.entry, policy, at)
         for at, one in enumerate(judged)
         if one.verdict == "fits"
     }
     best = max(ranks, key=lambda at: ranks[at], default=None)
     if best is None:
-        return Resolution(None, tuple(_candidate(one) for one in judged))
-    winner = _candidate(judged[best], "chosen", _why_chosen(judged[best].features, ranks, best))
+        return Resolution(None, tuple(judged))
+    why = _why_chosen(judged[best].entry.features, ranks, best)
+    winner = replace(judged[best], verdict="chosen", reason=why)
     candidates = tuple(
         winner
         if at == best
-        else _candidate(one, reason=_why_behind(winner, ranks[best], ranks[at]))
+        else replace(one, reason=_why_behind(winner, ranks[best], ranks[at]))
         if at in ranks
-        else _candidate(one)
+        else one
         for at, one in enumerate(judged)
     )
     return Resolution(winner, candidates)
@@ -121,16 +100,14 @@ def check_single(profile: NodeProfile, entry: Entry, policy: Policy | None = Non
     policy = replace(policy or Policy(), kind="compatible", allow_generic=True)
     judged = _judge(profile, entry, policy)
     if judged.verdict == "fits":
-        only = _candidate(judged, "chosen", "the only image behind the name")
+        only = replace(judged, verdict="chosen", reason="the only image behind the name")
         return Resolution(only, (only,))
-    if (
-        judged.verdict == "rejected"
-        and not policy.strict
-        and _on_platform(profile, entry.descriptor)
-    ):
-        only = _candidate(judged, "chosen", f"the only image, though it {judged.reason}")
+    misfit = judged.verdict == "rejected" and not _wrong_platform(profile, entry.descriptor)
+    if misfit and not policy.strict:
+        why = f"the only image, though it {judged.reason}"
+        only = replace(judged, verdict="chosen", reason=why)
         return Resolution(only, (only,), f"may not run here: it {judged.reason}")
-    return Resolution(None, (_candidate(judged),))
+    return Resolution(None, (judged,))
 
 
 def require(resolution: Resolution, reference: Reference) -> Candidate:
@@ -156,39 +133,58 @@ def _in_one_clause(candidate: Candidate) -> str:
     return f"{'' if named else candidate.label + ' '}{need}{f' ({why})' if mark else ''}"
 
 
-def _candidate(
-    judged: _Judged, verdict: Verdict | None = None, reason: str | None = None
-) -> Candidate:
-    return Candidate(
-        judged.entry,
-        judged.verdict if verdict is None else verdict,
-        judged.reason if reason is None else reason,
-    )
-
-
-def _judge(profile: NodeProfile, entry: Entry, policy: Policy) -> _Judged:
-    features = entry.features
-    words = tuple(str(f) for f in features)
-
-    def verdict(kind: Verdict, reason: str) -> _Judged:
-        return _Judged(entry, features, kind, reason)
-
+def _judge(profile: NodeProfile, entry: Entry, policy: Policy) -> Candidate:
     not_an_image = entry.skip or _not_an_image(entry.descriptor)
     if not_an_image:
-        return verdict("skipped", not_an_image)
-    if not _on_platform(profile, entry.descriptor):
-        return verdict("rejected", _other_platform(profile, entry.descriptor))
-    if not words:
-        if policy.allow_generic:
-            return verdict("fits", "")
-        return verdict("rejected", "is generic, which the site does not allow")
-    if policy.kind == "exact":
-        if set(words) == set(profile.offered()):
-            return verdict("fits", "")
+        return Candidate(entry, "skipped", not_an_image)
+    reason = (
+        _wrong_platform(profile, entry.descriptor)
+        or _wrong_policy(profile, entry, policy)
+        or _unsatisfied(profile, entry)
+    )
+    return Candidate(entry, "rejected" if reason else "fits", reason)
+
+
+def _wrong_policy(profile: NodeProfile, entry: Entry, policy: Policy) -> str:
+    if not entry.features:
+        return "" if policy.allow_generic else "is generic, which the site does not allow"
+    if policy.kind == "exact" and not _is_exact(profile, entry.features):
         offered = ",".join(profile.offered()) or "nothing"
-        return verdict("rejected", f"is not exactly what this node offers: {offered}")
-    failed = next(filter(None, (unsatisfied(profile, f) for f in features)), "")
-    return verdict("rejected" if failed else "fits", failed)
+        return f"is not exactly what this node offers: {offered}"
+    return ""
+
+
+def _unsatisfied(profile: NodeProfile, entry: Entry) -> str:
+    for feature in entry.features:
+        reason = unsatisfied(profile, feature, entry.features)
+        if reason:
+            return reason + _disagreement(entry, feature)
+    return ""
+
+
+def _is_exact(profile: NodeProfile, features: Sequence[Feature]) -> bool:
+    """Compare as MetaHub did: the words are the node's, neither fewer nor more.
+
+    A node that was told in words offers just those. Of a detected one, which knows more than any
+    author writes, the CPU target and the GPUs must be named, and every word must be exact.
+    """
+    words = {str(f) for f in features}
+    if profile.declared:
+        return words == set(profile.offered())
+    return words >= set(profile.offered()) and all(is_exactly(profile, f) for f in features)
+
+
+def _disagreement(entry: Entry, feature: Feature) -> str:
+    """Say where a failed word is written, if other places say otherwise or the index is silent."""
+    said: dict[str, set[str]] = {}
+    for one in entry.requirements:
+        if one.feature.kind == feature.kind:
+            said.setdefault(one.source, set()).add(one.feature.word)
+    mine = [source for source, words in said.items() if feature.word in words]
+    others = [source for source in said if source not in mine]
+    if others:
+        return f" ({mine[0]} and {others[0]} disagree: {','.join(sorted(said[others[0]]))})"
+    return "" if {"annotation", "features"} & {*mine} else f" (by its {mine[0]})"
 
 
 def _not_an_image(entry: Descriptor) -> str:
@@ -201,24 +197,19 @@ def _not_an_image(entry: Descriptor) -> str:
     return ""
 
 
-def _on_platform(profile: NodeProfile, entry: Descriptor) -> bool:
+def _wrong_platform(profile: NodeProfile, entry: Descriptor) -> str:
     platform = entry.platform
-    return platform is not None and (platform.os, platform.architecture) == (
-        profile.os,
-        profile.architecture,
-    )
-
-
-def _other_platform(profile: NodeProfile, entry: Descriptor) -> str:
-    if entry.platform is None or not (entry.platform.os and entry.platform.architecture):
+    if platform is None or not (platform.os and platform.architecture):
         return "does not say for which platform it is"
+    if (platform.os, platform.architecture) == (profile.os, profile.architecture):
+        return ""
     return (
-        f"is for {entry.platform.os}/{entry.platform.architecture}; "
+        f"is for {platform.os}/{platform.architecture}; "
         f"this node is {profile.os}/{profile.architecture}"
     )
 
 
-def _refuse_blind(profile: NodeProfile, judged: Sequence[_Judged]) -> list[_Judged]:
+def _refuse_blind(profile: NodeProfile, judged: Sequence[Candidate]) -> list[Candidate]:
     """Refuse every entry when the job's GPUs are not known and some entry is for GPUs.
 
     To run the CPU build on GPUs that were paid for would be a guess.
@@ -234,48 +225,24 @@ def _refuse_blind(profile: NodeProfile, judged: Sequence[_Judged]) -> list[_Judg
     ]
 
 
-def _may_use_gpu(profile: NodeProfile, one: _Judged) -> bool:
-    rest = (f for f in one.features if not f.is_for_gpu)
+def _may_use_gpu(profile: NodeProfile, one: Candidate) -> bool:
+    rest = (f for f in one.entry.features if not f.is_for_gpu)
     return (
         one.verdict == "rejected"
-        and _on_platform(profile, one.descriptor)
-        and any(f.is_for_gpu for f in one.features)
+        and not _wrong_platform(profile, one.descriptor)
+        and any(f.is_for_gpu for f in one.entry.features)
         and not any(unsatisfied(profile, f) for f in rest)
     )
 
 
-def _rank(profile: NodeProfile, features: Iterable[Feature], position: int) -> _Rank:
-    """Say how good a fitting candidate is; a greater rank stands before a smaller one.
-
-    The index never names one digest twice with the same words, so the position decides the last
-    tie before the digest could.
-    """
-    features = tuple(features)
-    capabilities = [gpu_quality(profile, f) for f in features if f.kind == "nvcap"]
-    targets = [target_rank(profile, f) for f in features if f.kind == "cpu"]
-    drivers = [version_of(f.value) for f in features if f.kind == "nvdrv"]
-    return (
-        int(any(f.is_for_gpu for f in features)),
-        min(capabilities, default=(0, 0, 0)),
-        max(targets, default=0),
-        len(features),
-        max(drivers, default=()),
-        -position,
-    )
-
-
-def _why_chosen(features: Sequence[Feature], ranks: dict[int, _Rank], best: int) -> str:
+def _why_chosen(features: Sequence[Feature], ranks: dict[int, Rank], best: int) -> str:
     if not features:
         return "the generic image; nothing more specific fits"
     if len(ranks) == 1:
         return "the only one that fits"
     second = max(rank for at, rank in ranks.items() if at != best)
-    return f"fits, and {_deciding(ranks[best], second)}"
+    return f"fits, and {deciding_rule(ranks[best], second)}"
 
 
-def _why_behind(winner: Candidate, best: _Rank, rank: _Rank) -> str:
-    return f"fits, but {winner.label} {_deciding(best, rank)}"
-
-
-def _deciding(better: _Rank, worse: _Rank) -> str:
-    return next(why for why, one, other in zip(_ORDER, better, worse, strict=True) if one != other)
+def _why_behind(winner: Candidate, best: Rank, behind: Rank) -> str:
+    return f"fits, but {winner.label} {deciding_rule(best, behind)}"

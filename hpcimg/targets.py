@@ -90,6 +90,11 @@ def facts_of(name: str, architecture: str) -> CpuFacts:
     )
 
 
+def flags_of(name: str) -> frozenset[str]:
+    """Give the flags that code for a known target may use, its ancestors' included."""
+    return _features(name)
+
+
 def ancestors(name: str) -> tuple[str, ...]:
     """Name the targets whose code a known target runs by descent, nearest first."""
     return tuple(target.name for target in _targets()[name].ancestors)

@@ -6,6 +6,8 @@ Owns the files and their form; what a spelling means is `features`' matter.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,44 +18,89 @@ from hpcimg.quoting import quoted
 SITE_DIRECTORY = Path("/etc/hpcimg/features.d")
 """Root's directory of `*.json` files, read in the order of their names."""
 
-_ADDABLE = frozenset(
-    {"cpu_aliases", "kind_words", "flag_aliases", "rocm_drivers", "intel_devices",
-     "nvidia_devices", "amd_generic"}
-)  # fmt: skip
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
+_WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_CANONICAL = re.compile(r"(cpu|cpuflag):[a-z0-9._]+")
+_WRITABLE_BY_OTHERS = 0o022
 
 
 @lru_cache(maxsize=1)
 def facts() -> dict[str, Any]:
     """Return the vocabulary: the package's own facts with those of the site's files."""
-    found = _read(Path(__file__).parent / "data" / "features.json")
-    for path in sorted(SITE_DIRECTORY.glob("*.json")):
+    return with_site(_read(Path(__file__).parent / "data" / "features.json"), SITE_DIRECTORY)
+
+
+def with_site(own: dict[str, Any], directory: Path, owner: int = 0) -> dict[str, Any]:
+    """Add the facts of a site's directory, whose files `owner` alone may write.
+
+    Raises SettingsError that names the file, and what is wrong with it.
+    """
+    found = own
+    for path in sorted(directory.glob("*.json")):
+        for place in (directory, path):
+            status = place.stat()
+            if status.st_uid != owner or status.st_mode & _WRITABLE_BY_OTHERS:
+                raise _wrong(str(place), "others than root may write it")
         found = merged(found, _read(path), str(path))
     return found
 
 
 def merged(own: dict[str, Any], site: Any, source: str) -> dict[str, Any]:
-    """Add a site's facts to others; raise SettingsError for what a site may not say.
-
-    A table's rows are added, and replace rows of the same name; nothing else can be changed.
-    """
+    """Add a site's rows to tables, in place of rows of the same name; nothing else can change."""
     if not isinstance(site, dict):
         raise _wrong(source, "it is not an object")
-    unknown = sorted(set(site) - _ADDABLE)
-    if unknown:
-        raise _wrong(
-            source, f"{quoted(unknown[0])} is no table; known: {', '.join(sorted(_ADDABLE))}"
-        )
     result = dict(own)
     for name, rows in site.items():
+        if name not in ADDABLE:
+            raise _wrong(source, f"{quoted(name)} is no table; known: {', '.join(sorted(ADDABLE))}")
         if not isinstance(rows, dict):
             raise _wrong(source, f"{quoted(name)} is not an object")
         for row, value in rows.items():
-            if own[name] and not isinstance(value, type(next(iter(own[name].values())))):
-                raise _wrong(
-                    source, f"{quoted(row)} in {quoted(name)} has another form than its table"
-                )
+            if not ADDABLE[name](value):
+                raise _wrong(source, f"{quoted(row)} in {quoted(name)} is {quoted(value)}")
         result[name] = {**own[name], **rows}
+    unknown = sorted(set(result["kind_words"].values()) - set(result["kinds"]))
+    if unknown:
+        raise _wrong(source, f"{quoted(unknown[0])} is no kind")
     return result
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_word, value))
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_version, value))
+
+
+def _is_alias(value: object) -> bool:
+    words = value.get("features") if isinstance(value, dict) else None
+    return (
+        isinstance(words, list)
+        and bool(words)
+        and all(isinstance(word, str) and _CANONICAL.fullmatch(word) for word in words)
+    )
+
+
+ADDABLE: dict[str, Callable[[object], bool]] = {
+    "amd_generic": _is_list,
+    "cpu_aliases": _is_alias,
+    "cuda_drivers": _is_version,
+    "cuda_gpus": _is_pair,
+    "intel_devices": _is_word,
+    "kind_words": _is_word,
+    "nvidia_devices": _is_version,
+    "rocm_drivers": _is_version,
+}
+"""The tables that a site may add rows to, and what a row's value looks like."""
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,8 +27,11 @@ CHECKOUT = HERE.parent.parent
 CLUSTER = CHECKOUT / "tests" / "cluster" / "cluster"
 NODE = "bdw1"
 IMAGE = "qnib/bench"
+INDEX = "qnib/cv-tf:1.12.0-rev9"
 SIZES = (1, 16, 64)
 ROUNDS = (HERE / "rounds.py").read_text("utf-8")
+THOUSAND = (HERE / "thousand.py").read_text("utf-8")
+PYTHON = "/opt/hpcimg/bin/python"
 
 Commands = list[tuple[str, str]]
 Results = dict[str, dict[str, list[float]]]
@@ -61,7 +65,7 @@ def main() -> int:
 
 
 def measure(runs: int) -> Results:
-    """All series, in four groups that each take turns."""
+    """All series, in five groups that each take turns."""
     results: Results = {}
     sif = sif_in_the_store()
     one_node = ["salloc", "--quiet", "-N1", "-n2", "-w", NODE]
@@ -69,6 +73,7 @@ def measure(runs: int) -> Results:
     results |= take_turns("one node, warm", one_node, launch_commands(sif), runs)
     results |= take_turns("first step of a new job", [], first_commands(), runs)
     results |= take_turns("two nodes", two_nodes, hello_commands(), runs)
+    results |= take_turns("choosing", [], choosing_commands(), runs)
     results |= take_turns("ping-pong", one_node, pingpong_commands(), runs)
     return results
 
@@ -99,6 +104,18 @@ def hello_commands() -> Commands:
     return [
         ("hello-host", "srun --mpi=pmix -n2 mpihello"),
         ("hello-image", "srun --mpi=pmix -n2 --container mpi mpihello"),
+    ]
+
+
+def choosing_commands() -> Commands:
+    """Resolve a name whose index is cached, by digest and by tag; select from 1,000 entries."""
+    pinned = json.loads(on_login(["hpcimg", "explain", INDEX, "--node", NODE, "--json"]))["index"]
+    name = INDEX.partition(":")[0]
+    return [
+        ("choose-python", f"{PYTHON} -I -c pass"),
+        ("choose-digest", f"hpcimg resolve {name}@{pinned} --node {NODE}"),
+        ("choose-tag", f"hpcimg resolve {INDEX} --node {NODE}"),
+        ("choose-thousand", shlex.join([PYTHON, "-I", "-c", THOUSAND])),
     ]
 
 
@@ -182,6 +199,8 @@ def report(results: Results, machine: dict[str, object], runs: int) -> str:
             table.text(table.launch_rows(results, SIZES)),
             "",
             table.text(table.pair_rows(results)),
+            "",
+            table.text(table.choosing_rows(results)),
             "",
             *(target.line() for target in table.targets(results)),
             "",

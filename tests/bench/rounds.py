@@ -1,8 +1,8 @@
 """Runs inside an allocation, with the node's own Python: time commands that take turns.
 
 The arguments are a JSON list of [name, command line], the number of runs, and that of warm-up runs
-before; prints a JSON object of name to raw results: seconds of each whole process, and the rates
-that pingpong prints.
+before; prints a JSON object of name to raw results: seconds of each whole process, and the numbers
+that it prints with their unit in front of a line: a rate in GB/s, or milliseconds.
 """
 
 import json
@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 
-_RATE = re.compile(r"^([0-9.]+) GB/s", re.MULTILINE)
+_RATE = re.compile(r"^([0-9.]+) (?:GB/s|ms)", re.MULTILINE)
 
 
 def once(command: str) -> "tuple[float, float | None]":
-    """Run one command to its end; its wall seconds and the rate that it printed."""
+    """Run one command to its end; its wall seconds and the number that it printed."""
     start = time.perf_counter()
     done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
     seconds = time.perf_counter() - start

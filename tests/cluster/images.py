@@ -1,4 +1,4 @@
-"""Fills the cluster's registry once: the images of the announcement, the index, an MPI image."""
+"""Fills the cluster's registry once: the images of both posts, their indexes, an MPI image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def ensure(layout: Layout, layers: Sequence[Path], run: Callable[[Sequence[str]]
         return
     with phase("making the images and pushing them to the registry"):
         _must(run, ["python3", f"{_PLACE}/make_images.py", REGISTRY])
-        _must(run, ["hpcimg", "index", "push", f"{_PLACE}/bench.yml"])
+        for recipe in ("bench.yml", "cv-tf.yml"):
+            _must(run, ["hpcimg", "index", "push", f"{_PLACE}/{recipe}"])
     mark.write_text(key)
 
 

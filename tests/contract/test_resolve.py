@@ -7,13 +7,19 @@ from clients import client_for, reference_to
 from registry import Registry
 
 from hpcimg.node.words import profile_from_words
-from hpcimg.selection import Policy
+from hpcimg.policy import Policy
 from hpcimg.workflow.resolve import resolve
 
 
 @pytest.mark.parametrize(
     ("variant", "said"),
-    [("v2", []), ("v4", ["may not run here: it needs cpu:x86_64_v4; this node is haswell"])],
+    [
+        ("v2", []),
+        (
+            "v4",
+            ["may not run here: it needs cpu:x86_64_v4; this node is haswell (by its variant)"],
+        ),
+    ],
 )
 def test_a_lone_image_that_may_not_run_is_taken_with_a_warning(caplog, variant, said):
     """There is nothing else behind the name, but the user is told."""

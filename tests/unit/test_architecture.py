@@ -23,6 +23,8 @@ CORE = {
     "hpcimg.errors",
     "hpcimg.quoting",
     "hpcimg.features",
+    "hpcimg.gpu_rules",
+    "hpcimg.ranking",
     "hpcimg.policy",
     "hpcimg.requirements",
     "hpcimg.vocabulary",

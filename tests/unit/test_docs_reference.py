@@ -36,15 +36,14 @@ def test_page_is_up_to_date(page: str) -> None:
     assert (DOCS / "reference" / page).read_text("utf-8") == text, "run docs/make_reference.py"
 
 
-def test_features_page_tells_which_kinds_are_judged() -> None:
-    """The kinds with a rule are those that the code has a rule for."""
-    from hpcimg import satisfaction
+def test_features_page_tells_all_kinds() -> None:
+    """Each with what must hold; a rule without a kind would be dead."""
+    from hpcimg import gpu_rules, satisfaction
+    from hpcimg.vocabulary import facts
 
     page = (DOCS / "reference" / "features.md").read_text("utf-8")
-    judged = page.partition("Four kinds")[2].partition("The other kinds")[0]
-    assert {line.split("`")[1] for line in judged.split("\n") if "`" in line} == {
-        *satisfaction._RULES
-    }
+    assert all(f"| `{kind}` | {row['about']} |" in page for kind, row in facts()["kinds"].items())
+    assert {*satisfaction._RULES, *gpu_rules.VENDORS} <= {*facts()["kinds"]}
 
 
 def keys() -> list[str]:

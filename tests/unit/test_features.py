@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib import resources
 
 import archspec.cpu
@@ -12,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from indexes import entry, index_of
 
-from hpcimg.errors import UsageError
+from hpcimg.errors import SettingsError, UsageError
 from hpcimg.features import (
     canonical_words,
     parse_feature,
     parse_platform_words,
 )
 from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, entries_of
-from hpcimg.vocabulary import facts
+from hpcimg.vocabulary import facts, with_site
 
 SPELLINGS = {
     "cpu:broadwell": "cpu:broadwell cpu-broadwell cpu_broadwell broadwell cpu#broadwell Broadwell "
@@ -56,8 +57,16 @@ SPELLINGS = {
     "amdgpu:gfx90a": "accel/amd/gfx90a gfx90a amdgpu:gfx90a",
     "amdgpu:gfx942:xnack+:sramecc-": "gfx942:xnack+:sramecc-",
     "inst:c5": "instType:c5 instance:c5",
-    "instsize:9xl": "instSize:9xl size:9xl",
+    "instsize:9xl": "instSize:9xl size:9xl instsize:9xlarge",
     "smt:on": "instHT:on ht:on",
+    "fabric:slingshot": "fabric:cxi fabric-slingshot",
+    "fabric:ib|roce": "fabric:infiniband|roce",
+    "kernel:5.14": "kernel:5.14 kernel-5-14",
+    "glibc:2.28": "glibc:2.28 glibc_2.28",
+    "rocm:6.2": "rocm:6.2 rocm-6-2",
+    "intelgpu:pvc": "intelgpu:pvc intelgpu-pvc",
+    "amdgpu:gfx9-4-generic": "gfx9-4-generic accel/amd/gfx9-4-generic",
+    "cpuflag:sve2": "cpuflag:sve2 cpuflag-sve2",
     "mpi:openmpi": "mpi:openmpi",
     "cuda:12.4": "cuda:12.4 cuda-12-4",
     "os:rhel:9": "os:rhel:9",
@@ -156,6 +165,46 @@ def test_the_data_file_obeys_its_schema():
     folder = resources.files("hpcimg") / "data"
     jsonschema.validate(facts(), json.loads((folder / "features.schema.json").read_text()))
     assert set(facts()["kind_words"].values()) == set(facts()["kinds"])
+
+
+def test_a_sites_files_add_rows(tmp_path):
+    """A name of the site's own machines, a ROCm table; the package's own rows stay."""
+    rows = {"cpu_aliases": {"fast": {"features": ["cpu:zen3"]}}, "rocm_drivers": {"6.2": "6.8"}}
+    (tmp_path / "site.json").write_text(json.dumps(rows))
+    found = with_site(facts(), tmp_path, os.geteuid())
+    assert found["cpu_aliases"]["fast"] == {"features": ["cpu:zen3"]}
+    assert found["rocm_drivers"] == {"6.2": "6.8"}
+    assert found["cpu_aliases"]["skx"] == facts()["cpu_aliases"]["skx"]
+    assert with_site(facts(), tmp_path / "none") == facts()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[]", "it is not an object"),
+        ("{", "it is not JSON"),
+        ('{"kinds": {}}', "'kinds' is no table; known: amd_generic, cpu_aliases"),
+        ('{"cpu_aliases": []}', "'cpu_aliases' is not an object"),
+        ('{"cpu_aliases": {"a": {"features": "cpu:zen"}}}', "'a' in 'cpu_aliases' is "),
+        ('{"rocm_drivers": {"6.2": 6}}', "'6.2' in 'rocm_drivers' is '6'"),
+        ('{"kind_words": {"gpu": "nogpu"}}', "'nogpu' is no kind"),
+    ],
+)
+def test_a_wrong_file_of_the_site_is_named(tmp_path, text, why):
+    """A silent mistake here would choose other images."""
+    (tmp_path / "site.json").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        with_site(facts(), tmp_path, os.geteuid())
+    assert f'vocabulary file "{tmp_path}/site.json": ' in caught.value.message
+    assert why in caught.value.message
+
+
+def test_a_file_that_others_may_write_is_refused(tmp_path):
+    """It decides what runs, also for root's stages."""
+    (tmp_path / "site.json").write_text("{}")
+    (tmp_path / "site.json").chmod(0o666)
+    with pytest.raises(SettingsError, match=r"site\.json.: others than root may write it"):
+        with_site(facts(), tmp_path, os.geteuid())
 
 
 def test_the_cpu_names_are_those_of_archspec():

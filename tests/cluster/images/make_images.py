@@ -32,6 +32,21 @@ BENCH_TAGS = {
     "cpu_broadwell-nvcap_52": "cpu:broadwell,nvcap:5.2",
 }
 
+# The eleven images of the first post.
+CV_TF_IMAGES = (
+    "cv-tf-dev:1.12.0-rev11",
+    "cv-tf-dev:skylake_1.12.0-rev6",
+    "cv-nccl90-tf-dev:1.12.0-rev1",
+    "cv-nccl92-tf-dev:1.12.0-rev11",
+    "cv-nccl90-tf-dev:broadwell_1.12.0-rev2",
+    "cv-nccl92-tf-dev:broadwell_1.12.0-rev8",
+    "cv-nccl92-tf-dev:skylake_1.12.0-rev6",
+    "cv-nccl92-tf-dev:skylake512_1.12.0-rev8",
+    "cv-nccl92-tf-dev:nvcap52_1.12.0-rev3",
+    "cv-nccl92-tf-dev:nvcap37_1.12.0-rev4",
+    "cv-nccl92-tf-dev:broadwell_nvcap52_1.12.0-rev2",
+)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -82,6 +97,11 @@ def bench_entries(words: str) -> list[Entry]:
     )
     script = f"#!/bin/sh\necho '>> This container is {made_for}'\n"
     return [Entry("usr/bin/bench", content=script.encode())]
+
+
+def cv_tf_entries(image: str) -> list[Entry]:
+    """A program in place of TensorFlow: it says in which of the eleven images it runs."""
+    return [Entry("usr/bin/cv-tf", content=f"#!/bin/sh\necho '{image}'\n".encode())]
 
 
 def mpi_entries() -> list[Entry]:
@@ -197,6 +217,9 @@ def main() -> None:
         settings = {"Env": [f"PATH={_PATH}", f"BENCH_MADE_FOR={words}"], "Cmd": ["bench"]}
         name = f"{registry}/qnib/plain-featuretest:{tag}"
         push(name, [busybox, pack(bench_entries(words))], settings)
+    for image in CV_TF_IMAGES:
+        settings = {"Env": [f"PATH={_PATH}"], "Cmd": ["cv-tf"]}
+        push(f"{registry}/qnib/{image}", [busybox, pack(cv_tf_entries(image))], settings)
     mpi = {"Env": [f"PATH={_PATH}"], "Cmd": ["mpihello"]}
     push(f"{registry}/mpi:latest", [busybox, pack(mpi_entries())], mpi)
 
