@@ -78,7 +78,7 @@ def target_of(version: int) -> str:
 def _name(root: Path, node: Path, text: str) -> str:
     """Prefer the board's own name; the kernel's is a code name."""
     minor = _numbers(text).get("drm_render_minor", 0)
-    board = root / f"sys/class/drm/renderD{minor}/device/product_name"
+    board = root / f"sys/class/drm/renderD{minor}/device/product_name"  # codespell:ignore
     return read_text(board) or read_text(node / "name")
 
 

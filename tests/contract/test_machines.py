@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import struct
 from pathlib import Path
 
@@ -63,6 +64,16 @@ GOLDEN = {
 def test_every_machine_is_in_the_table():
     """A new folder needs its line."""
     assert sorted(GOLDEN) == sorted(path.name for path in TREES.iterdir() if path.is_dir())
+
+
+def test_the_trees_are_what_make_writes():
+    """A file that was changed by hand would be lost with the next machine."""
+    written = runpy.run_path(str(TREES / "make.py"))["MACHINES"]
+    for machine, files in written.items():
+        tree = TREES / machine
+        paths = (path for path in tree.rglob("*") if path.is_file())
+        found = {str(path.relative_to(tree)): path.read_text() for path in paths}
+        assert found == {path: text.rstrip("\n") + "\n" for path, text in files.items()}
 
 
 @pytest.mark.parametrize("machine", GOLDEN)
