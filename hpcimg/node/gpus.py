@@ -21,8 +21,8 @@ class Gpu:
     """One GPU. Of NVIDIA's it tells the `capability`, of the others' the code's `target`.
 
     `target` is AMD's as `gfx90a:sramecc+:xnack-`, Intel's device name as `pvc`. `slices` are the
-    UUIDs of an NVIDIA GPU's MIG slices, which have its capability. Slurm counts by `index`, each
-    vendor's devices from 0.
+    UUIDs of an NVIDIA GPU's MIG slices, which have its capability. `index` counts one vendor's
+    devices in the order of the bus.
     """
 
     index: int
@@ -41,12 +41,11 @@ class Gpu:
         return f"{kinds[self.vendor]}:{self.capability or self.target}"
 
     def names(self) -> tuple[str, ...]:
-        """List what a job may call it: number, UUID, its slices; AMD's also by the bare id."""
-        found = (str(self.index), self.uuid, *self.slices)
+        """List what a job may call it for sure: UUID, its slices; AMD's also by the bare id."""
         if self.vendor == "amd" and self.uuid:
             bare = self.uuid.removeprefix("GPU-")
-            found = (*found, bare, f"0x{bare}")
-        return found
+            return self.uuid, bare, f"0x{bare}"
+        return self.uuid, *self.slices
 
 
 @dataclass(frozen=True)
@@ -79,25 +78,38 @@ class GpuFacts:
         if self.state != "present":
             return replace(self, wanted=True)
         named = {name: gpu for gpu in self.devices for name in gpu.names()}
-        reason = self._unclear(ids)
+        if any(word.isdecimal() for word in ids):
+            numbered, reason = self._numbered()
+            if reason:
+                return self._unknown(f"the job's GPU numbers {reason}")
+            named |= numbered
         missing = [word for word in ids if word not in named]
-        if missing and not reason:
-            reason = f"the job has GPU {quoted(missing[0])}, which detection did not see"
-        if reason:
-            return replace(self, state="unknown", reason=reason, devices=(), wanted=True)
+        if missing:
+            what = f"the job has GPU {quoted(missing[0])}, which detection did not see"
+            return self._unknown(what)
         chosen = tuple(dict.fromkeys(named[word] for word in ids))
         return replace(self, devices=chosen, reason="", wanted=True)
 
-    def _unclear(self, ids: tuple[str, ...]) -> str:
-        """Say why a job's numbers name no GPU for sure: Slurm counts within one vendor."""
-        if not any(word.isdecimal() for word in ids):
-            return ""
+    def _unknown(self, reason: str) -> GpuFacts:
+        return replace(self, state="unknown", reason=reason, devices=(), wanted=True)
+
+    def _numbered(self) -> tuple[dict[str, Gpu], str]:
+        """Say which GPU each of Slurm's numbers means, or why that is not clear.
+
+        Slurm counts what gres.conf lists: GPUs of all vendors and MIG slices, in its own order.
+        """
         vendors = [name for key, name in VENDORS.items() if self.of(key)]
         if len(vendors) > 1:
-            return f"the job's GPU numbers could be of {' or '.join(vendors)}"
+            return {}, f"could be of {' or '.join(vendors)}"
         if self.reason:
-            return f"the job's GPU numbers could be of {vendors[0]} or another: {self.reason}"
-        return ""
+            return {}, f"could be of {vendors[0]} or another: {self.reason}"
+        if not any(gpu.slices for gpu in self.devices):
+            return {str(gpu.index): gpu for gpu in self.devices}, ""
+        if len({gpu.word for gpu in self.devices}) > 1:
+            return {}, "count MIG slices, and the GPUs differ"
+        alike = replace(self.devices[0], uuid="", slices=())
+        units = sum(len(gpu.slices) or 1 for gpu in self.devices)
+        return {str(number): alike for number in range(units)}, ""
 
 
 def joined(parts: Iterable[GpuFacts]) -> GpuFacts:

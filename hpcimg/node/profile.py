@@ -62,8 +62,8 @@ class NodeProfile:
     def allocated(self, gpu_ids: tuple[str, ...] | None, nodes: int = 1) -> NodeProfile:
         """Restrict the GPUs to those of a job that spans `nodes` nodes.
 
-        They are named by index, UUID or MIG UUID; an index counts within one vendor. None: nobody
-        manages the GPUs, so all count. Empty: the job has no GPU.
+        They are named by Slurm's number, UUID or MIG UUID. None: nobody manages the GPUs, so all
+        count. Empty: the job has no GPU.
         """
         if gpu_ids is None or self.declared:
             return replace(self, job_nodes=nodes)

@@ -96,3 +96,20 @@ def test_a_job_s_number_of_nodes_is_kept():
     assert replace(profile, declared=True).allocated((), 2) == replace(
         profile, declared=True, job_nodes=2
     )
+
+
+SLICED = Gpu(1, "GPU-bbb", "A100", "8.0", mig=True, slices=("MIG-1", "MIG-2"))
+
+
+def test_a_number_may_be_a_slice_s():
+    """Slurm counts MIG slices as devices, in its own order: clear only where all are alike."""
+    alike = GpuFacts("present", devices=(replace(SLICED, index=0), SLICED))
+    (gpu,) = alike.allocated(("3", "0")).devices
+    assert (gpu.capability, gpu.uuid) == ("8.0", "")
+    assert alike.allocated(("4",)).reason == "the job has GPU '4', which detection did not see"
+    assert alike.allocated(("MIG-2",)).devices == (SLICED,)
+    mixed = GpuFacts("present", devices=(M60, SLICED))
+    assert mixed.allocated(("0",)).reason == (
+        "the job's GPU numbers count MIG slices, and the GPUs differ"
+    )
+    assert mixed.allocated(("GPU-aaa",)).devices == (M60,)
