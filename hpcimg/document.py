@@ -6,7 +6,7 @@ Knows no settings and no recipe: it gives nodes with their marks, and who reads 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcimg.quoting import quoted
 
@@ -52,6 +52,20 @@ def construct(root: yaml.Node | None) -> object:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or error
         raise MistakeError(mark.line + 1 if mark else 1, f"not YAML: {quoted(problem)}") from error
+
+
+def has_aliases(root: yaml.Node | None) -> bool:
+    """Tell whether a value is used twice: aliases of aliases make a short text endless."""
+    waiting: list[Any] = [root]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            return True
+        seen.add(id(node))
+        for each in node.value if node is not None and isinstance(node.value, list) else ():
+            waiting += each if isinstance(each, tuple) else (each,)
+    return False
 
 
 def line_of(root: yaml.Node | None, path: Iterable[object]) -> int:

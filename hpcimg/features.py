@@ -106,6 +106,20 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(".")) if _NUMBERS.fullmatch(text) else ()
 
 
+def is_meaningful(feature: Feature) -> bool:
+    """Tell whether some node could satisfy it: no opaque word, no misspelt target or number."""
+    values = feature.alternatives
+    if feature.kind == "cpu":
+        return all(value in facts()["cpu_targets"] for value in values)
+    if feature.kind == "nvcap":
+        return all(_CAPABILITY.fullmatch(value) and "." in value for value in values)
+    if feature.kind == "amdgpu":
+        return all(_AMD_TARGET.fullmatch(value) for value in values)
+    if feature.kind in _VERSIONED:
+        return all(_VERSION.fullmatch(value) for value in values)
+    return bool(feature.kind)
+
+
 def variant_word(architecture: str, variant: str) -> str:
     """Say in words which CPU level a platform's variant means."""
     known: str | None = facts()["variants"].get(architecture, {}).get(variant)

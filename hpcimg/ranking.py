@@ -39,7 +39,7 @@ Rank = tuple[
 
 _CODE = ("nvcap", "amdgpu", "intelgpu")
 _VERSIONS = ("cuda", "rocm", "nvdrv")
-_WEIGHT = re.compile(r"-?[0-9]{1,9}")
+_WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> Rank:
@@ -49,7 +49,10 @@ def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> R
     never stands behind. Its position decides the last tie, so there is no tie.
     """
     features = entry.features
-    quality = [gpu_quality(profile.gpus, f) for f in features if f.kind in _CODE]
+    code = [f for f in features if f.kind in _CODE]
+    # `>=` is a condition on the GPU; where the code itself is named, that tells how well it suits.
+    named = [f for f in code if f.comparator != ">="] or code
+    quality = [gpu_quality(profile.gpus, f) for f in named]
     targets = [target_rank(profile, f) for f in features if f.kind == "cpu"]
     return (
         bool(features),

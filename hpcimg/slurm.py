@@ -5,13 +5,19 @@ It must not know images: it says which nodes there are and what a job was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
-from hpcimg.errors import NotFoundError
+from hpcimg.errors import NotFoundError, UsageError
 from hpcimg.process import run
 from hpcimg.quoting import quoted
 
 _SECONDS = 60.0
+_NODES_LIMIT = 1 << 17
+_BRACKETS = 4
+_LIST = re.compile(r"(?:[^][,\s]|\[[0-9,-]+\])+")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 def nodes_of_partition(partition: str) -> tuple[str, ...]:
@@ -23,10 +29,32 @@ def nodes_of_partition(partition: str) -> tuple[str, ...]:
 def nodes_of_list(names: str) -> tuple[str, ...]:
     """Expand a node list such as `bdw[1-4],gpu1` into names, also of nodes that there are not.
 
-    Raises NotFoundError when it names none.
+    Raises UsageError for what is no list, NotFoundError when it names none.
     """
-    argv = ["scontrol", "show", "hostnames", names]
-    return _names(argv, f"{quoted(names)} names no node")
+    # No call of scontrol, since each start of an image on several nodes comes by here.
+    words = _LIST.findall(names)
+    if ",".join(words) != names:
+        raise UsageError(f"{quoted(names)} is no list of nodes", "write it as bdw[1-4],gpu1")
+    found = sorted(set(itertools.islice(_expanded(words), _NODES_LIMIT + 1)))
+    if len(found) > _NODES_LIMIT:
+        raise UsageError(f"{quoted(names)} names more than {_NODES_LIMIT} nodes")
+    if not found:
+        raise NotFoundError(f"{quoted(names)} names no node", "`sinfo` shows what there is")
+    return tuple(found)
+
+
+def job_nodes(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Name all nodes of the job, of which a step may have some; empty outside of a job."""
+    # Where srun joins a job from outside, the variable that names the job has the step's alone.
+    listed = environment.get("SLURM_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    return nodes_of_list(listed) if listed else ()
+
+
+def job_name(environment: Mapping[str, str]) -> tuple[str, str, str]:
+    """Name the job by cluster, number and start time; what is not known is empty."""
+    names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_START_TIME")
+    cluster, number, started = (environment.get(name, "") for name in names)
+    return cluster, number, started
 
 
 def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -68,6 +96,28 @@ def run_argv(nodes: Sequence[str], words: Sequence[str]) -> list[str]:
     listed = ",".join(nodes)
     size = f"--nodes={len(nodes)}"
     return ["srun", "--quiet", size, "--ntasks-per-node=1", f"--nodelist={listed}", *words]
+
+
+def _expanded(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        # Odd places hold what stood in brackets.
+        parts = re.split(r"\[([0-9,-]+)\]", word, maxsplit=_BRACKETS)
+        choices = [_numbers(part) if at % 2 else (part,) for at, part in enumerate(parts)]
+        yield from map("".join, itertools.product(*choices))
+
+
+def _numbers(text: str) -> list[str]:
+    """Expand `1-3,07`; the first number's width counts, as Slurm has it."""
+    found: list[str] = []
+    for word in text.split(","):
+        match = _RANGE.fullmatch(word)
+        first, last = (match[1], match[2] or match[1]) if match else ("1", "0")
+        if not 0 <= int(last) - int(first) < _NODES_LIMIT:
+            raise UsageError(f"{quoted(text)} is no range of numbers", "write it as bdw[1-4],gpu1")
+        if len(found) > _NODES_LIMIT:
+            break
+        found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return found
 
 
 def _names(argv: Sequence[str], none: str) -> tuple[str, ...]:

@@ -100,6 +100,13 @@ def ancestors(name: str) -> tuple[str, ...]:
     return tuple(target.name for target in _targets()[name].ancestors)
 
 
+def runs(name: str) -> tuple[str, ...]:
+    """Name the targets whose code an ideal CPU of a known target runs, by its flags."""
+    family = str(_targets()[name].family)
+    architecture = next((a for a, f in _FAMILIES.items() if f == family), "")
+    return match(facts_of(name, architecture)).compatible
+
+
 def ranked(names: Iterable[str]) -> tuple[str, ...]:
     """Order known targets, the most specific first."""
     nobody = CpuFacts("")

@@ -22,6 +22,8 @@ static struct {
     const char *container; /* SLURM_CONTAINER: a bundle that an outer command runs in */
     const char *image;     /* what an outer command asked for, for all its steps */
     const char *option;    /* the same as the value that Slurm gives our option by default */
+    const char *match;     /* how its nodes choose */
+    const char *twin;      /* the same, of this command's own environment */
 } outer;
 
 bool is_image_name(const char *name)
@@ -32,6 +34,12 @@ bool is_image_name(const char *name)
            strspn(name,
                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/@#[]") ==
                length;
+}
+
+bool is_match(const char *word)
+{
+    return strcmp(word, "per-node") == 0 || strcmp(word, "uniform") == 0 ||
+           strcmp(word, "uniform-or-fail") == 0;
 }
 
 /* Paths are Slurm's own bundles; they stay with Slurm. */
@@ -69,14 +77,23 @@ void write_option_variable(const char *option, char *name, size_t size)
             *c = '_';
 }
 
-void request_init(const char *variable)
+void request_init(const struct asked *variables)
 {
-    outer.option = remember(variable);
+    outer.option = remember(variables->image);
     outer.container = remember("SLURM_CONTAINER");
     outer.image = remember(IMAGE_VARIABLE);
     /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */
     if (outer.image == NULL)
         outer.image = remember("SLURM_SPANK_" PROLOG_VARIABLE);
+    outer.match = remember(MATCH_VARIABLE);
+    if (outer.match == NULL)
+        outer.match = remember("SLURM_SPANK_" MATCH_PROLOG_VARIABLE);
+    outer.twin = remember(MATCH_TWIN);
+    /* What is settled goes on in MATCH_VARIABLE. Left in place, the first would give our option an
+     * outer command's word as if this one had said it, the second would overrule this command's
+     * word in the commands of its job. */
+    (void)unsetenv(variables->match);
+    (void)unsetenv(MATCH_TWIN);
 }
 
 static int refuse(const char *what, const char *value, const char *hint)
@@ -146,6 +163,34 @@ static bool is_same_for_all(const char *image)
     return strcmp(first, image) == 0;
 }
 
+/* How the nodes choose: carried on also without an image, which a later step may name. */
+static int complete_match(spank_t spank, const char *option, bool has_image)
+{
+    static char *first; /* what a component said; they share one environment */
+    const char *match = option != NULL ? option : outer.twin;
+
+    if (match == NULL)
+        match = outer.match;
+    if (match == NULL || match[0] == '\0')
+        return 0;
+    if (!is_match(match)) {
+        /* Only who asks for an image is held up by what an environment says of it. */
+        if (option == NULL && !has_image)
+            return 0;
+        return refuse("this is no way to match the nodes of a job:", match, "write " MATCH_WORDS);
+    }
+    if (option != NULL && first != NULL && strcmp(first, option) != 0)
+        return refuse("the components of one command match differently, one of them", option,
+                      "say it once, or the same in each component");
+    if (option != NULL && first == NULL && (first = strdup(option)) == NULL)
+        return -1;
+    match = first != NULL ? first : match;
+    if (setenv(MATCH_VARIABLE, match, 1) != 0)
+        return -1;
+    (void)spank_job_control_setenv(spank, MATCH_PROLOG_VARIABLE, match, 1);
+    return 0;
+}
+
 /* Before 23.11 the joiner is put into the job's argv, and --multi-prog's tasks have others: they
  * would run on the host. On the node nothing tells them apart. */
 static bool would_miss_joiner(void)
@@ -158,11 +203,12 @@ static bool would_miss_joiner(void)
 #endif
 }
 
-int request_complete(spank_t spank, const char *option)
+int request_complete(spank_t spank, const struct asked *options)
 {
     const char *image = NULL;
 
-    if (settle(option, &image) != 0)
+    if (settle(options->image, &image) != 0 ||
+        complete_match(spank, options->match, image != NULL) != 0)
         return -1;
     if (!is_same_for_all(image != NULL ? image : NO_IMAGE))
         return refuse("the components of one command ask for different images, one of them for",

@@ -38,6 +38,7 @@ def add(verbs: Adder) -> None:
 def _resolved(arguments: argparse.Namespace) -> Resolved:
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import own_access
+    from hpcimg.workflow.match import resolve_for_nodes
     from hpcimg.workflow.profile import chosen_profile
     from hpcimg.workflow.resolve import read_name, resolve, site_policy
 
@@ -46,13 +47,17 @@ def _resolved(arguments: argparse.Namespace) -> Resolved:
         settings,
         os.environ,
         node=arguments.node,
+        nodes=arguments.nodes,
         file=arguments.profile,
         platform=arguments.platform,
     )
     _tell_unknown(arguments.platform)
     client = own_access(settings, os.environ).client
     reference = read_name(arguments.name, settings)
-    return resolve(reference, profile, client, site_policy(settings, reference, profile))
+    if arguments.nodes:
+        return resolve_for_nodes(reference, arguments.nodes, client, settings, arguments.policy)
+    policy = site_policy(settings, reference, profile, arguments.policy)
+    return resolve(reference, profile, client, policy)
 
 
 def _tell_unknown(platform: str | None) -> None:

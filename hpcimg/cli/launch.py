@@ -28,6 +28,9 @@ def add(verbs: Adder) -> None:
     run = verbs.add_parser("run", help="run a command in the image that fits this node")
     run.add_argument("name", metavar="NAME")
     run.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    run.add_argument(
+        "--match", default="", metavar="WORD", help="how the job's nodes choose: per-node, uniform"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the command line instead")
     run.add_argument(
         "--say-once", action="store_true", help="of a node's tasks only the first says what fails"
@@ -60,6 +63,10 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uid", default="", metavar="UID")
     parser.add_argument("--gpus", default="none", metavar="LIST", help="the job's GPUs, or none")
     parser.add_argument("--node", default="", metavar="NAME", help="the node's name, for messages")
+    parser.add_argument("--match", default="", metavar="WORD", help="how the job's nodes choose")
+    parser.add_argument("--nodelist", default="", metavar="LIST", help="all nodes of the job")
+    parser.add_argument("--cluster", default="", metavar="NAME")
+    parser.add_argument("--started", default="", metavar="TIME", help="the job's start, in s")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -72,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("there is no command to run", "write: hpcimg run NAME -- COMMAND")
     is_silent = arguments.say_once and not is_first_task(os.environ)
     try:
-        argv = _have_image(arguments.name, command, is_silent=is_silent)
+        argv = _have_image(arguments.name, command, arguments.match, is_silent=is_silent)
         if not arguments.dry_run:
             replace(argv, os.environ)
     except HpcimgError as error:
@@ -81,16 +88,19 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _have_image(name: str, command: list[str], *, is_silent: bool) -> list[str]:
+def _have_image(name: str, command: list[str], match: str, *, is_silent: bool) -> list[str]:
     from hpcimg.cli.output import ShowProgress
     from hpcimg.progress import silent
     from hpcimg.settings import read_settings
     from hpcimg.workflow.run import run_argv
 
     show = ShowProgress(name)
+    if is_silent:
+        logging.getLogger("hpcimg").setLevel(logging.ERROR)
     try:
         report = silent if is_silent else show
-        return run_argv(name, command, read_settings(os.environ), os.environ, report)
+        settings = read_settings(os.environ)
+        return run_argv(name, command, settings, os.environ, report, match=match)
     finally:
         show.close()
 
@@ -153,17 +163,22 @@ def _errors_alone() -> Iterator[None]:
 def _ready(arguments: argparse.Namespace) -> Ready:
     from hpcimg.cli.output import ShowProgress
     from hpcimg.settings import read_settings
-    from hpcimg.slurm import parse_gpus
+    from hpcimg.slurm import nodes_of_list, parse_gpus
     from hpcimg.workflow.get import get
+    from hpcimg.workflow.match import together
 
+    # Root-owned settings alone decide here, whatever the environment says.
+    settings = read_settings({})
+    nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist else ()
+    named = (arguments.cluster, arguments.job, arguments.uid, arguments.started)
     start = f"hpcimg: {arguments.node}: " if arguments.node else "hpcimg: "
     return get(
         arguments.name,
-        # Root-owned settings alone decide here, whatever the environment says.
-        read_settings({}),
+        settings,
         scope=arguments.store,
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
+        together=together(arguments.match or settings.match, nodes, named),
         on_progress=ShowProgress(arguments.name, start),
     )
 

@@ -64,10 +64,18 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--node", metavar="NAME", help="choose for this node's published profile")
     parser.add_argument(
+        "--nodes", metavar="LIST", help="choose what all of these can run, as bdw[1-4],skx1"
+    )
+    parser.add_argument(
         "--profile", metavar="FILE", type=Path, help="choose for a profile in a file"
     )
     parser.add_argument(
         "--platform",
         metavar="WORDS",
         help="choose for what the words offer, as linux/amd64:broadwell:nv-compute-5-2",
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("compatible", "exact"),
+        help="choose by this policy, whatever the site's",
     )

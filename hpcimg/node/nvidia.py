@@ -5,7 +5,6 @@ Pure parsers; who reads them, and in which order, is the probe's matter.
 
 from __future__ import annotations
 
-import csv
 import re
 from typing import TYPE_CHECKING
 
@@ -33,10 +32,11 @@ def parse_smi(text: str, listing: str = "") -> GpuFacts:
     devices: list[Gpu] = []
     driver = ""
     slices = _slices(listing)
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
+    for line in text.splitlines():
+        row = [word.strip() for word in line.split(",")]
         if len(row) < 5 or not row[0].isdecimal():
             return GpuFacts("unknown", f"nvidia-smi's answer is not readable: {quoted(text)}")
-        index, uuid, name, driver, device, *rest = (word.strip() for word in row)
+        index, uuid, name, driver, device, *rest = row
         told = rest[0] if rest and _CAPABILITY.fullmatch(rest[0]) else ""
         capability = told or _capability(device.removeprefix("0x")[:4])
         if not capability:

@@ -59,7 +59,7 @@ class NodeProfile:
     unknowns: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def allocated(self, gpu_ids: tuple[str, ...] | None, nodes: int = 1) -> NodeProfile:
+    def allocated(self, gpu_ids: tuple[str, ...] | None, *, nodes: int = 1) -> NodeProfile:
         """Restrict the GPUs to those of a job that spans `nodes` nodes.
 
         They are named by Slurm's number, UUID or MIG UUID. None: nobody manages the GPUs, so all

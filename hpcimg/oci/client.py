@@ -23,6 +23,7 @@ from hpcimg.oci.diagnostics import failure, token_failure
 from hpcimg.oci.digest import digest_of, is_digest, verify_digest
 from hpcimg.oci.model import ACCEPT, DOCUMENT_LIMIT, Descriptor, Index, Manifest, parse_document
 from hpcimg.oci.reference import DEFAULT_TAG, Reference
+from hpcimg.oci.tags import PAGE_LIMIT, PAGE_SIZE, parse_page
 from hpcimg.oci.transport import (
     CHUNK,
     DEFAULT_PATIENCE,
@@ -164,6 +165,21 @@ class RegistryClient:
         if is_digest(promised):
             _verify(raw, promised, str(reference))
         return digest_of(raw)
+
+    def tags(self, reference: Reference) -> tuple[str, ...]:
+        """List the tags of the reference's repository, sorted; a long list comes in pages."""
+        base = self._transport.base(reference.registry)
+        url = f"{base}{reference.repository}/tags/list?{urlencode({'n': PAGE_SIZE})}"
+        found: set[str] = set()
+        for _ in range(PAGE_LIMIT):
+            request = Request("GET", url)
+            raw, headers = self._read(_pull(reference), request, reference.name, DOCUMENT_LIMIT)
+            page = parse_page(raw, headers, url, reference.name)
+            found.update(page.tags)
+            if not page.next_url:
+                return tuple(sorted(found))
+            url = page.next_url
+        raise RegistryError(f'"{reference.name}" has more than {PAGE_LIMIT} pages of tags')
 
     def _blob_from(
         self, reference: Reference, descriptor: Descriptor, check: BlobCheck

@@ -12,8 +12,9 @@ from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.convert import ApptainerConverter
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.match import ALONE, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
-from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
+from hpcimg.workflow.resolve import Resolved, read_name
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -23,23 +24,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WARNING_LENGTH = 500
+
 
 @dataclass(frozen=True)
 class Ready:
-    """An image that can be launched: the choice, and the entry that holds it."""
+    """An image that can be launched: the choice, and the entry that holds it.
+
+    `warning` says why the job's other nodes may run another image, against the user's wish.
+    """
 
     resolved: Resolved
     entry: Entry
+    warning: str = ""
 
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
         has_gpu = self.resolved.profile.gpus.state == "present"
+        # Foreign words are in it: on one line, and short enough for a ticket.
+        warning = "".join(c if c.isprintable() else " " for c in self.warning)[:_WARNING_LENGTH]
         return (
             f"image={self.entry.image}\n"
             f"gpu={'yes' if has_gpu else 'no'}\n"
             f"reference={self.resolved.reference}\n"
             f"digest={self.entry.record.digest}\n"
-        )
+        ) + (f"warning={warning}\n" if warning else "")
 
 
 def get(
@@ -49,6 +58,7 @@ def get(
     scope: str,
     gpus: tuple[str, ...] | None,
     job: str = "",
+    together: Together = ALONE,
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Resolve for this job and have the pick in the store of `scope`, `site` or `own`.
@@ -60,11 +70,11 @@ def get(
         access = site_access(settings)
     else:
         access = own_access(settings, os.environ, listed_only=True)
-    profile = job_profile(settings, gpus)
+    profile = job_profile(settings, gpus, nodes=max(1, len(together.nodes)))
     reference = read_name(name, settings)
-    policy = site_policy(settings, reference, profile)
-    resolved = resolve(reference, profile, access.client, policy)
-    return Ready(resolved, ensure_pick(resolved, access, settings, job, on_progress))
+    resolved, warning = resolve_in_job(reference, profile, access, settings, together)
+    entry = ensure_pick(resolved, access, settings, job, on_progress)
+    return Ready(resolved, entry, warning)
 
 
 def get_for_user(
@@ -72,19 +82,19 @@ def get_for_user(
     settings: Settings,
     environment: Mapping[str, str],
     profile: NodeProfile,
+    together: Together = ALONE,
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
     access = own_access(settings, environment)
     reference = read_name(name, settings)
-    policy = site_policy(settings, reference, profile)
-    resolved = resolve(reference, profile, access.client, policy)
+    resolved, warning = resolve_in_job(reference, profile, access, settings, together)
     digest = resolved.require().descriptor.digest
     kept = _in_site_store(digest, settings)
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", on_progress)
-    return Ready(resolved, entry)
+    return Ready(resolved, entry, warning)
 
 
 def ensure_pick(

@@ -13,7 +13,7 @@ from hpcimg.node.detect import cache_key, detect, read_cached, write_cached
 from hpcimg.node.profile import NodeProfile
 from hpcimg.node.words import profile_from_words
 from hpcimg.process import run
-from hpcimg.slurm import job_gpus
+from hpcimg.slurm import job_gpus, nodes_of_list
 from hpcimg.store.profiles import publish_profile, read_profile
 from hpcimg.store.store import site_store
 
@@ -29,9 +29,9 @@ def this_node(*, refresh: bool = False) -> NodeProfile:
     return kept or detect()
 
 
-def job_profile(settings: Settings, gpus: tuple[str, ...] | None) -> NodeProfile:
-    """Give this node's profile with the GPUs of a job: what selection may count on."""
-    return this_node().allocated(None if settings.gpu_scope == "node" else gpus)
+def job_profile(settings: Settings, gpus: tuple[str, ...] | None, *, nodes: int = 1) -> NodeProfile:
+    """Give this node's profile with the GPUs of its job, which spans `nodes` nodes."""
+    return this_node().allocated(None if settings.gpu_scope == "node" else gpus, nodes=nodes)
 
 
 def chosen_profile(
@@ -39,14 +39,22 @@ def chosen_profile(
     environment: Mapping[str, str],
     *,
     node: str | None = None,
+    nodes: str | None = None,
     file: Path | None = None,
     platform: str | None = None,
 ) -> NodeProfile:
     """Give the profile that the options name; none of them means this node in this job."""
-    if sum(given is not None for given in (node, file, platform)) > 1:
-        raise UsageError("--node, --profile and --platform exclude each other", "give one of them")
+    if sum(given is not None for given in (node, nodes, file, platform)) > 1:
+        raise UsageError(
+            "--node, --nodes, --profile and --platform exclude each other", "give one of them"
+        )
     if platform is not None:
         return profile_from_words(platform)
+    if nodes is not None:
+        from hpcimg.node.meet import meet
+
+        store = site_store(settings.store)
+        return meet(read_profile(store, name) for name in nodes_of_list(nodes))
     if node is not None:
         return read_profile(site_store(settings.store), node)
     if file is not None:

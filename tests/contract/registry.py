@@ -74,6 +74,7 @@ class Registry:
         self.identity_tokens: set[str] = set()
         self.realm = ""
         self.ranges = True
+        self.page_size = 1000
         self.redirect_blobs_to = ""
         self.blobs: dict[str, bytes] = {}
         self.links: dict[str, set[str]] = {}
@@ -216,6 +217,7 @@ class Handler(BaseHTTPRequestHandler):
             (r"/v2/(.+)/manifests/([^/]+)", self._manifest),
             (r"/v2/(.+)/blobs/uploads/([^/]*)", self._upload),
             (r"/v2/(.+)/blobs/([^/]+)", self._blob),
+            (r"/v2/(.+)/tags/list", self._tags),
         ):
             if match := re.fullmatch(pattern, self.path_only):
                 return serve(*match.groups())
@@ -254,6 +256,19 @@ class Handler(BaseHTTPRequestHandler):
             stated = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
             return self._answer(206, raw[start:], {"Content-Range": stated})
         return self._answer(200, raw)
+
+    def _tags(self, repository: str) -> None:
+        """List tags in pages; the link to the next one is relative, as registries send it."""
+        tags = sorted(t for t in self.registry.documents.get(repository, {}) if ":" not in t)
+        if not tags:
+            return self._error(404, "NAME_UNKNOWN", "repository name not known to registry")
+        left = [tag for tag in tags if tag > self.query.get("last", [""])[0]]
+        size = min(int(self.query["n"][0]), self.registry.page_size)
+        page, headers = left[:size], {}
+        if len(left) > size:
+            link = f"/v2/{repository}/tags/list?n={size}&last={page[-1]}"
+            headers["Link"] = f'<{link}>; rel="next"'
+        return self._answer(200, _json({"name": repository, "tags": page}), headers)
 
     def _upload(self, repository: str, session: str) -> None:
         registry = self.registry
@@ -295,7 +310,7 @@ class Handler(BaseHTTPRequestHandler):
         return allowed
 
     def _needed_scope(self) -> str:
-        match = re.match(r"/v2/(.+)/(?:manifests|blobs)/", self.path_only)
+        match = re.match(r"/v2/(.+)/(?:manifests|blobs|tags)/", self.path_only)
         actions = "pull" if self.command in {"GET", "HEAD"} else "pull,push"
         return f"repository:{match[1] if match else ''}:{actions}"
 

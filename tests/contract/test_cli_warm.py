@@ -19,12 +19,10 @@ from hpcimg.workflow.warm import plan, warm
 
 @pytest.fixture
 def slurm(site, tmp_path, monkeypatch):  # noqa: F811
-    """A site where bdw1 has published its profile, and where Slurm knows how to expand a list."""
+    """A site where bdw1 has published its profile, and where Slurm knows one node."""
     store = site_store(read_settings(os.environ).store)
     publish_profile(store, profile_from_words(WORDS, node="bdw1"))
     site.bin = tmp_path / "bin"
-    expand = 'test "$1 $2" = "show hostnames"; echo "$3" | tr , "\\n"\n'
-    write_program(site.bin / "scontrol", expand)
     write_program(site.bin / "sinfo", "echo bdw1\n")
     monkeypatch.setenv("PATH", f"{site.bin}:{os.environ['PATH']}")
     return site

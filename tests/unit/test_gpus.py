@@ -91,9 +91,9 @@ def test_policy_exact_compares_every_vendor_s_word():
 def test_a_job_s_number_of_nodes_is_kept():
     """A fabric counts only between nodes; told profiles span nodes as well."""
     profile = NodeProfile("n1", "linux", "amd64", gpus=AMD)
-    assert profile.allocated(("1",), 4).job_nodes == 4
-    assert profile.allocated(None, 2).job_nodes == 2
-    assert replace(profile, declared=True).allocated((), 2) == replace(
+    assert profile.allocated(("1",), nodes=4).job_nodes == 4
+    assert profile.allocated(None, nodes=2).job_nodes == 2
+    assert replace(profile, declared=True).allocated((), nodes=2) == replace(
         profile, declared=True, job_nodes=2
     )
 

@@ -75,6 +75,12 @@ def test_the_order_among_those_that_fit(profile, entries, pick, why):
     assert resolution.candidates[1 - pick].reason == f"fits, but {resolution.pick.label} {why}"
 
 
+def test_a_condition_on_the_gpu_says_nothing_of_the_code():
+    """`>=` comes from variables and artifacts; the code's own word tells how well it suits."""
+    index = index_with(("nvcap:7.0+ptx",), ("nvcap:8.0", "nvcap:>=7.0"))
+    assert select(node("", "8.6"), index).pick.descriptor.digest == digest(1)
+
+
 @pytest.mark.parametrize(("nodes", "pick"), [(1, 0), (2, 1)])
 def test_a_fabric_counts_only_where_the_job_leaves_the_node(nodes, pick):
     """On one node the build for the fabric has nothing to offer."""

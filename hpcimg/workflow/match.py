@@ -1,0 +1,303 @@
+"""How the nodes of one job come to their images: each to its own, or all to the same one.
+
+The nodes do not talk: each computes what all can run, and what the first one wrote down counts.
+What only that needs is imported where it is used: most jobs' nodes choose alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hpcimg.errors import NoCandidateError, NotFoundError, StoreError, UsageError
+from hpcimg.oci.model import Index
+from hpcimg.policy import policy_for
+from hpcimg.quoting import quoted
+from hpcimg.requirements import entries_of
+from hpcimg.selection import Candidate, Resolution, check_single, select
+from hpcimg.settings import MATCHES
+from hpcimg.slurm import nodes_of_list
+from hpcimg.workflow.resolve import Resolved, _single, resolve, site_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpcimg.node.profile import NodeProfile
+    from hpcimg.oci.model import Manifest
+    from hpcimg.oci.reference import Reference
+    from hpcimg.policy import Policy
+    from hpcimg.requirements import Entry
+    from hpcimg.settings import Settings
+    from hpcimg.store.agreement import JobKey
+    from hpcimg.workflow.access import Access
+    from hpcimg.workflow.ensure import BlobSource
+
+_ACCEPTED = ("chosen", "fits")
+
+
+@dataclass(frozen=True)
+class Together:
+    """A job's nodes, and how they choose: one of `settings.MATCHES`.
+
+    Without a `key`, the job's name in the store, each node computes for itself what all can run.
+    """
+
+    match: str = "per-node"
+    nodes: tuple[str, ...] = ()
+    key: JobKey | None = None
+
+
+ALONE = Together()
+
+
+def together(match: str, nodes: tuple[str, ...], named: tuple[str, str, str, str]) -> Together:
+    """Parse what a launcher says of a job; `named` are cluster, job number, uid and start time.
+
+    Where one of those is not known, nothing is kept under the job's name. Raises UsageError.
+    """
+    if match not in MATCHES:
+        raise UsageError(f"{quoted(match)} is no way to match", f"use {', '.join(MATCHES)}")
+    if match == "per-node" or len(nodes) < 2 or not all(named):
+        return Together(match, nodes)
+    from hpcimg.store.agreement import JobKey
+
+    return Together(match, nodes, JobKey(*named))
+
+
+def resolve_in_job(
+    reference: Reference,
+    profile: NodeProfile,
+    access: Access,
+    settings: Settings,
+    job: Together = ALONE,
+) -> tuple[Resolved, str]:
+    """Resolve for this node as one of its job's; a job of one node has nothing to agree on.
+
+    Where the nodes find no image for all, `uniform` gives this node its own, and a warning beside
+    it; `uniform-or-fail` raises NoCandidateError, NotFoundError or StoreError.
+    """
+    policy = site_policy(settings, reference, profile)
+    warning = ""
+    if job.match != "per-node" and len(job.nodes) != 1:
+        try:
+            return _agreed(reference, profile, access, settings, job), ""
+        except (NoCandidateError, NotFoundError, StoreError) as error:
+            if job.match == "uniform-or-fail":
+                raise
+            warning = f"the nodes of the job may run different images: {error.message}"
+    return resolve(reference, profile, access.client, policy), warning
+
+
+def resolve_for_nodes(
+    reference: Reference, nodes: str, client: BlobSource, settings: Settings, kind: str | None
+) -> Resolved:
+    """Resolve for all nodes of a list, with all the GPUs that they have."""
+    from hpcimg.store.profiles import read_profile
+    from hpcimg.store.store import site_store
+
+    store = site_store(settings.store)
+    profiles = [read_profile(store, node) for node in nodes_of_list(nodes)]
+    document = client.fetch_document(reference)
+    return resolve_for_all(reference, document, profiles, client, settings, kind)
+
+
+def resolve_for_all(
+    reference: Reference,
+    document: Manifest | Index,
+    profiles: Sequence[NodeProfile],
+    client: BlobSource,
+    settings: Settings,
+    kind: str | None = None,
+) -> Resolved:
+    """Select what suits all nodes best, of what each of them runs by its own test.
+
+    A candidate that some node cannot run is rejected with the first one's name and reason.
+    """
+    from hpcimg.node.meet import meet
+
+    common = meet(profiles)
+    policy = _common_policy(settings, reference, profiles, common, kind)
+    kinds: dict[tuple[str, Policy], NodeProfile] = {}
+    for profile in profiles:
+        own = site_policy(settings, reference, profile, kind)
+        kinds.setdefault((profile.facts_digest(), own), profile)
+    reader = EntryReader(reference, client)
+    entries = reader.entries(document, (common.os, common.architecture))
+    while True:
+        refused: dict[int, Candidate] = {}
+        for (_, own), profile in kinds.items():
+            for at, one in enumerate(_judged(document, entries, profile, own).candidates):
+                if one.verdict == "rejected":
+                    refused.setdefault(at, replace(one, reason=_on(profile.node, one.reason)))
+        resolution = _without(refused, _judged(document, entries, common, policy), common, policy)
+        # What the pick's image itself says must be known, and may change the choice.
+        more = entries if resolution.pick is None else _completed(reader, entries, resolution.pick)
+        if more == entries:
+            is_index = isinstance(document, Index)
+            return Resolved(reference, document.digest, is_index, common, resolution)
+        entries = more
+
+
+def _judged(
+    document: Manifest | Index, entries: Sequence[Entry], profile: NodeProfile, policy: Policy
+) -> Resolution:
+    if isinstance(document, Index):
+        return select(profile, entries, policy)
+    return check_single(profile, entries[0], policy)
+
+
+def _completed(
+    reader: EntryReader, entries: tuple[Entry, ...], pick: Candidate
+) -> tuple[Entry, ...]:
+    return tuple(reader.complete(one) if one == pick.entry else one for one in entries)
+
+
+def _on(node: str, reason: str) -> str:
+    """Name the node in a reason that was written on it."""
+    if "this node" in reason:
+        return reason.replace("this node", node)
+    return f"{reason} on {node}"
+
+
+def _without(
+    refused: dict[int, Candidate], resolution: Resolution, common: NodeProfile, policy: Policy
+) -> Resolution:
+    """Choose again among what nobody refused, when the choice was among the refused."""
+    candidates = list(resolution.candidates)
+    if resolution.pick is not None and candidates.index(resolution.pick) in refused:
+        rest = [at for at in range(len(candidates)) if at not in refused]
+        resolution = select(common, [candidates[at].entry for at in rest], policy)
+        for at, one in zip(rest, resolution.candidates, strict=True):
+            candidates[at] = one
+    for at, one in refused.items():
+        candidates[at] = one
+    return replace(resolution, candidates=tuple(candidates))
+
+
+def _common_policy(
+    settings: Settings,
+    reference: Reference,
+    profiles: Sequence[NodeProfile],
+    common: NodeProfile,
+    kind: str | None,
+) -> Policy:
+    """Combine the rules that hold on every node, whatever nodes or targets they are for."""
+    rules = [
+        replace(rule, nodes=(), targets=())
+        for rule in settings.policy_rules()
+        if all(rule.holds(reference, profile) for profile in profiles)
+    ]
+    return policy_for(rules, reference, common, kind=kind)
+
+
+def _agreed(
+    reference: Reference,
+    profile: NodeProfile,
+    access: Access,
+    settings: Settings,
+    job: Together,
+) -> Resolved:
+    from hpcimg.store.agreement import agree, read_agreement
+
+    if not job.nodes:
+        raise NotFoundError("the job's nodes are not known", "run it as a step of a job")
+    # A job's steps with GPUs and those without ask different questions.
+    has_gpus = profile.gpus.wanted or profile.gpus.state != "none"
+    subject = {"image": str(reference), "nodes": list(job.nodes), "gpus": has_gpus}
+    document = None
+    terms = read_agreement(access.store, job.key, subject) if job.key else None
+    if terms is None:
+        document = access.client.fetch_document(reference)
+        profiles = _profiles(settings, job.nodes, has_gpus=has_gpus)
+        terms = _propose(resolve_for_all(reference, document, profiles, access.client, settings))
+        if job.key:
+            terms = agree(access.store, job.key, subject, terms)
+    if document is None or document.digest != terms.get("index"):
+        # By digest, so that a tag that moves meanwhile does not split the job.
+        document = access.client.fetch_document(reference.with_digest(str(terms.get("index"))))
+    policy = site_policy(settings, reference, profile)
+    taken = _taking(str(terms.get("pick")), reference, document, access.client, profile, policy)
+    is_index = isinstance(document, Index)
+    return Resolved(reference, document.digest, is_index, profile, taken)
+
+
+def _profiles(
+    settings: Settings, nodes: Sequence[str], *, has_gpus: bool
+) -> tuple[NodeProfile, ...]:
+    """Read what the nodes published; the job's GPUs on other nodes are not known, so all count."""
+    from hpcimg.store.profiles import read_profile
+    from hpcimg.store.store import site_store
+
+    store = site_store(settings.store)
+    profiles = (replace(read_profile(store, node), job_nodes=len(nodes)) for node in nodes)
+    if has_gpus:
+        return tuple(replace(one, gpus=replace(one.gpus, wanted=True)) for one in profiles)
+    return tuple(one.allocated((), nodes=len(nodes)) for one in profiles)
+
+
+def _propose(resolved: Resolved) -> dict[str, str]:
+    try:
+        pick = resolved.require()
+    except NoCandidateError as error:
+        raise NoCandidateError(
+            f"{resolved.profile.node} have no image in common: {error.message}",
+            f"leave each node its own: --container-match=per-node; {error.hint}",
+        ) from error
+    return {"index": resolved.digest, "pick": pick.descriptor.digest}
+
+
+def _taking(
+    digest: str,
+    reference: Reference,
+    document: Manifest | Index,
+    client: BlobSource,
+    profile: NodeProfile,
+    policy: Policy,
+) -> Resolution:
+    """Take what was agreed, if this node's own test of all that the image requires lets it."""
+    reader = EntryReader(reference, client)
+    entries = tuple(
+        reader.complete(one) if one.descriptor.digest == digest else one
+        for one in reader.entries(document, (profile.os, profile.architecture))
+    )
+    resolution = _judged(document, entries, profile, policy)
+    found = [one for one in resolution.candidates if one.descriptor.digest == digest]
+    for one in found:
+        if one.verdict in _ACCEPTED:
+            pick = replace(one, verdict="chosen", reason="what all nodes of the job run")
+            candidates = tuple(_behind(each, one, pick) for each in resolution.candidates)
+            return replace(resolution, pick=pick, candidates=candidates)
+    why = f"{found[0].label} {found[0].reason}" if found else f"the index has no {digest}"
+    raise NoCandidateError(
+        f"what the nodes of the job agreed on does not run here: {why}",
+        "has this node changed since? publish it again with `hpcimg node publish`",
+    )
+
+
+def _behind(each: Candidate, taken: Candidate, pick: Candidate) -> Candidate:
+    if each is taken:
+        return pick
+    if each.verdict == "chosen":
+        return replace(each, verdict="fits", reason="fits, but is not what all nodes run")
+    return each
+
+
+class EntryReader:
+    """Reads the entries behind a name, as `workflow.entries` will with all that images say."""
+
+    def __init__(self, reference: Reference, client: BlobSource) -> None:
+        self._reference = reference
+        self._client = client
+
+    def entries(
+        self, document: Manifest | Index, only: tuple[str, str] | None = None
+    ) -> tuple[Entry, ...]:
+        """Give every entry in order; `only` is the os and architecture whose words are wanted."""
+        del only
+        if isinstance(document, Index):
+            return entries_of(document)
+        return (_single(self._reference, document, self._client),)
+
+    def complete(self, entry: Entry) -> Entry:
+        """Add what the image says itself."""
+        return entry

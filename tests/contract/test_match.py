@@ -1,0 +1,274 @@
+"""The nodes of one job: each with its own image, or all with one that they agree on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+from test_cli import WORDS, _put_index, call, site  # noqa: F401 - a fixture
+
+from hpcimg.errors import NoCandidateError, NotFoundError, StoreError
+from hpcimg.node.detect import detect
+from hpcimg.node.words import profile_from_words
+from hpcimg.policy import PolicyRule
+from hpcimg.settings import read_settings
+from hpcimg.store.agreement import JobKey, agree
+from hpcimg.store.profiles import publish_profile
+from hpcimg.store.store import site_store
+from hpcimg.workflow.access import site_access
+from hpcimg.workflow.match import Together, resolve_in_job
+from hpcimg.workflow.resolve import read_name
+
+NODES = ("bdw1", "skx1")
+KEY = JobKey("folder", "7", "1001", "100")
+
+
+def profile(node, words):
+    """Make a detected profile of a node."""
+    return replace(profile_from_words(f"linux/amd64:{words}", node=node), declared=False, words=())
+
+
+BDW1, SKX1, ZEN1 = (
+    profile("bdw1", "broadwell"),
+    profile("skx1", "skylake_avx512"),
+    profile("zen1", "zen3"),
+)
+
+
+@pytest.fixture
+def nodes(site):  # noqa: F811
+    """A site whose three nodes have published; `resolve` is what one of them does in a job."""
+    settings = read_settings(os.environ)
+    store = site_store(settings.store)
+    for one in (BDW1, SKX1, ZEN1):
+        publish_profile(store, one)
+    site.store = store
+
+    def resolve(one, match="uniform", on=NODES, key=KEY, name="tool", **changes):
+        used = replace(settings, **changes)
+        reference = read_name(name, used)
+        found, warning = resolve_in_job(
+            reference, one, site_access(used), used, Together(match, on, key)
+        )
+        return found.require().descriptor.digest, warning
+
+    site.resolve = resolve
+    return site
+
+
+def test_per_node_each_has_its_own(nodes):
+    """And nothing is kept for the job."""
+    assert nodes.resolve(BDW1, "per-node") == (nodes.digests[1], "")
+    assert nodes.resolve(SKX1, "per-node") == (nodes.digests[2], "")
+    assert not (nodes.store.root / "jobs").exists()
+
+
+@pytest.mark.parametrize("match", ["uniform", "uniform-or-fail"])
+def test_uniform_is_the_best_that_all_run(nodes, match):
+    """A Skylake server runs a Broadwell's build; beside a Zen both run the generic one."""
+    assert nodes.resolve(BDW1, match) == (nodes.digests[1], "")
+    assert nodes.resolve(SKX1, match) == (nodes.digests[1], "")
+    other = ("bdw1", "zen1")
+    assert nodes.resolve(BDW1, match, other) == (nodes.digests[0], "")
+    assert nodes.resolve(ZEN1, match, other) == (nodes.digests[0], "")
+
+
+def test_a_job_of_one_node_has_its_own(nodes):
+    """There is nothing to agree on."""
+    assert nodes.resolve(SKX1, on=("skx1",)) == (nodes.digests[2], "")
+    assert not (nodes.store.root / "jobs").exists()
+
+
+def test_without_a_key_each_computes_the_same(nodes):
+    """As a step that joins a job of which not all is known."""
+    assert {nodes.resolve(one, key=None) for one in (BDW1, SKX1)} == {(nodes.digests[1], "")}
+
+
+def test_a_moved_tag_does_not_split_the_job(nodes):
+    """What the first node found is fetched by digest; the next job gets what is new."""
+    assert nodes.resolve(BDW1)[0] == nodes.digests[1]
+    moved = _put_index(nodes.registry, "tool", ("cpu:haswell",))
+    assert nodes.resolve(SKX1)[0] == nodes.digests[1]
+    assert nodes.resolve(SKX1, key=replace(KEY, job="8"))[0] == moved[0]
+
+
+def test_the_profile_of_a_node_may_change_in_between(nodes):
+    """The agreement stands, and the node that cannot run it says so."""
+    assert nodes.resolve(BDW1)[0] == nodes.digests[1]
+    changed = profile("skx1", "x86_64_v2")
+    digest, warning = nodes.resolve(changed)
+    assert digest == nodes.digests[0]
+    assert warning == (
+        "the nodes of the job may run different images: what the nodes of the job agreed on does "
+        "not run here: cpu:broadwell needs cpu:broadwell; this node is x86_64_v2"
+    )
+    with pytest.raises(NoCandidateError, match="agreed on does not run here"):
+        nodes.resolve(changed, "uniform-or-fail")
+
+
+def test_nothing_in_common(nodes):
+    """`uniform` gives each its own with a warning; `uniform-or-fail` says which node lacks what."""
+    digests = _put_index(nodes.registry, "split", ("cpu:broadwell",), ("cpu:zen3",))
+    on = ("bdw1", "zen1")
+    for one, digest in ((BDW1, digests[0]), (ZEN1, digests[1])):
+        found, warning = nodes.resolve(one, on=on, name="split")
+        assert found == digest
+        assert "bdw1,zen1 have no image in common" in warning
+    with pytest.raises(NoCandidateError) as caught:
+        nodes.resolve(BDW1, "uniform-or-fail", on, name="split")
+    assert caught.value.message == (
+        f"bdw1,zen1 have no image in common: no image of {nodes.registry.name}/split:latest runs "
+        "here: needs cpu:broadwell (zen1 is zen3); needs cpu:zen3 (bdw1 is broadwell)"
+    )
+    assert "--container-match=per-node" in caught.value.hint
+
+
+def test_a_node_without_a_profile(nodes):
+    """What it is, nobody knows."""
+    on = ("bdw1", "new1")
+    digest, warning = nodes.resolve(BDW1, on=on)
+    assert digest == nodes.digests[1]
+    assert 'node "new1" has published no profile' in warning
+    with pytest.raises(NotFoundError, match='"new1" has published no profile'):
+        nodes.resolve(BDW1, "uniform-or-fail", on)
+
+
+def test_unknown_nodes_cannot_be_uniform(nodes):
+    """Outside of a job there is no list."""
+    assert "the job's nodes are not known" in nodes.resolve(BDW1, on=())[1]
+    with pytest.raises(NotFoundError, match="the job's nodes are not known"):
+        nodes.resolve(BDW1, "uniform-or-fail", on=())
+
+
+def test_an_exact_target_must_be_each_node_s(nodes):
+    """The best common target of two nodes is not what each of them is."""
+    digests = _put_index(nodes.registry, "exact", (), ("cpu:=broadwell",))
+    assert {nodes.resolve(one, name="exact")[0] for one in (BDW1, SKX1)} == {digests[0]}
+
+
+def test_policy_exact_on_all_nodes(nodes):
+    """A build for one node's very words is not for the other."""
+    assert {nodes.resolve(one, policy="exact")[0] for one in (BDW1, SKX1)} == {nodes.digests[0]}
+
+
+def test_a_rule_for_some_nodes_binds_the_others(nodes):
+    """Where one node may have no generic image, none of the job gets it."""
+    rule = PolicyRule(nodes=("zen*",), allow_generic=False)
+    on = ("bdw1", "zen1")
+    with pytest.raises(NoCandidateError, match="is generic, which the site does not allow on zen1"):
+        nodes.resolve(BDW1, "uniform-or-fail", on, policies=(rule,))
+
+
+def test_steps_with_and_without_gpus_agree_apart(nodes):
+    """A step without GPUs does not take the GPUs' image of another one."""
+    gpus = profile_from_words("linux/amd64:broadwell:nvcap-5-2:nvidia-396-44").gpus
+    on = ("gpu1", "gpu2")
+    both = [replace(profile(one, "broadwell"), gpus=gpus) for one in on]
+    for one in both:
+        publish_profile(nodes.store, one)
+    digests = _put_index(nodes.registry, "gpu", ("cpu:broadwell",), ("nvcap:5.2",))
+    for one in both:
+        assert nodes.resolve(one.allocated(("0",)), on=on, name="gpu") == (digests[1], "")
+        assert nodes.resolve(one.allocated(()), on=on, name="gpu") == (digests[0], "")
+
+
+def test_an_image_without_an_index(nodes):
+    """All run the only one."""
+    digest = nodes.registry.put_image("single", "latest", [b"layer"])
+    assert {nodes.resolve(one, name="single") for one in (BDW1, ZEN1)} == {(digest, "")}
+
+
+def test_a_bad_agreement_is_refused_or_told(nodes):
+    """Nothing is taken from it."""
+    subject = {
+        "image": f"{nodes.registry.name}/tool:latest",
+        "nodes": list(NODES),
+        "gpus": False,
+    }
+    agree(nodes.store, KEY, subject, {"index": "x", "pick": "y"})
+    (path,) = (nodes.store.root / "jobs/folder").glob("*/*.json")
+    path.write_text("garbage")
+    digest, warning = nodes.resolve(BDW1)
+    assert digest == nodes.digests[1]
+    assert "not using the agreement" in warning
+    with pytest.raises(StoreError, match="not using the agreement"):
+        nodes.resolve(BDW1, "uniform-or-fail")
+
+
+def test_explain_says_what_uniform_would_pick(nodes, capsys):
+    """For a list of nodes: the choice, and which node refuses what."""
+    code, out, said = call(capsys, "resolve", "tool", "--nodes", "bdw1,skx1")
+    assert (code, out, said) == (0, f"{nodes.registry.name}/tool@{nodes.digests[1]}\n", [])
+    code, out, _ = call(capsys, "explain", "tool", "--nodes", "bdw1,skx1")
+    assert code == 0
+    assert "needs cpu:skylake_avx512; bdw1 is broadwell" in out
+    code, _, said = call(capsys, "resolve", "tool", "--nodes", "bdw1", "--node", "bdw1")
+    assert code == 2
+    assert said[0].endswith("--node, --nodes, --profile and --platform exclude each other")
+
+
+def test_resolve_by_another_policy(nodes, capsys):
+    """Per call: a Skylake server has nothing exact but its own."""
+    words = ("resolve", "tool", "--node", "skx1", "--policy")
+    assert call(capsys, *words, "compatible")[1].strip().endswith(nodes.digests[2])
+    _put_index(nodes.registry, "other", (), ("cpu:broadwell",))
+    words = ("resolve", "other", "--node", "skx1", "--policy")
+    assert call(capsys, *words, "compatible")[1] != call(capsys, *words, "exact")[1]
+
+
+@pytest.fixture
+def job_site(nodes, monkeypatch):
+    """This machine as a node `here`, beside one that runs nothing but generic images."""
+    monkeypatch.setattr("hpcimg.settings.DEFAULT_PATH", nodes.settings)
+    publish_profile(nodes.store, replace(detect(), node="here"))
+    publish_profile(nodes.store, profile("old1", "x86_64"))
+    nodes.words = ("--job", "7", "--uid", "0", "--cluster", "folder", "--started", "100")
+    return nodes
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+def test_get_uniform(job_site, capsys):
+    """The command that the plugin calls takes the word, the list and the job's name."""
+    words = ("get", *job_site.words, "--match", "uniform")
+    code, out, said = call(capsys, *words, "--nodelist", "here,old1", "tool")
+    assert (code, said) == (0, [])
+    assert f"digest={job_site.digests[0]}\n" in out
+    assert (job_site.store.root / "jobs/folder/7-0-100").is_dir()
+    code, out, said = call(capsys, *words, "--node", "here", "--nodelist", "here,gone1", "tool")
+    assert (code, said) == (0, [])
+    (warning,) = [line for line in out.splitlines() if line.startswith("warning=")]
+    assert warning.startswith("warning=the nodes of the job may run different images: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+def test_get_refuses_in_two_lines(job_site, capsys):
+    """A node that is not known, a word that is none, a list that is none."""
+    base = ("get", *job_site.words)
+    code, _, said = call(
+        capsys, *base, "--match", "uniform-or-fail", "--nodelist", "here,gone1", "tool"
+    )
+    assert (code, len(said)) == (66, 2)
+    for hostile in ("uniform\nx", "'\"", "x" * 10000):
+        for words in (("--match", hostile, "--nodelist", "here,old1"), ("--nodelist", hostile)):
+            code, out, said = call(capsys, *base, *words, "tool")
+            if words[0] == "--match" or code:
+                assert (code, out) == (2, ""), words
+                assert len(said) == 2
+                assert len(said[0]) < 300
+    hostile = ("--cluster", "../../x", "--match", "uniform", "--nodelist", "here,old1")
+    code, _, said = call(capsys, *base, *hostile, "tool")
+    assert (code, said[0]) == (2, "hpcimg: '../../x' is no part of a job's name")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+def test_the_site_s_word_is_the_default(job_site, capsys):
+    """Where the job says nothing, the settings do; the job's own word wins."""
+    text = job_site.settings.read_text().replace("{", '{"match": "uniform", ', 1)
+    job_site.settings.write_text(text)
+    listed = ("--nodelist", "here,old1")
+    _, out, _ = call(capsys, "get", *job_site.words, *listed, "tool")
+    assert f"digest={job_site.digests[0]}\n" in out
+    own = call(capsys, "resolve", "tool", "--node", "here")[1].strip()
+    _, out, _ = call(capsys, "get", *job_site.words, *listed, "--match", "per-node", "tool")
+    assert f"digest={own.partition('@')[2]}\n" in out
