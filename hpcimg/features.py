@@ -244,11 +244,12 @@ def _by_number(capability: str) -> tuple[int, str]:
 
 
 def _joined(pieces: list[str]) -> list[str]:
-    """Join what the colons of canonical words have split: `cpu`, `broadwell`."""
+    """Join what the colons of canonical words have split: `cpu`, `broadwell`; `os`, `rhel`, `9`."""
     words: list[str] = []
     waiting = False
     for piece in pieces:
-        if words and (waiting or piece.startswith(_MODES)):
+        is_release = bool(words) and words[-1].startswith("os:") and piece[:1].isdigit()
+        if words and (waiting or is_release or piece.startswith(_MODES)):
             words[-1] += ":" + piece
             waiting = False
         else:

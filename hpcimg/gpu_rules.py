@@ -49,9 +49,9 @@ def without_gpu(gpus: GpuFacts, kind: str) -> str:
     if gpus.state == "unknown":
         return f"the node's GPUs are unknown: {gpus.reason}"
     if gpus.devices:
-        return f"the job has no {_NAMES[vendor]} GPU"
-    if gpus.state == "present" and (gpus.amd_driver if vendor == "amd" else gpus.driver):
-        return ""  # words that offer a driver and name no device
+        return f"the job has no {_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
+    if gpus.state == "present" and vendor != "intel":
+        return ""  # words that offer a driver or a toolkit and name no device
     return gpus.reason or "there is no GPU"
 
 

@@ -28,7 +28,8 @@ def unsatisfied(profile: NodeProfile, feature: Feature, siblings: Sequence[Featu
     """
     if feature.is_for_gpu:
         reason = without_gpu(profile.gpus, feature.kind)
-        reason = reason or unsuited(profile.gpus, feature, siblings)
+        if not reason and not (feature.kind == "rocm" and _offers_release(profile, feature)):
+            reason = unsuited(profile.gpus, feature, siblings)
     else:
         reason = _RULES.get(feature.kind, _offered)(profile, feature)
     return f"needs {feature}; {reason}" if reason else ""
@@ -56,6 +57,12 @@ def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
     if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
         return offered == {feature.value}
     return not unsatisfied(profile, feature)
+
+
+def _offers_release(profile: NodeProfile, feature: Feature) -> bool:
+    """Tell whether the site's words offer this ROCm or a newer one; no driver follows from it."""
+    offered = [version_of(word[5:]) for word in profile.words if word.startswith("rocm:")]
+    return any(have >= version_of(value) for have in offered for value in feature.alternatives)
 
 
 def _cpu(profile: NodeProfile, feature: Feature) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _FAMILIES = {
     "amd64": "x86_64",
@@ -126,6 +126,27 @@ def arm_vendor(implementer: str) -> str:
 
     vendors: dict[str, str] = TARGETS_JSON["conversions"]["arm_vendors"]
     return vendors.get(implementer.lower(), implementer or "generic")
+
+
+def linux_flags(words: Iterable[str]) -> frozenset[str]:
+    """Add to the flags that macOS tells, in lower case, what Linux calls them."""
+    from archspec.cpu.schema import TARGETS_JSON
+
+    found = set(words)
+    for theirs, ours in TARGETS_JSON["conversions"]["darwin_flags"].items():
+        if found.issuperset(theirs.split()):
+            found.update(ours.split())
+    return frozenset(found)
+
+
+def cpuid_flags() -> Iterator[tuple[int, int, str, int, str]]:
+    """List where CPUID tells a flag: leaf, subleaf, register, bit, and the flag's name."""
+    from archspec.cpu.schema import CPUID_JSON
+
+    for question in (*CPUID_JSON["flags"], *CPUID_JSON["extension-flags"]):
+        leaf, subleaf = question["input"]["eax"], question["input"]["ecx"]
+        for bit in question["bits"]:
+            yield leaf, subleaf, bit["register"], bit["bit"], bit["name"]
 
 
 def _targets() -> Any:

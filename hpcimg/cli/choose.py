@@ -42,6 +42,7 @@ def resolved(arguments: argparse.Namespace, settings: Settings, source: ImageSou
         nodes=arguments.nodes,
         file=arguments.profile,
         platform=arguments.platform,
+        gpus=arguments.gpus,
     )
     _tell_unknown(arguments.platform)
     reference = read_name(arguments.name, settings)

@@ -70,6 +70,11 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
         "--profile", metavar="FILE", type=Path, help="choose for a profile in a file"
     )
     parser.add_argument(
+        "--gpus",
+        metavar="LIST",
+        help="choose for a job with these GPUs of the node, as 0,1 or none",
+    )
+    parser.add_argument(
         "--platform",
         metavar="WORDS",
         help="choose for what the words offer, as linux/amd64:broadwell:nv-compute-5-2",

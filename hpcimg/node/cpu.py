@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcimg import targets
 from hpcimg.errors import UsageError
+from hpcimg.node.foreign import is_foreign, parse_foreign
 from hpcimg.oci.model import normalise_platform
 from hpcimg.quoting import quoted
 
@@ -38,10 +39,15 @@ class Cpu:
     facts: targets.CpuFacts
     model: str
     notes: tuple[str, ...]
+    threads: int = 0
+    """Threads of a core, where the text tells."""
 
 
-def read_cpu(path: Path, machine: str = "") -> Cpu:
-    """Read a live or recorded description; `machine` is uname's word, used where it is silent."""
+def read_cpu(path: Path, machine: str = "", hypervisor: str = "") -> Cpu:
+    """Read a live or recorded description.
+
+    `machine` is uname's word and `hypervisor` a name for it, used where the text is silent.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(_LIMIT)
@@ -52,29 +58,32 @@ def read_cpu(path: Path, machine: str = "") -> Cpu:
         ) from error
     text = raw.decode("utf-8", errors="replace")
     try:
-        return parse_cpu(text, machine)
+        return parse_cpu(text, machine, hypervisor)
     except UsageError as error:
         raise UsageError(f"{quoted(path)}: {error.message}", error.hint) from error
 
 
-def parse_cpu(text: str, machine: str = "") -> Cpu:
-    """Parse either format, told apart by its text."""
+def parse_cpu(text: str, machine: str = "", hypervisor: str = "") -> Cpu:
+    """Parse any of the formats, told apart by the text."""
+    if is_foreign(text):
+        facts, model = parse_foreign(text)
+        return Cpu(facts, model, ())
     if text.lstrip().startswith("{") or _LSCPU_LINE.search(text):
         return parse_lscpu(text)
-    return parse_cpuinfo(text, machine)
+    return parse_cpuinfo(text, machine, hypervisor)
 
 
-def parse_cpuinfo(text: str, machine: str = "") -> Cpu:
+def parse_cpuinfo(text: str, machine: str = "", hypervisor: str = "") -> Cpu:
     """Parse /proc/cpuinfo; only what all cores have counts."""
     blocks = [block for block in map(_fields, re.split(r"\n\s*\n", text)) if block]
     cores = [block for block in blocks if _flags_of(block)] or blocks
     if not cores:
         raise _unreadable()
     first = cores[0]
-    cpu = Cpu(_facts(first, machine), _model(first), ())
+    cpu = Cpu(_facts(first, machine), _model(first), (), _threads(first))
     if len(cores) > 1:
         cpu = _intersected(cpu, cores)
-    return _with_notes(cpu, "hypervisor" in cpu.facts.flags)
+    return _with_notes(cpu, hypervisor, is_virtual="hypervisor" in cpu.facts.flags)
 
 
 def parse_lscpu(text: str) -> Cpu:
@@ -96,7 +105,10 @@ def parse_lscpu(text: str) -> Cpu:
     if architecture == "arm64" and targets.is_known(core):
         # lscpu has put the part number into words already.
         facts = replace(facts, part=targets.facts_of(core, architecture).part)
-    return _with_notes(Cpu(facts, model, ()), "Hypervisor vendor" in found)
+    hypervisor = found.get("Hypervisor vendor", "")
+    threads = found.get("Thread(s) per core", "")
+    cpu = Cpu(facts, model, (), int(threads) if threads.isdecimal() else 0)
+    return _with_notes(cpu, hypervisor, is_virtual=bool(hypervisor))
 
 
 def _unreadable() -> UsageError:
@@ -171,6 +183,19 @@ def _intersected(cpu: Cpu, cores: Sequence[Fields]) -> Cpu:
     return replace(cpu, facts=facts, notes=("its cores differ",) if differ else ())
 
 
-def _with_notes(cpu: Cpu, is_virtual: bool) -> Cpu:  # noqa: FBT001 - private, one caller each
-    notes = (*cpu.notes, "it runs under a hypervisor") if is_virtual else cpu.notes
-    return replace(cpu, notes=notes)
+def _threads(core: Fields) -> int:
+    """Count the threads of a core; only x86's text tells, and offline siblings do not count."""
+    threads, cores = core.get("siblings", ""), core.get("cpu cores", "")
+    if threads.isdecimal() and cores.isdecimal() and int(cores):
+        return int(threads) // int(cores)
+    return 0
+
+
+def _with_notes(cpu: Cpu, hypervisor: str, *, is_virtual: bool) -> Cpu:
+    if "TCG" in f"{cpu.model} {hypervisor}":
+        # Every flag is true, and slow: software plays the processor.
+        return replace(cpu, notes=(*cpu.notes, "it is emulated: QEMU TCG"))
+    if not is_virtual:
+        return cpu
+    name = f": {hypervisor}" if hypervisor else ""
+    return replace(cpu, notes=(*cpu.notes, f"it runs under a hypervisor{name}"))

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import StoreError, UsageError
-from hpcimg.node.profile import NodeProfile, profile_from_words
+from hpcimg.node.profile import NodeProfile
+from hpcimg.node.words import profile_from_words, with_offered
+from hpcimg.slurm import job_gpus, nodes_of_list, parse_gpus
 from hpcimg.store.profiles import publish_profile, read_profile
 from hpcimg.store.store import site_store
 
@@ -29,7 +31,9 @@ def this_node(*, refresh: bool = False) -> NodeProfile:
 
 def job_profile(settings: Settings, gpus: tuple[str, ...] | None, *, nodes: int = 1) -> NodeProfile:
     """Give this node's profile with the GPUs of its job, which spans `nodes` nodes."""
-    return this_node().allocated(None if settings.gpu_scope == "node" else gpus, nodes=nodes)
+    scope = None if settings.gpu_scope == "node" else gpus
+    # In this order: GPUs that the site's words offer count whatever the job got.
+    return with_offered(this_node().allocated(scope, nodes=nodes), settings.platform_features)
 
 
 def chosen_profile(
@@ -40,27 +44,31 @@ def chosen_profile(
     nodes: str | None = None,
     file: Path | None = None,
     platform: str | None = None,
+    gpus: str | None = None,
 ) -> NodeProfile:
-    """Give the profile that the options name; none of them means this node in this job."""
+    """Give the profile that the options name; none of them means this node in this job.
+
+    `gpus` are those of a job that is asked about, in Slurm's words, `none` for a job without.
+    """
     if sum(given is not None for given in (node, nodes, file, platform)) > 1:
         raise UsageError(
             "--node, --nodes, --profile and --platform exclude each other", "give one of them"
         )
     if platform is not None:
+        if gpus is not None:
+            raise UsageError("--gpus does not go with --platform", "its words say what is offered")
         return profile_from_words(platform)
-    if nodes is not None:
+    scope = None if gpus is None else parse_gpus(gpus)
+    store = site_store(settings.store) if node or nodes else None
+    if store is not None and nodes:
         from hpcimg.node.meet import meet
-        from hpcimg.slurm import nodes_of_list
 
-        store = site_store(settings.store)
-        return meet(read_profile(store, name) for name in nodes_of_list(nodes))
-    if node is not None:
-        return read_profile(site_store(settings.store), node)
+        return meet(read_profile(store, name).allocated(scope) for name in nodes_of_list(nodes))
+    if store is not None and node:
+        return read_profile(store, node).allocated(scope)
     if file is not None:
-        return read_profile_file(file)
-    from hpcimg.slurm import job_gpus
-
-    return job_profile(settings, job_gpus(environment))
+        return read_profile_file(file).allocated(scope)
+    return job_profile(settings, job_gpus(environment) if gpus is None else scope)
 
 
 def read_profile_file(path: Path) -> NodeProfile:
@@ -91,7 +99,8 @@ def publish(settings: Settings) -> NodeProfile:
                 "run `hpcimg node publish` as root",
             )
         profile = detect()
-        publish_profile(store, profile)
+        # What is kept for this boot is what was found; others are told what is offered.
+        publish_profile(store, with_offered(profile, settings.platform_features))
         return profile
     # Taken before: what changes meanwhile must make the kept profile a stale one.
     key = cache_key()

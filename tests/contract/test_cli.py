@@ -14,7 +14,7 @@ from sif import sif_bytes
 
 from hpcimg.cli import VERBS, main
 from hpcimg.errors import StoreError
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store

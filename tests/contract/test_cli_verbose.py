@@ -12,7 +12,7 @@ from test_cli import WORDS, site  # noqa: F401 - a fixture
 
 from hpcimg.cli import launch
 from hpcimg.cli.parser import make_parser
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store

@@ -11,7 +11,8 @@ import pytest
 from test_cli import INDEX, MANIFEST, WORDS, _put_index, call, site  # noqa: F401 - a fixture
 
 from hpcimg.errors import StoreError
-from hpcimg.node.profile import Gpu, GpuFacts, profile_from_words
+from hpcimg.node.profile import Gpu, GpuFacts
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store

@@ -11,7 +11,7 @@ from test_cli import WORDS, call, site  # noqa: F401 - a fixture
 from test_convert import write_program
 
 from hpcimg.errors import RuntimeFailure
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store

@@ -16,7 +16,7 @@ from clients import client_for, reference_to
 from registry import OCI_INDEX, Registry
 
 from hpcimg.errors import NoCandidateError, RegistryError
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import Descriptor, Index, Platform

@@ -10,7 +10,7 @@ from test_cli import WORDS, _put_index, call, site  # noqa: F401 - a fixture
 
 from hpcimg.errors import NoCandidateError, NotFoundError, StoreError
 from hpcimg.node.detect import detect
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.policy import PolicyRule
 from hpcimg.settings import read_settings
 from hpcimg.store.agreement import JobKey, agree

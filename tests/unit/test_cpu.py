@@ -14,25 +14,23 @@ from hpcimg.errors import UsageError
 from hpcimg.node.cpu import parse_cpu, read_cpu
 
 RECORDED = Path(archspec.__file__).parent / "json" / "tests" / "targets"
-MACHINES = sorted(
-    path.name for path in RECORDED.iterdir() if path.name.startswith(("linux-", "bgq-"))
-)
+MACHINES = sorted(path.name for path in RECORDED.iterdir())
 # Nothing in these two files says that the machine is big-endian; Linux on them rarely is.
-LITTLE_ENDIAN = {"linux-rhel8-power9": "power9le", "linux-unknown-power10": "power10le"}
+OTHERWISE = {"linux-rhel8-power9": "power9le", "linux-unknown-power10": "power10le"}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_recorded_machine_is_told_by_its_name(machine):
-    """The file name ends with the expected target."""
-    expected = LITTLE_ENDIAN.get(machine, machine.rpartition("-")[2])
+    """The file name ends with the expected target: Linux, macOS's sysctl, answers of CPUID."""
+    expected = OTHERWISE.get(machine, machine.rpartition("-")[2])
     found = targets.match(read_cpu(RECORDED / machine).facts)
     assert found.name == expected
     assert expected in found.compatible
 
 
 def test_the_recorded_machines_are_there():
-    """An empty folder must not pass for forty machines."""
-    assert len(MACHINES) >= 43
+    """An empty folder must not pass for fifty machines."""
+    assert len(MACHINES) >= 52
 
 
 def as_lscpu(machine: str, **more: str) -> str:
@@ -113,8 +111,40 @@ def test_a_hypervisor_is_noted():
     """Its flags are true, but may be slow or change with a migration."""
     text = "processor : 0\nvendor_id : GenuineIntel\nflags : lm hypervisor\n"
     assert parse_cpu(text).notes == ("it runs under a hypervisor",)
+    assert parse_cpu(text, hypervisor="VMware").notes == ("it runs under a hypervisor: VMware",)
     lscpu = as_lscpu("linux-rhel7-broadwell", **{"Hypervisor vendor": "KVM"})
-    assert parse_cpu(lscpu).notes == ("it runs under a hypervisor",)
+    assert parse_cpu(lscpu).notes == ("it runs under a hypervisor: KVM",)
+    bare = text.replace(" hypervisor", "")
+    assert parse_cpu(bare, hypervisor="VMware").notes == ()
+
+
+def test_an_emulated_cpu_is_called_so():
+    """QEMU without KVM has every flag that it promises, and is slow."""
+    text = "processor : 0\nmodel name : QEMU TCG CPU version 2.5+\nflags : lm hypervisor\n"
+    assert parse_cpu(text, hypervisor="QEMU").notes == ("it is emulated: QEMU TCG",)
+    lscpu = as_lscpu("linux-rhel7-broadwell", **{"Hypervisor vendor": "TCG"})
+    assert parse_cpu(lscpu).notes == ("it is emulated: QEMU TCG",)
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"),
+    [
+        ("processor : 0\nflags : lm\nsiblings : 16\ncpu cores : 8\n", 2),
+        ("processor : 0\nflags : lm\nsiblings : 8\ncpu cores : 8\n", 1),
+        ("processor : 0\nflags : lm\n", 0),
+        ("Architecture: ppc64le\nThread(s) per core: 8\n", 8),
+    ],
+)
+def test_the_text_may_tell_the_threads_of_a_core(text, threads):
+    """The last place to look for SMT; 0 says that it is silent."""
+    assert parse_cpu(text).threads == threads
+
+
+def test_an_apple_processor_that_says_no_model_is_the_first():
+    """A later one than archspec knows is a plain Arm processor."""
+    text = "machdep.cpu.brand_string: Apple {}\nhw.optional.arm64: 1\n"
+    assert targets.match(parse_cpu(text.format("processor")).facts).name == "m1"
+    assert targets.match(parse_cpu(text.format("M99 Max")).facts).name == "aarch64"
 
 
 def test_a_hidden_flag_costs_the_name_but_not_what_runs():

@@ -12,7 +12,8 @@ from nodes import node, other_gpus
 
 from hpcimg.errors import NoCandidateError
 from hpcimg.node.meet import meet, name_nodes
-from hpcimg.node.profile import GpuFacts, profile_from_words
+from hpcimg.node.profile import GpuFacts
+from hpcimg.node.words import profile_from_words
 from hpcimg.selection import select
 
 _WORDS = ("broadwell", "skylake", "zen2", "x86_64_v3", "cpuflag:avx2", "cpuflag:avx512f",

@@ -10,7 +10,7 @@ from nodes import AMD64, node, other_gpus
 
 from hpcimg.errors import UsageError
 from hpcimg.features import parse_feature
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Avoid, Policy, PolicyRule, policy_for
 from hpcimg.requirements import WEIGHT_ANNOTATION

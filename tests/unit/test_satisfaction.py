@@ -9,7 +9,7 @@ from indexes import index_with
 from nodes import node, other_gpus
 
 from hpcimg import vocabulary
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.selection import select
 
 
@@ -97,6 +97,10 @@ ONE_WORD = [
     ("nvcap:8.0", other_gpus("amd", "gfx90a"), "the job has no NVIDIA GPU"),
     ("rocm:6.2", other_gpus("amd", "gfx90a"), ""),
     ("rocm:6.2", node("", "8.0"), "the job has no AMD GPU"),
+    ("rocm:6.1", profile_from_words("linux/amd64:gfx90a:rocm:6.2"), ""),
+    ("rocm:6.2", profile_from_words("linux/amd64:rocm:6.2"), ""),
+    ("cuda:12.2", profile_from_words("linux/amd64:cuda:12.4"), ""),
+    ("cuda:13.0", profile_from_words("linux/amd64:cuda:12.4"), "the driver speaks CUDA 12.4"),
     # Intel
     ("intelgpu:pvc", other_gpus("intel", "pvc"), ""),
     ("intelgpu:ats-m|pvc", other_gpus("intel", "pvc"), ""),

@@ -9,7 +9,8 @@ from indexes import BENCH, CV_TF, digest, entries_from, entry, index_with
 from nodes import node
 
 from hpcimg.errors import NoCandidateError
-from hpcimg.node.profile import GpuFacts, profile_from_words
+from hpcimg.node.profile import GpuFacts
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.model import OCI_INDEX
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Policy

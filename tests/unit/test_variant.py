@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from indexes import BENCH, index_with
 
-from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile, profile_from_words
+from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
+from hpcimg.node.words import profile_from_words
 from hpcimg.selection import select
 from hpcimg.variant import closeness, exact_words, gpu_words, is_missed
 

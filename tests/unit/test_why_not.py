@@ -8,7 +8,7 @@ import pytest
 from indexes import digest, entries_from, entry, index_of
 
 from hpcimg.errors import NotFoundError, UsageError
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.reference import parse_reference
 from hpcimg.selection import select
 from hpcimg.settings import Settings
