@@ -199,16 +199,20 @@ def _of_kind(text: str, architecture: str | None) -> list[Feature]:
 def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]:
     match = _COMPARATOR.fullmatch(text)
     comparator, value = (match[1] or "", match[2].strip()) if match else ("", text)
-    if comparator == facts()["kinds"][kind]["comparator"]:
+    row = facts()["kinds"][kind]
+    if comparator == row["comparator"]:
         comparator = ""
+    parts = [part.strip() for part in value.split("|")]
+    if not all(parts) or (comparator and comparator not in row.get("comparators", ())):
+        return []  # opaque: what nobody judges must not pass for judged
     if kind == "cpu":
-        return _with_target(value, comparator, architecture)
+        return _with_target(parts, comparator, architecture)
     if kind == "nvcap":
-        parts = sorted({_capability(part.strip()) for part in value.split("|")}, key=_by_number)
-        return [Feature(kind, "|".join(parts), comparator)]
+        codes = sorted({_capability(part) for part in parts}, key=_by_number)
+        return [Feature(kind, "|".join(codes), comparator)]
     known = facts()["value_aliases"].get(kind, {})
-    parts = [_plain(kind, part.strip()) for part in value.split("|")]
-    return [Feature(kind, "|".join(known.get(part, part) for part in parts), comparator)]
+    plain = {known.get(one, one) for one in (_plain(kind, part) for part in parts)}
+    return [Feature(kind, "|".join(sorted(plain)), comparator)]
 
 
 def _plain(kind: str, value: str) -> str:
@@ -218,13 +222,13 @@ def _plain(kind: str, value: str) -> str:
     return re.sub(r"xlarge$", "xl", value) if kind == "instsize" else value
 
 
-def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:
-    known = [_cpu_target(part.strip(), architecture) for part in value.split("|")]
+def _with_target(parts: list[str], comparator: str, architecture: str | None) -> list[Feature]:
+    known = [_cpu_target(part, architecture) for part in parts]
     if len(known) == 1 and known[0]:
         return [replace(f, comparator=comparator) if f.kind == "cpu" else f for f in known[0]]
     names = [
-        found[0].value if len(found) == 1 else re.sub("[- ]", "_", part.strip())
-        for found, part in zip(known, value.split("|"), strict=True)
+        found[0].value if len(found) == 1 else re.sub("[- ]", "_", part)
+        for found, part in zip(known, parts, strict=True)
     ]
     return [Feature("cpu", "|".join(sorted(set(names))), comparator)]
 

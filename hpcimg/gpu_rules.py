@@ -14,7 +14,7 @@ from hpcimg.vocabulary import facts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hpcimg.node.profile import Gpu, GpuFacts
+    from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
 
 T = TypeVar("T")
 
@@ -40,9 +40,9 @@ _ANY_INTEL = "spirv"
 """The device of code that is compiled when it is loaded."""
 
 
-def without_gpu(gpus: GpuFacts, kind: str) -> str:
+def without_gpu(profile: NodeProfile, kind: str) -> str:
     """Say why the job has no GPU that a feature of this kind could mean; nothing when it has."""
-    vendor = VENDORS[kind]
+    gpus, vendor = profile.gpus, VENDORS[kind]
     if gpus.of(vendor):
         others = [gpu for gpu in gpus.devices if gpu.vendor != vendor]
         return f"GPU {others[0].index} is {_NAMES[others[0].vendor]}'s" if others else ""
@@ -50,9 +50,17 @@ def without_gpu(gpus: GpuFacts, kind: str) -> str:
         return f"the node's GPUs are unknown: {gpus.reason}"
     if gpus.devices:
         return f"the job has no {_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
-    if gpus.state == "present" and vendor != "intel":
+    if gpus.state == "present" and _offers_software(profile, vendor):
         return ""  # words that offer a driver or a toolkit and name no device
+    if gpus.state == "present":
+        return f"no {_NAMES[vendor]} GPU is offered"
     return gpus.reason or "there is no GPU"
+
+
+def _offers_software(profile: NodeProfile, vendor: str) -> bool:
+    if vendor == "nvidia":
+        return bool(profile.gpus.driver or profile.gpus.cuda)
+    return vendor == "amd" and any(word.startswith("rocm:") for word in profile.words)
 
 
 def unsuited(gpus: GpuFacts, feature: Feature, siblings: Sequence[Feature]) -> str:
@@ -153,14 +161,26 @@ def _cuda_toolkit(gpus: GpuFacts, toolkit: str, siblings: Sequence[Feature]) -> 
         return ""
     oldest, newest = (version_of(capability) for capability in known)
     # Words for the code itself know better, PTX included.
-    says_code = any(one.kind == "nvcap" for one in siblings)
+    code = [one for one in siblings if one.kind == "nvcap"]
     for gpu in gpus.of("nvidia"):
         have = version_of(gpu.capability)
         if have < oldest:
             return f"GPU {gpu.index} has {gpu.capability}, which CUDA {toolkit} no longer knows"
-        if have > newest and not says_code:
+        if have > newest and not code:
             return f"GPU {gpu.index} has {gpu.capability}, which CUDA {toolkit} does not know yet"
+        if any(_best(one, gpu)[0] == _JIT for one in code) and _speaks(gpus) < wanted:
+            return f"the driver does not compile CUDA {toolkit}'s code for GPU {gpu.index}"
     return ""
+
+
+def _speaks(gpus: GpuFacts) -> tuple[int, ...]:
+    """Give the newest CUDA that the driver speaks: it compiles portable code of no newer one."""
+    if gpus.cuda:
+        return version_of(gpus.cuda)
+    releases: dict[str, str] = facts()["cuda_of_driver"]
+    rows = {version_of(driver): version_of(cuda) for driver, cuda in releases.items()}
+    known = [driver for driver in rows if driver <= version_of(gpus.driver or "")]
+    return rows[max(known)] if known else ()
 
 
 def _cuda_driver(gpus: GpuFacts, wanted: tuple[int, ...]) -> str:

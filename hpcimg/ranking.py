@@ -6,12 +6,13 @@ Takes for granted that the hard tests have passed; knows no reasons for a reject
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
 from hpcimg.gpu_rules import NO_QUALITY, Quality, gpu_quality
 from hpcimg.requirements import WEIGHT_ANNOTATION
-from hpcimg.satisfaction import target_rank
+from hpcimg.satisfaction import target_rank, unsatisfied
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -64,7 +65,7 @@ def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> R
         _weight(entry),
         max(targets, default=0),
         sum(_counts(profile, f) for f in features),
-        tuple(_newest(features, kind) for kind in _VERSIONS),
+        tuple(_newest(profile, features, kind) for kind in _VERSIONS),
         -position,
     )
 
@@ -122,6 +123,9 @@ def _counts(profile: NodeProfile, feature: Feature) -> bool:
     return feature.kind != "mpi" or str(feature) in profile.words
 
 
-def _newest(features: tuple[Feature, ...], kind: str) -> tuple[int, ...]:
-    found = (version_of(v) for f in features if f.kind == kind for v in f.alternatives)
-    return max(found, default=())
+def _newest(profile: NodeProfile, features: tuple[Feature, ...], kind: str) -> tuple[int, ...]:
+    """Give the newest version of a kind; of several alternatives only those count that fit."""
+    found = [replace(f, value=one) for f in features if f.kind == kind for one in f.alternatives]
+    if len(found) > 1:
+        found = [one for one in found if not unsatisfied(profile, one, features)]
+    return max((version_of(one.value) for one in found), default=())

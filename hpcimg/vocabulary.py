@@ -99,6 +99,7 @@ ADDABLE: dict[str, Callable[[object], bool]] = {
     "cpu_aliases": _is_alias,
     "cuda_drivers": _is_version,
     "cuda_gpus": _is_pair,
+    "cuda_of_driver": _is_version,
     "intel_devices": _is_word,
     "kind_words": _is_word,
     "names": _is_text,

@@ -12,6 +12,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import UsageError
+from hpcimg.features import canonical_words
 from hpcimg.node.gpus import Gpu, GpuFacts
 from hpcimg.quoting import quoted
 
@@ -73,8 +74,13 @@ class NodeProfile:
         """List the canonical words that policy `exact` compares: CPU target, GPUs, own words."""
         if self.declared:
             return self.words
-        found = {gpu.word for gpu in self.gpus.devices} | set(self.words)
-        return tuple(sorted(found | ({f"cpu:{self.target}"} if self.target else set())))
+        # An image for several kinds of GPUs names them in one word: it must run on each.
+        values: dict[str, set[str]] = {"cpu": {self.target}} if self.target else {}
+        for gpu in self.gpus.devices:
+            kind, _, value = gpu.word.partition(":")
+            values.setdefault(kind, set()).add(value)
+        found = [f"{kind}:{'|'.join(sorted(ones))}" for kind, ones in values.items()]
+        return canonical_words([*found, *self.words], self.architecture)
 
     def facts_digest(self) -> str:
         """Name the facts that decide a selection; nodes of one type have the same digest."""

@@ -47,7 +47,7 @@ CORE = {
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
-FLOOR = {"hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
+FLOOR = {"hpcimg.rules", "hpcimg.sections", "hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
     "__future__", "collections", "contextlib", "dataclasses", "enum", "fnmatch", "functools",

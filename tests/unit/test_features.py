@@ -74,6 +74,13 @@ SPELLINGS = {
     # Tags are split by the importer of tags only; as a feature this is no known target.
     "cpu:broadwell_nvcap_52": "cpu_broadwell-nvcap_52",
     "infiniband": "infiniband",
+    # Any-of has one order; a comparison that nobody makes is no word of its kind.
+    "cpuflag:avx2|avx512f": "cpuflag:avx512f|avx2|avx2 cpuflag:avx2|avx512f",
+    "fabric:ib": "fabric:ib|infiniband",
+    "cuda:=12.4": "cuda:=12.4",
+    "cpuflag:>=avx2": "cpuflag:>=avx2",
+    "os:>=rhel:8": "os:>=rhel:8",
+    "nvdrv:|570": "nvdrv:|570",
     "nvidia-tesla": "nvidia-tesla",
     "foo:bar": "foo:bar",
 }
@@ -93,6 +100,12 @@ def test_a_word_without_end_is_opaque_and_short(start):
 def test_every_spelling_has_one_canonical_form(word, meant):
     """The canonical word is what is compared, kept and printed."""
     assert " ".join(str(feature) for feature in parse_feature(word)) == meant
+
+
+@pytest.mark.parametrize("word", ["cuda:=12.4", "cpuflag:>=avx2", "os:>=rhel:8", "nvdrv:|570"])
+def test_a_comparison_that_nobody_makes_is_opaque(word):
+    """To ignore it would judge something else than what was written."""
+    assert [feature.kind for feature in parse_feature(word)] == [""]
 
 
 def test_power_is_little_endian_where_the_platform_says_so():

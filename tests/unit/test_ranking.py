@@ -89,6 +89,12 @@ def test_a_fabric_counts_only_where_the_job_leaves_the_node(nodes, pick):
     assert select(profile, index).pick.descriptor.digest == digest(pick)
 
 
+def test_only_an_alternative_that_fits_makes_a_toolkit_newer():
+    """What the driver cannot run is no advantage."""
+    index = index_with(("cuda:11.0|13.0", "nvcap:8.0"), ("cuda:11.4", "nvcap:8.0"))
+    assert select(node("", "8.0", driver="470.60"), index).pick.descriptor.digest == digest(1)
+
+
 def avoiding(word, *on):
     """A policy that puts the images with a word last on these targets."""
     return Policy(avoid=tuple(Avoid(feature, on) for feature in parse_feature(word)))
@@ -192,6 +198,8 @@ EXACT_TABLE = [
     ((("broadwell", "nvcap:5.2"),), node("broadwell", "5.2", ids=()), 0),
     ((("broadwell", "nvcap:5.2"),), node("broadwell", "5.2", "7.0"), 0),
     ((("broadwell",),), node("skylake"), 0),
+    ((("broadwell", "nvcap:5.2|7.0"),), node("broadwell", "5.2", "7.0"), 1),
+    ((("broadwell", "nvcap:5.2|7.0"),), node("broadwell", "5.2"), 0),
     ((("nvcap:5.0", "cpu:broadwell"),), node("broadwell", "5.2"), 0),
 ]
 
