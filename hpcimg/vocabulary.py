@@ -21,6 +21,14 @@ SITE_DIRECTORY = Path("/etc/hpcimg/features.d")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _CANONICAL = re.compile(r"(cpu|cpuflag):[a-z0-9._]+")
+# Names of processors are looked up without their separators.
+_ROW_NAMES = {
+    "cpu_aliases": re.compile(r"[a-z0-9]+"),
+    "cuda_drivers": _VERSION,
+    "cuda_gpus": _VERSION,
+    "cuda_of_driver": _VERSION,
+    "rocm_drivers": _VERSION,
+}
 _WRITABLE_BY_OTHERS = 0o022
 
 
@@ -58,10 +66,17 @@ def merged(own: dict[str, Any], site: Any, source: str) -> dict[str, Any]:
         for row, value in rows.items():
             if not ADDABLE[name](value):
                 raise _wrong(source, f"{quoted(row)} in {quoted(name)} is {quoted(value)}")
+            if not _ROW_NAMES.get(name, _WORD).fullmatch(row):
+                raise _wrong(source, f"{quoted(row)} cannot be the name of a row in {quoted(name)}")
         result[name] = {**own[name], **rows}
     unknown = sorted(set(result["kind_words"].values()) - set(result["kinds"]))
     if unknown:
         raise _wrong(source, f"{quoted(unknown[0])} is no kind")
+    meant = {word for alias in result["cpu_aliases"].values() for word in alias["features"]}
+    targets = {word[4:] for word in meant if word.startswith("cpu:")}
+    unknown = sorted(targets - set(result["cpu_targets"]))
+    if unknown:
+        raise _wrong(source, f"{quoted(unknown[0])} is no known CPU target")
     return result
 
 

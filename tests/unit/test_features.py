@@ -201,6 +201,12 @@ def test_a_sites_files_add_rows(tmp_path):
         ('{"cpu_aliases": {"a": {"features": "cpu:zen"}}}', "'a' in 'cpu_aliases' is "),
         ('{"rocm_drivers": {"6.2": 6}}', "'6.2' in 'rocm_drivers' is '6'"),
         ('{"kind_words": {"gpu": "nogpu"}}', "'nogpu' is no kind"),
+        ('{"cpu_aliases": {"a": {"features": ["cpu:zen33"]}}}', "'zen33' is no known CPU target"),
+        (
+            '{"cpu_aliases": {"my node": {"features": ["cpu:zen3"]}}}',
+            "'my node' cannot be the name",
+        ),
+        ('{"rocm_drivers": {"six": "6.7"}}', "'six' cannot be the name of a row in 'rocm_drivers'"),
     ],
 )
 def test_a_wrong_file_of_the_site_is_named(tmp_path, text, why):
