@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.vocabulary import facts
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -53,12 +55,20 @@ def match(cpu: CpuFacts) -> CpuTarget:
     family = _FAMILIES.get(cpu.architecture)
     if family is None:
         return CpuTarget(None, ())
+    is_arm = cpu.architecture == "arm64"
     fitting = _fitting(cpu, family) or [_targets()[family]]
     named = _named(cpu, fitting)
-    if cpu.part and named.cpu_part == cpu.part:
-        # archspec knows no flags of Arm's generic levels; the part number vouches for them.
-        fitting = list({t.name: t for t in [*fitting, *named.ancestors]}.values())
-    ranked = sorted(fitting, key=lambda t: (_rank(cpu, t), t.name), reverse=True)
+    if is_arm:
+        levels = _arm_levels(cpu)
+        if cpu.part and named.cpu_part == cpu.part:
+            levels += named.ancestors
+        fitting = list({t.name: t for t in [*fitting, *levels]}.values())
+        if named.name == family:
+            named = max(fitting, key=lambda t: (_rank(cpu, t), t.name))
+    # No level of Arm's, however high, suits a CPU better than the vendor's target that names it.
+    ranked = sorted(
+        fitting, key=lambda t: (is_arm and t is named, _rank(cpu, t), t.name), reverse=True
+    )
     return CpuTarget(named.name, tuple(target.name for target in ranked))
 
 
@@ -170,6 +180,17 @@ def _fitting(cpu: CpuFacts, family: str) -> list[Any]:
     )
     check = COMPATIBILITY_CHECKS[family]
     return [target for target in _targets().values() if check(partial, target)]
+
+
+def _arm_levels(cpu: CpuFacts) -> list[Any]:
+    """Find Arm's generic levels by their flags, since archspec knows none of these."""
+    rows: dict[str, list[str]] = facts()["arm_levels"]["flags"]
+    levels = [_targets()[name] for name in rows]
+    return [
+        level
+        for level in levels
+        if all(set(rows.get(t.name, ())) <= set(cpu.flags) for t in (level, *level.ancestors))
+    ]
 
 
 def _named(cpu: CpuFacts, fitting: list[Any]) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from hpcimg import targets
 from hpcimg.errors import UsageError
 from hpcimg.node.cpu import parse_cpu, read_cpu
+from hpcimg.vocabulary import facts
 
 RECORDED = Path(archspec.__file__).parent / "json" / "tests" / "targets"
 MACHINES = sorted(path.name for path in RECORDED.iterdir())
@@ -179,3 +180,46 @@ def test_a_missing_file_is_named(tmp_path):
     """As every path in a message."""
     with pytest.raises(UsageError, match="cannot be read: No such file or directory"):
         read_cpu(tmp_path / "none")
+
+
+A78 = (
+    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop "
+    "asimddp ssbs"
+)
+COBALT = A78 + (
+    " jscvt fcma sha3 sha512 sve asimdfhm uscat ilrcpc flagm sb dcpodp sve2 flagm2 frint svei8mm "
+    "svebf16 i8mm bf16"
+)
+LEVELS = "armv8.6a armv8.5a armv8.4a armv8.3a armv8.2a"
+NAMELESS = COBALT.replace(" sha3", "")
+ARM_CORES = {
+    "Cortex-A78": ("0x41", A78, "neoverse_n1 armv8.2a cortex_a72 armv8.1a aarch64"),
+    "Cobalt": ("0x6d", COBALT, f"armv9.0a {LEVELS} armv8.1a aarch64"),
+    "needs the lower ones": ("0x6d", COBALT.replace(" dcpop ", " "), "armv8.1a aarch64"),
+    "the vendor's target leads": (
+        "0x41", NAMELESS, f"neoverse_n1 armv9.0a {LEVELS} cortex_a72 armv8.1a aarch64",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("core", ARM_CORES)
+def test_arm_s_levels_follow_from_flags(core):
+    """A core whose part number archspec does not know, runs the levels whose flags it shows."""
+    implementer, flags, compatible = ARM_CORES[core]
+    text = f"Features : {flags}\nCPU implementer : {implementer}\nCPU part : 0xd41\n"
+    found = targets.match(parse_cpu(text).facts)
+    assert " ".join(found.compatible) == compatible
+    assert found.name == found.compatible[0]
+
+
+def test_every_level_of_arm_s_has_its_flags():
+    """One without a row would be offered by no CPU whose part number archspec does not know."""
+    rows = facts()["arm_levels"]["flags"]
+    assert sorted(rows) == [name for name in facts()["cpu_targets"] if name.startswith("armv")]
+    for machine in MACHINES:
+        cpu = read_cpu(RECORDED / machine).facts
+        target = targets.match(cpu)
+        if cpu.architecture == "arm64" and cpu.flags:
+            unnamed = targets.match(targets.CpuFacts("arm64", "0x6d", cpu.flags))
+            levels = {name for name in target.compatible if name.startswith("armv")}
+            assert levels <= set(unnamed.compatible), machine
