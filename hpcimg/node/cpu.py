@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 64 * 1024 * 1024
 _POWER = re.compile(r"POWER(\d{1,2})", re.IGNORECASE)
+_ARM_32 = re.compile(r"armv([0-9])")
 _LSCPU_LINE = re.compile(r"^\s*Architecture:\s", re.MULTILINE)
 _RISCV_NAMES = {
     "sifive,u74-mc": "u74mc",
@@ -94,6 +95,8 @@ def parse_lscpu(text: str) -> Cpu:
     model = found.get("Model name", "").removeprefix("-")
     architecture = normalise_platform("linux", found["Architecture"])[1]
     generation = _POWER.search(model) if architecture.startswith("ppc64") else None
+    if arm := _ARM_32.match(architecture):
+        architecture, generation = "arm", arm
     facts = targets.CpuFacts(
         architecture=architecture,
         vendor=found.get("Vendor ID", "generic"),
@@ -154,10 +157,7 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
         architecture = "amd64" if is_wide else normalise_platform("linux", machine)[1]
         return targets.CpuFacts(architecture, core.get("vendor_id", "generic"), flags)
     if "CPU implementer" in core or "Features" in core:
-        is_wide = core.get("CPU architecture", "8").startswith(("8", "AArch64"))
-        vendor = targets.arm_vendor(core.get("CPU implementer", ""))
-        part = core.get("CPU part", "")
-        return targets.CpuFacts("arm64" if is_wide else "arm", vendor, flags, part)
+        return _arm(core, flags, machine)
     if power:
         generation = int(power[1])
         # Little-endian Linux needs a POWER8.
@@ -170,6 +170,17 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
     if not machine:
         raise _unreadable()
     return targets.CpuFacts(normalise_platform("linux", machine)[1])
+
+
+def _arm(core: Fields, flags: tuple[str, ...], machine: str) -> targets.CpuFacts:
+    vendor, part = targets.arm_vendor(core.get("CPU implementer", "")), core.get("CPU part", "")
+    told = re.match("[0-9]+", core.get("CPU architecture", "").replace("AArch64", "8"))
+    version = int(told[0]) if told else 8
+    if version >= 8 and not _ARM_32.match(machine):
+        return targets.CpuFacts("arm64", vendor, flags, part)
+    # The kernel says 7 of the ARM1176, which has no more than the sixth version's instructions.
+    version = 6 if _model(core).startswith("ARMv6-compatible") else version
+    return targets.CpuFacts("arm", vendor, flags, part, version)
 
 
 def _intersected(cpu: Cpu, cores: Sequence[Fields]) -> Cpu:

@@ -96,3 +96,21 @@ def test_what_no_node_can_offer_is_refused(word, why):
     with pytest.raises(UsageError) as caught:
         with_offered(FOUND, [word])
     assert why in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("linux/386", "x86"),
+        ("linux/386:i686", "i686"),
+        ("linux/i386:pentium4", "pentium4"),
+        ("linux/arm", "arm"),
+        ("linux/arm/v7", "armv7"),
+        ("linux/arm64:armv8", "aarch64"),
+    ],
+)
+def test_32_bit_platforms_have_targets(text, target):
+    """Each known architecture has at least its family."""
+    profile = profile_from_words(text)
+    assert profile.target == target
+    assert profile.compatible[0] == target
