@@ -160,6 +160,29 @@ def test_a_variant_without_a_meaning_is_a_requirement_all_the_same():
     assert [str(feature) for feature in found.features] == ["variant:v9000"]
 
 
+@pytest.mark.parametrize(
+    ("architecture", "variant", "words"),
+    [
+        ("amd64", "1", []),
+        ("amd64", "v1", []),
+        ("arm64", "v8.0", []),
+        ("arm64", "8.0", []),
+        ("riscv64", "rva20u64", []),
+        ("riscv64", "rva23u64", ["variant:rva23u64"]),
+        ("arm64", "v8.6", ["cpu:armv8.6a"]),
+        # Each holds all of the older one, and archspec knows none between.
+        ("arm64", "v8.7", ["cpu:armv9.2a"]),
+        ("arm64", "v9.1", ["cpu:armv9.2a"]),
+        ("arm64", "v8.8", ["variant:v8.8"]),
+        ("arm64", "v9.5", ["variant:v9.5"]),
+    ],
+)
+def test_what_a_variant_requires(architecture, variant, words):
+    """Nothing where each CPU has it, else the nearest level that is known and not lower."""
+    (found,) = entries_of(index_of(entry(1, architecture=architecture, variant=variant)))
+    assert [str(feature) for feature in found.features] == words
+
+
 def test_the_data_file_obeys_its_schema():
     """Sites and people edit it by hand."""
     folder = resources.files("hpcimg") / "data"
