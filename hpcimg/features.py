@@ -146,7 +146,7 @@ def _parse_text(text: str, architecture: str | None) -> list[Feature]:
         if found:
             return found
         if _AMD_TARGET.fullmatch(form):
-            return [Feature("amdgpu", form)]
+            return [Feature("amdgpu", _amd_target(form))]
         found = _of_kind(form, architecture)
         if found:
             return found
@@ -212,10 +212,18 @@ def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]
 
 
 def _plain(kind: str, value: str) -> str:
-    """Spell a value of a kind that has no grammar of its own: versions with dots, sizes short."""
+    """Spell a single value: versions with dots, sizes short, an AMD target's modes in order."""
+    if kind == "amdgpu":
+        return _amd_target(value)
     if kind in _VERSIONED and _VERSION.fullmatch(value):
         return re.sub("[-_]", ".", value)
     return re.sub(r"xlarge$", "xl", value) if kind == "instsize" else value
+
+
+def _amd_target(text: str) -> str:
+    """Put the modes in LLVM's order, each once."""
+    processor, *modes = text.split(":")
+    return ":".join((processor, *sorted(set(modes))))
 
 
 def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:

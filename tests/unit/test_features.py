@@ -55,7 +55,9 @@ SPELLINGS = {
     "nvdrv:545.23.08": "nvidia-545-23-08",
     "nvdrv:390.30": "nvidia-390-30",
     "amdgpu:gfx90a": "accel/amd/gfx90a gfx90a amdgpu:gfx90a",
-    "amdgpu:gfx942:xnack+:sramecc-": "gfx942:xnack+:sramecc-",
+    "amdgpu:gfx942:sramecc-:xnack+": "gfx942:xnack+:sramecc- gfx942:sramecc-:xnack+ "
+    "amdgpu:gfx942:xnack+:sramecc- accel/amd/gfx942:xnack+:sramecc-",
+    "amdgpu:gfx90a:sramecc+:xnack-|gfx942": "amdgpu:gfx90a:xnack-:sramecc+|gfx942",
     "inst:c5": "instType:c5 instance:c5",
     "instsize:9xl": "instSize:9xl size:9xl instsize:9xlarge",
     "smt:on": "instHT:on ht:on",
@@ -124,7 +126,7 @@ def test_canonical_words_stay_what_they_are(word):
         ),
         ("linux/x86_64:cpu:broadwell:nvcap:5.2", ("cpu:broadwell", "nvcap:5.2")),
         ("linux/amd64:cpu:broadwell,nvcap:5.2", ("cpu:broadwell", "nvcap:5.2")),
-        ("linux/amd64:gfx942:xnack+:sramecc-", ("amdgpu:gfx942:xnack+:sramecc-",)),
+        ("linux/amd64:gfx942:xnack+:sramecc-", ("amdgpu:gfx942:sramecc-:xnack+",)),
         ("linux/ppc64le:power9", ("cpu:power9le",)),
     ],
 )
