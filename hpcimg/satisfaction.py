@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
-from hpcimg.gpu_rules import unsuited, without_gpu
+from hpcimg.gpu_rules import unsuited, without_gpu, without_modes
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
         return version_of(feature.value) == version_of(profile.gpus.driver or "")
     if feature.kind == "cuda":
         return version_of(feature.value) == version_of(profile.gpus.cuda or "")
-    offered = {gpu.capability or gpu.target for gpu in profile.gpus.devices}
     if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
-        return offered == {feature.value}
+        found = {without_modes(gpu.capability or gpu.target) for gpu in profile.gpus.devices}
+        if found != {without_modes(feature.value)}:
+            return False
     return not unsatisfied(profile, feature)
 
 

@@ -18,11 +18,11 @@ TREES = Path(__file__).parent.parent / "data" / "nodes"
 # folder: CPU target, GPUs, drivers, traits, notes, unknown beside the C libraries
 GOLDEN = {
     "mi250x": (
-        "zen3", ["amdgpu:gfx90a"] * 4, "amdgpu 6.7.0",
+        "zen3", ["amdgpu:gfx90a:sramecc+"] * 4, "amdgpu 6.7.0",
         "fabric:eth os:sles:15.5 smt:on", [], [],
     ),
     "mi300a": (
-        "zen4", ["amdgpu:gfx942"] * 2, "",
+        "zen4", ["amdgpu:gfx942:sramecc+"] * 2, "",
         "fabric:eth os:ubuntu:22.04 smt:off", [], [],
     ),
     "pvc": (
