@@ -261,3 +261,51 @@ def test_32_bit_x86_is_judged_by_flags():
     newer = targets.match(targets.CpuFacts("386", "GenuineIntel", (*flags, "pni")))
     assert newer.name == "prescott"
     assert targets.match(targets.CpuFacts("386", "", ("mmx",))).compatible == ("x86",)
+
+
+U74 = "processor : {}\nisa : rv64imafdc\nuarch : sifive,u74-mc\n"
+
+
+@pytest.mark.parametrize(
+    "other", [("u74-mc", "s7"), ("rv64imafdc", "rv64imac")], ids=["uarch", "isa"]
+)
+def test_riscv_cores_that_differ_are_of_the_family(other):
+    """The first core's name would promise what another does not have."""
+    same = parse_cpu(U74.format(0) + "\n" + U74.format(1))
+    assert (same.facts.name, same.notes) == ("u74mc", ())
+    mixed = parse_cpu(U74.format(0) + "\n" + U74.format(1).replace(*other))
+    assert targets.match(mixed.facts).name == "riscv64"
+    assert mixed.notes == ("its cores differ",)
+
+
+def test_cores_of_different_implementers_are_of_neither():
+    """Even where both chose the same part number."""
+    core = "processor : {}\nFeatures : fp asimd\nCPU implementer : {}\nCPU part : 0xd0c\n"
+    cpu = parse_cpu(core.format(0, "0x41") + "\n" + core.format(1, "0xc0"))
+    assert (cpu.facts.vendor, cpu.notes) == ("generic", ("its cores differ",))
+
+
+def test_a_later_core_that_has_more_is_noted():
+    """Nothing is lost then, and yet they differ."""
+    cpu = parse_cpu("processor : 0\nflags : lm\n\nprocessor : 1\nflags : lm avx\n")
+    assert (cpu.facts.flags, cpu.notes) == (("lm",), ("its cores differ",))
+
+
+BIG_LITTLE = [
+    ("Architecture", "aarch64"),
+    ("Vendor ID", "ARM"),
+    ("Model name", "Cortex-A72"),
+    ("Flags", "fp asimd crc32 aes"),
+    ("Model name", "Cortex-A53"),
+    ("Flags", "fp asimd crc32"),
+]
+
+
+def test_lscpu_describes_each_kind_of_core():
+    """In text and in JSON: neither the last one's name nor its flags stand for all."""
+    text = "".join(f"{key}: {value}\n" for key, value in BIG_LITTLE)
+    tree = json.dumps({"lscpu": [{"field": f"{k}:", "data": v} for k, v in BIG_LITTLE]})
+    for form in (text, tree):
+        cpu = parse_cpu(form)
+        assert cpu.facts == targets.CpuFacts("arm64", "ARM", ("asimd", "crc32", "fp"))
+        assert (cpu.model, cpu.notes) == ("Cortex-A72, Cortex-A53", ("its cores differ",))
