@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LIMIT = 64 * 1024 * 1024
 _POWER = re.compile(r"POWER(\d{1,2})", re.IGNORECASE)
 _ARM_32 = re.compile(r"armv([0-9])")
+_X86_32 = re.compile("i[3-6]86")
 _LSCPU_LINE = re.compile(r"^\s*Architecture:\s", re.MULTILINE)
 _RISCV_NAMES = {
     "sifive,u74-mc": "u74mc",
@@ -186,8 +187,8 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
     flags = tuple(sorted(_flags_of(core)))
     power = _POWER.search(core.get("cpu", ""))
     if "flags" in core:
-        is_wide = "lm" in flags or not machine
-        architecture = "amd64" if is_wide else normalise_platform("linux", machine)[1]
+        # A 32-bit kernel shows lm all the same, and runs no 64-bit code.
+        architecture = "386" if _X86_32.fullmatch(machine) else "amd64"
         return targets.CpuFacts(architecture, core.get("vendor_id", "generic"), flags)
     if "CPU implementer" in core or "Features" in core:
         return _arm(core, flags, machine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import struct
 from pathlib import Path
 
@@ -161,3 +162,11 @@ def test_the_gpus_vendor_says_which_libraries_count(tmp_path):
         "",
         ("glibc: libamdhip64.so, which containers get, is not found",),
     )
+
+
+def test_a_recorded_kernel_s_own_word_tells_32_bit(tmp_path):
+    """The processor's flags are those of a 64-bit one."""
+    shutil.copytree(TREES / "opa", tmp_path, dirs_exist_ok=True)
+    assert detect(root=tmp_path).architecture == "amd64"
+    (tmp_path / "proc/sys/kernel/arch").write_text("i686\n")
+    assert detect(root=tmp_path).architecture == "386"

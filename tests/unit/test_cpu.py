@@ -309,3 +309,13 @@ def test_lscpu_describes_each_kind_of_core():
         cpu = parse_cpu(form)
         assert cpu.facts == targets.CpuFacts("arm64", "ARM", ("asimd", "crc32", "fp"))
         assert (cpu.model, cpu.notes) == ("Cortex-A72, Cortex-A53", ("its cores differ",))
+
+
+@pytest.mark.parametrize(
+    ("machine", "architecture"),
+    [("", "amd64"), ("x86_64", "amd64"), ("i686", "386"), ("i586", "386")],
+)
+def test_a_32_bit_kernel_runs_32_bit_images(machine, architecture):
+    """Whatever the hardware could; a recorded file has no word of the kernel's."""
+    facts = parse_cpu("processor : 0\nflags : lm cmov sse2\n", machine).facts
+    assert facts.architecture == architecture
