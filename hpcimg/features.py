@@ -24,6 +24,7 @@ _AMD_TARGET = re.compile(r"gfx[0-9][0-9a-f]*(-[0-9]+)*(-generic)?(:(xnack|sramec
 _CAPABILITY = re.compile(r"(?:([0-9]{1,3})[._-]([0-9])|([0-9]{1,3})([0-9]))([af])?(\+ptx)?")
 _VERSION = re.compile(r"[0-9]{1,9}(?:[._-][0-9]{1,9})*")
 _NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
+_VARIANT = re.compile(r"(?:variant[-_:=#/ ]\s*)?(v[0-9.]+)")
 _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
@@ -137,8 +138,7 @@ def _parse_text(text: str, architecture: str | None) -> list[Feature]:
     if len(text) > _TEXT_LIMIT:
         # An opaque word, since nothing offers it; its start shows in reasons, records and lists.
         return [Feature("", f"too-long:{text[:_SHOWN]}...")]
-    prefixes = facts()["path_prefixes"]
-    for form in (text, *(text[len(p) :] for p in prefixes if text.startswith(p))):
+    for form in _forms(text):
         site = _SITE_WORD.fullmatch(form)
         if site:
             return [Feature(site[1], site[2].strip())]
@@ -150,7 +150,26 @@ def _parse_text(text: str, architecture: str | None) -> list[Feature]:
         found = _of_kind(form, architecture)
         if found:
             return found
-    return [Feature("", text)]
+    return _of_variant(text, architecture) or [Feature("", text)]
+
+
+def _forms(text: str) -> list[str]:
+    """List a text and what is left of it without the folders of EESSI's paths."""
+    forms = [text]
+    for form in forms:
+        rests = [form[len(p) :] for p in facts()["path_prefixes"] if form.startswith(p)]
+        forms += [rest for rest in rests if rest not in forms]
+    return forms
+
+
+def _of_variant(text: str, architecture: str | None) -> list[Feature]:
+    """Read a platform's variant that is written as a feature; it means nothing by itself."""
+    match = _VARIANT.fullmatch(text)
+    known: dict[str, str] = facts()["variants"].get(architecture, {})
+    if match is None or match[1] not in known:
+        return []
+    kind, _, value = known[match[1]].partition(":")
+    return [Feature(kind, value)]
 
 
 @lru_cache(maxsize=1)
@@ -173,6 +192,11 @@ def _cpu_target(text: str, architecture: str | None) -> list[Feature]:
     ]
 
 
+def _cpu_path(text: str, architecture: str | None) -> list[Feature]:
+    found = (_cpu_target(form, architecture) for form in _forms(text))
+    return next(filter(None, found), [])
+
+
 @lru_cache(maxsize=1)
 def _kind_pattern() -> re.Pattern[str]:
     words = sorted(facts()["kind_words"], key=len, reverse=True)
@@ -191,9 +215,21 @@ def _of_kind(text: str, architecture: str | None) -> list[Feature]:
         return []
     if not numeric and match[2] != ":" and word in facts()["numeric_words"]["words"]:
         return []
-    if word in facts()["ptx_words"]["words"] and not value.endswith("+ptx"):
-        value += "+ptx"
+    value = "|".join(_alternative(word, part.strip()) for part in value.split("|"))
     return _with_value(facts()["kind_words"][word], value, architecture)
+
+
+def _alternative(word: str, text: str) -> str:
+    """Take from one of several values the word of their kind, where it is repeated there."""
+    kinds = facts()["kind_words"]
+    again = _kind_pattern().fullmatch(text)
+    while again and kinds[again[1].replace("_", "-")] == kinds[word]:
+        if not again[2] and not again[3][:1].isdecimal():
+            break
+        word, text = again[1].replace("_", "-"), again[3].strip()
+        again = _kind_pattern().fullmatch(text)
+    is_portable = word in facts()["ptx_words"]["words"] and not text.endswith("+ptx")
+    return f"{text}+ptx" if is_portable else text
 
 
 def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]:
@@ -227,7 +263,7 @@ def _amd_target(text: str) -> str:
 
 
 def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:
-    known = [_cpu_target(part.strip(), architecture) for part in value.split("|")]
+    known = [_cpu_path(part.strip(), architecture) for part in value.split("|")]
     if len(known) == 1 and known[0]:
         return [replace(f, comparator=comparator) if f.kind == "cpu" else f for f in known[0]]
     names = [
@@ -262,5 +298,6 @@ def _joined(pieces: list[str]) -> list[str]:
             waiting = False
         else:
             words.append(piece)
-            waiting = piece.replace("_", "-") in facts()["kind_words"] or piece.startswith("site.")
+            is_kind = piece == "variant" or piece.replace("_", "-") in facts()["kind_words"]
+            waiting = is_kind or piece.startswith("site.")
     return words
