@@ -29,6 +29,8 @@ _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
 _VERSIONED = frozenset({"nvdrv", "cuda", "rocm", "glibc", "kernel"})
+# Their minor numbers are releases of their own, with other packages.
+_WHOLE_RELEASE = frozenset({"ubuntu", "alpine", "opensuse-leap", "sles"})
 _MODES = ("xnack", "sramecc")
 _TEXT_LIMIT = 512
 _SHOWN = 64
@@ -125,6 +127,13 @@ def variant_word(architecture: str, variant: str) -> str:
     """Say in words which CPU level a platform's variant means."""
     known: str | None = facts()["variants"].get(architecture, {}).get(variant)
     return known or f"variant:{variant}"
+
+
+def distribution(name: str, version: str) -> str:
+    """Spell the value of an `os` word: only the major number where that names a release."""
+    if name not in _WHOLE_RELEASE:
+        version = version.partition(".")[0]
+    return f"{name}:{version}" if name and version else name
 
 
 def _printable(text: str) -> str:
