@@ -1,7 +1,8 @@
 """Node-feature-discovery's image compatibility artifacts, translated into requirements.
 
-Each translation implies what the artifact demands, and what cannot be said in words becomes an
-opaque one, which no node offers: nothing is dropped. Never raises, whatever the text.
+Each translation implies what the artifact demands, a distribution's minor number apart, and what
+cannot be said in words becomes an opaque one, which no node offers: nothing is dropped. Never
+raises, whatever the text.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcimg.document import MistakeError, compose, construct, has_aliases
-from hpcimg.features import Feature
+from hpcimg.features import Feature, distribution
 from hpcimg.requirements import Requirement
 from hpcimg.vocabulary import facts
 
@@ -203,10 +204,11 @@ def _device(expressions: dict[str, _Expression]) -> Feature | None:
 
 
 def _distribution(expressions: dict[str, _Expression]) -> Feature | None:
+    """Translate a release as nodes tell theirs: with no minor number that names none."""
     if set(expressions) != {"ID", "VERSION_ID"}:
         return None
     name, release = (expressions[key].single("In") for key in ("ID", "VERSION_ID"))
-    return Feature("os", f"{name}:{release}".lower()) if name and release else None
+    return Feature("os", distribution(name.lower(), release.lower())) if name and release else None
 
 
 _TOGETHER = {"pci.device": _device, "system.osrelease": _distribution}

@@ -21,7 +21,7 @@ _VENDORS = {
     "GenuineIntel": "Intel",
     "Nvidia": "NVIDIA",
 }
-_LEVEL = re.compile(r"x86_64_v[0-9]|armv[0-9.]+a")
+_LEVEL = re.compile(r"x86_64_v[0-9]|armv[0-9.]+a|armv[0-9]")
 _CODE = re.compile(r"([0-9]{1,3}\.[0-9])([af]?)(\+ptx)?")
 
 
@@ -64,7 +64,7 @@ def _processor(name: str) -> str:
 
 
 def _is_family(name: str) -> bool:
-    return name in {"x86_64", "aarch64", "ppc64", "ppc64le", "riscv64"}
+    return name in {"x86", "x86_64", "arm", "aarch64", "ppc64", "ppc64le", "riscv64"}
 
 
 def _vendor(name: str) -> str:

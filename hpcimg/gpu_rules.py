@@ -6,6 +6,7 @@ One rule for each vendor's kinds of features; knows nothing of CPUs or of the or
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hpcimg.features import Feature, version_of
@@ -82,8 +83,20 @@ def _unsuited_device(gpus: GpuFacts, feature: Feature) -> str:
         return "no GPU with a known capability is offered"
     for gpu in gpus.devices:
         if _best(feature, gpu)[0] == _NOTHING:
-            return f"GPU {gpu.index} has {gpu.capability or gpu.target}"
+            unknown = ""
+            if "sramecc" not in gpu.target and _best(_without_sramecc(feature), gpu)[0]:
+                unknown = ", and its sramecc mode is unknown"
+            return f"GPU {gpu.index} has {gpu.capability or gpu.target}{unknown}"
     return ""
+
+
+def _without_sramecc(feature: Feature) -> Feature:
+    return replace(feature, value=re.sub(":sramecc[+-]", "", feature.value))
+
+
+def without_modes(word: str) -> str:
+    """Leave the modes out of a canonical word for AMD GPUs."""
+    return re.sub(f":{_AMD_MODES.pattern}", "", word)
 
 
 def _best(feature: Feature, gpu: Gpu) -> Quality:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
-from hpcimg.gpu_rules import unsuited, without_gpu
+from hpcimg.gpu_rules import unsuited, without_gpu, without_modes
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
         return version_of(feature.value) == version_of(profile.gpus.driver or "")
     if feature.kind == "cuda":
         return version_of(feature.value) == version_of(profile.gpus.cuda or "")
-    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
-        return feature.word in profile.offered()
+    named = {without_modes(word) for word in profile.offered()}
+    is_code = feature.kind in {"nvcap", "amdgpu", "intelgpu"}
+    if is_code and without_modes(feature.word) not in named:
+        return False
     return not unsatisfied(profile, feature)
 
 

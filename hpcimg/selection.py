@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from hpcimg.errors import NoCandidateError
+from hpcimg.gpu_rules import without_modes
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES
 from hpcimg.policy import Policy
 from hpcimg.ranking import Rank, deciding_rule, rank
@@ -166,12 +167,16 @@ def _is_exact(profile: NodeProfile, features: Sequence[Feature]) -> bool:
     """Compare as MetaHub did: the words are the node's, neither fewer nor more.
 
     A node that was told in words offers just those. Of a detected one, which knows more than any
-    author writes, the CPU target and the GPUs must be named, and every word must be exact.
+    author writes, the CPU target and the GPUs must be named, and every word must be exact. An AMD
+    GPU's modes need no naming.
     """
     words = {str(f) for f in features}
     if profile.declared:
         return words == set(profile.offered())
-    return words >= set(profile.offered()) and all(is_exactly(profile, f) for f in features)
+    named = set(map(without_modes, words))
+    return named >= set(map(without_modes, profile.offered())) and all(
+        is_exactly(profile, f) for f in features
+    )
 
 
 def _disagreement(entry: Entry, feature: Feature) -> str:

@@ -21,7 +21,7 @@ less than that, as an older target; generic: for no hardware; none: there is no 
 
 _GPU_WORDS = {"nvidia": "nvcap", "amd": "amdgpu", "intel": "intelgpu"}
 _CAPABILITY = re.compile(r"([0-9]{1,3}\.[0-9])[af]?(?:\+ptx)?")
-_FAMILIES = frozenset({"x86_64", "aarch64", "ppc64le", "ppc64", "riscv64"})
+_FAMILIES = frozenset({"x86", "x86_64", "arm", "aarch64", "ppc64le", "ppc64", "riscv64"})
 
 
 def exact_words(profile: NodeProfile) -> tuple[str, ...]:

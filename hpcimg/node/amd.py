@@ -1,6 +1,7 @@
 """The probe for AMD GPUs: the topology files of the kernel's KFD, parsed into devices.
 
-Reads no library; the modes xnack and sramecc are not told there reliably, so they stay open.
+Reads no library. The mode sramecc is the device's; xnack is chosen when a process starts, so it
+stays open.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _NODES = "sys/class/kfd/kfd/topology/nodes"
 _INTEGRATED = frozenset(
     {"gfx902", "gfx909", "gfx90c", "gfx1013", "gfx1033", "gfx1035", "gfx1036", "gfx1037", "gfx1103"}
 )
+# Those whose code may depend on sramecc, after the same table.
+_WITH_SRAMECC = frozenset({"gfx906", "gfx908", "gfx90a", "gfx940", "gfx941", "gfx942", "gfx950"})
+# HSA_CAP_SRAM_EDCSUPPORTED, which ROCm's runtime goes by; bit 19 was its place in old kernels.
+_SRAMECC = 1 << 26
 
 
 def probe_amd(root: Path, bus: Iterable[PciGpu]) -> Finding:
@@ -64,7 +69,9 @@ def parse_topology(
         else:
             serial = facts.get("unique_id", 0)
             uuid = f"GPU-{serial:016x}" if serial else ""
-            devices.append(Gpu(index, uuid, name, vendor="amd", target=target))
+            devices.append(
+                Gpu(index, uuid, name, vendor="amd", target=target + _modes(target, facts))
+            )
         index += 1
     return tuple(devices), tuple(notes), unknown
 
@@ -73,6 +80,12 @@ def target_of(version: int) -> str:
     """Spell `gfx_target_version`: 90010 is gfx90a; minor and stepping are hexadecimal digits."""
     major, minor, stepping = version // 10000, version // 100 % 100, version % 100
     return f"gfx{major}{minor:x}{stepping:x}" if major else ""
+
+
+def _modes(target: str, facts: dict[str, int]) -> str:
+    if target not in _WITH_SRAMECC or "capability" not in facts:
+        return ""
+    return ":sramecc+" if facts["capability"] & _SRAMECC else ":sramecc-"
 
 
 def _name(root: Path, node: Path, text: str) -> str:

@@ -49,11 +49,11 @@ def detect(
     from hpcimg import targets
     from hpcimg.node.cloud import read_dmi
     from hpcimg.node.cpu import read_cpu
-    from hpcimg.node.host import find_glibc, find_smt, read_kernel
+    from hpcimg.node.host import find_glibc, find_smt, read_kernel, read_machine
     from hpcimg.node.injected import find_injected
 
-    # A recorded machine, or CPU, tells of itself alone: uname is this one's.
-    machine = os.uname().machine if root == HERE and cpuinfo is None else ""
+    # A recorded CPU tells of itself alone.
+    machine = read_machine(root) if cpuinfo is None else ""
     dmi = read_dmi(root)
     cpu = read_cpu(cpuinfo or root / _CPUINFO, machine, dmi.hypervisor)
     target = targets.match(cpu.facts)

@@ -22,7 +22,7 @@ class Gpu:
 
     `target` is AMD's as `gfx90a:sramecc+:xnack-`, Intel's device name as `pvc`. `slices` are the
     UUIDs of an NVIDIA GPU's MIG slices, which have its capability. `index` counts one vendor's
-    devices in the order of the bus.
+    devices in the order of the bus; NVIDIA's have the number of their device file.
     """
 
     index: int

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcimg.features import distribution
 from hpcimg.node.probe import Finding, entries, read_text
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ _CPUS = "sys/devices/system/cpu"
 _LIBC = ("lib*/libc.so.6", "lib/*/libc.so.6", "usr/lib*/libc.so.6", "usr/lib/*/libc.so.6")
 _LIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}?version ([0-9]+\.[0-9]+)")
 _LIBC_LIMIT = 16 * 1024 * 1024
-# Their minor numbers are releases of their own, with other packages.
-_WHOLE_VERSION = frozenset({"ubuntu", "alpine", "opensuse-leap", "sles"})
+_PERSONALITY, _PER_LINUX32 = 0xFF, 0x08
 
 
 def read_kernel(root: Path) -> str:
@@ -31,6 +31,19 @@ def read_kernel(root: Path) -> str:
     release = read_text(root / "proc/sys/kernel/osrelease")
     words = read_text(root / "proc/version").split()
     return release or (words[2] if len(words) > 2 else "")
+
+
+def read_machine(root: Path) -> str:
+    """Read the kernel's own word for its architecture, empty where it is not told.
+
+    uname tells a process of another personality (`setarch i686`) what that one wants to hear.
+    """
+    if word := read_text(root / "proc/sys/kernel/arch"):
+        return word
+    # Before Linux 6.1. Of a recorded machine uname knows nothing.
+    personality = read_text(root / "proc/self/personality")
+    is_own = root == Path("/") and int(personality or "0", 16) & _PERSONALITY != _PER_LINUX32
+    return os.uname().machine if is_own else ""
 
 
 def find_glibc(root: Path | None) -> tuple[str, Finding]:
@@ -62,13 +75,10 @@ def find_os(root: Path) -> Finding:
 
 
 def parse_os_release(text: str) -> str:
-    """Parse os-release into ID and release; only the major number where that names a release."""
+    """Parse os-release into ID and release."""
     pairs = (line.partition("=") for line in text.splitlines())
     fields = {key.strip(): value.strip().strip("\"'").lower() for key, mark, value in pairs if mark}
-    name, version = fields.get("ID", ""), fields.get("VERSION_ID", "")
-    if name not in _WHOLE_VERSION:
-        version = version.partition(".")[0]
-    return f"{name}:{version}" if name and version else name
+    return distribution(fields.get("ID", ""), fields.get("VERSION_ID", ""))
 
 
 def find_smt(root: Path | None, threads: int = 0) -> Finding:

@@ -54,7 +54,8 @@ def with_offered(profile: NodeProfile, words: Iterable[str]) -> NodeProfile:
     """Give the profile with what the site's words declare that the machine offers.
 
     A word replaces what was found of its group: CPU, NVIDIA's, AMD's or Intel's GPUs, or its own
-    kind. GPUs named so count as allocated, whatever the job got: call it after `allocated`.
+    kind; a CPU flag without a CPU is one more. GPUs named so count as allocated, whatever the job
+    got: call it after `allocated`.
     Raises UsageError for a word that nothing can offer.
     """
     listed = tuple(words)
@@ -72,8 +73,10 @@ def _with(profile: NodeProfile, features: Features, text: str) -> NodeProfile:
     kinds = {f.kind for f in features}
     told = dict.fromkeys(kinds & {"kernel", "glibc", *_TRAITS}, "words")
     told |= {group: "words" for group in _GROUPS if kinds & _GROUPS[group]}
-    if kinds & _GROUPS["cpu"]:
+    if "cpu" in kinds:
         changed |= _cpu(_of(features, "cpu"), profile.architecture, text)
+    elif "cpuflag" in kinds:
+        changed["flags"] = tuple(sorted({*profile.flags, *_values(features, "cpuflag")}))
     if kinds & _GPU_KINDS:
         changed["gpus"] = _gpus(profile.gpus, features)
     for kind in ("kernel", "glibc"):

@@ -59,7 +59,15 @@ _ARCHITECTURES: dict[str, tuple[str, str | None]] = {
     "armel": ("arm", "v6"),
 }
 # A variant that only says what the architecture already means.
-_IMPLIED_VARIANTS = {("amd64", "v1"), ("arm64", "v8"), ("arm64", "8")}
+_IMPLIED_VARIANTS = {
+    ("amd64", "1"),
+    ("amd64", "v1"),
+    ("arm64", "8"),
+    ("arm64", "8.0"),
+    ("arm64", "v8"),
+    ("arm64", "v8.0"),
+    ("riscv64", "rva20u64"),
+}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def nvmlSystemGetCudaDriverVersion(): return 12020
 def nvmlDeviceGetCount(): return 2
 def nvmlDeviceGetHandleByIndex(index): return index
 def nvmlDeviceGetCudaComputeCapability(handle): return (8, 0) if handle else (5, 2)
+def nvmlDeviceGetMinorNumber(handle): return handle
 def nvmlDeviceGetName(handle): return "A100" if handle else "M60"
 def nvmlDeviceGetUUID(handle): return f"GPU-{handle}"
 def nvmlDeviceGetMigMode(handle):
@@ -64,6 +65,15 @@ def test_the_program_tells_devices_and_slices(probe):
         Gpu(0, "GPU-0", "M60", "5.2"),
         Gpu(1, "GPU-1", "A100", "8.0", mig=True, slices=("GPU-10", "GPU-12")),
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "numbers"), [("return 3 - handle", [3, 2]), ("raise NVMLError(3)", [0, 1])]
+)
+def test_a_gpu_has_the_number_of_its_device_file(probe, body, numbers):
+    """As Slurm counts them; NVML renumbers what a job's device cgroup leaves."""
+    facts = probe(f"{FAKE}def nvmlDeviceGetMinorNumber(handle): {body}\n").gpus
+    assert [gpu.index for gpu in facts.devices] == numbers
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import struct
 from pathlib import Path
 
@@ -18,11 +19,11 @@ TREES = Path(__file__).parent.parent / "data" / "nodes"
 # folder: CPU target, GPUs, drivers, traits, notes, unknown beside the C libraries
 GOLDEN = {
     "mi250x": (
-        "zen3", ["amdgpu:gfx90a"] * 4, "amdgpu 6.7.0",
+        "zen3", ["amdgpu:gfx90a:sramecc+"] * 4, "amdgpu 6.7.0",
         "fabric:eth os:sles:15.5 smt:on", [], [],
     ),
     "mi300a": (
-        "zen4", ["amdgpu:gfx942"] * 2, "",
+        "zen4", ["amdgpu:gfx942:sramecc+"] * 2, "",
         "fabric:eth os:ubuntu:22.04 smt:off", [], [],
     ),
     "pvc": (
@@ -161,3 +162,11 @@ def test_the_gpus_vendor_says_which_libraries_count(tmp_path):
         "",
         ("glibc: libamdhip64.so, which containers get, is not found",),
     )
+
+
+def test_a_recorded_kernel_s_own_word_tells_32_bit(tmp_path):
+    """The processor's flags are those of a 64-bit one."""
+    shutil.copytree(TREES / "opa", tmp_path, dirs_exist_ok=True)
+    assert detect(root=tmp_path).architecture == "amd64"
+    (tmp_path / "proc/sys/kernel/arch").write_text("i686\n")
+    assert detect(root=tmp_path).architecture == "386"

@@ -25,7 +25,7 @@ def test_plain_lines_say_what_and_where(capsys):
         "cpu       zen3 (AMD EPYC 7A53 64-Core Processor, AuthenticAMD)  [/proc/cpuinfo]"
     )
     assert (
-        "gpu       0: AMD Instinct MI250X, gfx90a, GPU-00c5a1f2d3e40001"
+        "gpu       0: AMD Instinct MI250X, gfx90a:sramecc+, GPU-00c5a1f2d3e40001"
         "  [/sys/class/kfd/kfd/topology/nodes]"
     ) in lines
     assert "driver    amdgpu 6.7.0  [/sys/module/amdgpu]" in lines

@@ -113,6 +113,12 @@ def term(feature, **expressions):
             {"ID": ("In", "debian"), "VERSION_ID": ("In", "12")},
             ["os:debian:12"],
         ),
+        ("system.osrelease", {"ID": ("In", "rhel"), "VERSION_ID": ("In", "9.4")}, ["os:rhel:9"]),
+        (
+            "system.osrelease",
+            {"ID": ("In", "ubuntu"), "VERSION_ID": ("In", "22.04")},
+            ["os:ubuntu:22.04"],
+        ),
         ("system.osrelease", {"ID": ("In", "debian")}, ["nfd:system.osrelease:id:in:debian"]),
         ("local.label", {}, ["nfd:local.label"]),
     ],

@@ -24,7 +24,7 @@ from hpcimg.vocabulary import facts, with_site
 
 SPELLINGS = {
     "cpu:broadwell": "cpu:broadwell cpu-broadwell cpu_broadwell broadwell cpu#broadwell Broadwell "
-    "x86_64/intel/broadwell cpu=broadwell cpu/broadwell CPU:Broadwell",
+    "x86_64/intel/broadwell cpu:x86_64/intel/broadwell cpu=broadwell cpu/broadwell CPU:Broadwell",
     "cpu:skylake": "skylake cpu:skylake cpu:coffelake cpu-coffelake coffeelake kabylake cometlake "
     "whiskeylake",
     "cpu:skylake_avx512": "skylake512 skylake-avx512 skx skylake_avx512 cpu:skylake512",
@@ -36,10 +36,15 @@ SPELLINGS = {
     "cpu:cascadelake cpuflag:avx512_bf16": "cooperlake cpu:cooperlake",
     "cpu:sapphirerapids": "emeraldrapids",
     "cpu:sapphirerapids cpuflag:amx_fp16": "graniterapids",
-    "cpu:neoverse_v2": "grace nvidia/grace axion google/axion graviton4 neoverse-v2",
+    "cpu:neoverse_v2": "grace nvidia/grace axion google/axion aarch64/google/axion graviton4 "
+    "neoverse-v2",
     "cpu:neoverse_n1": "graviton2 altra",
     "cpu:neoverse_v1": "graviton3",
     "cpu:neoverse_n2": "cobalt100",
+    "cpu:x86_64": "cpu:amd64 cpu:x86-64 x86_64 amd64/v1",
+    "cpu:aarch64": "cpu:arm64 aarch64",
+    "cpu:broadwell|haswell": "cpu:broadwell|haswell cpu:haswell|x86_64/intel/broadwell "
+    "cpu:broadwell|cpu:haswell",
     "cpu:power9": "power9",
     "cpu:power9le": "power9le",
     "cpu:x86_64_v3": "amd64/v3 x86-64-v3 x86_64-v3 x86_64_v3 GOAMD64=v3",
@@ -50,12 +55,18 @@ SPELLINGS = {
     "nvcap:8.0+ptx": "compute_80 nvcap:8.0+ptx",
     "nvcap:0.1": "cc01",
     "nvcap:7.0|8.0|9.0+ptx": "nvcap:7.0|8.0|9.0+ptx nvcap:9.0+PTX|70|8.0",
+    "nvcap:5.2|6.0": "sm_52|sm_60 sm_52|60 cc52|sm60 nvcap:sm_60|sm_52 nvcap:5.2|nvcap:6.0",
+    "nvcap:8.0+ptx|9.0": "compute_80|sm_90 sm_90|compute_80",
+    "nvcap:7.0+ptx|8.0+ptx": "compute_70|80",
+    "amdgpu:gfx90a|gfx942": "amdgpu:gfx90a|amdgpu:gfx942",
     "nvdrv:396.44": "nvidia-396-44 nvidia_396.44 nvdrv:396.44 nvdrv:>=396.44",
     "nvdrv:=396.44": "nvdrv:=396.44",
     "nvdrv:545.23.08": "nvidia-545-23-08",
     "nvdrv:390.30": "nvidia-390-30",
     "amdgpu:gfx90a": "accel/amd/gfx90a gfx90a amdgpu:gfx90a",
-    "amdgpu:gfx942:xnack+:sramecc-": "gfx942:xnack+:sramecc-",
+    "amdgpu:gfx942:sramecc-:xnack+": "gfx942:xnack+:sramecc- gfx942:sramecc-:xnack+ "
+    "amdgpu:gfx942:xnack+:sramecc- accel/amd/gfx942:xnack+:sramecc-",
+    "amdgpu:gfx90a:sramecc+:xnack-|gfx942": "amdgpu:gfx90a:xnack-:sramecc+|gfx942",
     "inst:c5": "instType:c5 instance:c5",
     "instsize:9xl": "instSize:9xl size:9xl instsize:9xlarge",
     "smt:on": "instHT:on ht:on",
@@ -113,6 +124,19 @@ def test_power_is_little_endian_where_the_platform_says_so():
     assert [str(one) for one in parse_feature("power9", "ppc64le")] == ["cpu:power9le"]
 
 
+@pytest.mark.parametrize("word", ["variant v3", "variant:v3", "variant=v3", "v3", "V3"])
+def test_a_variant_as_a_word_needs_the_architecture(word):
+    """Arm's v8 and x86's v3 are told apart by it alone."""
+    assert [str(one) for one in parse_feature(word, "amd64")] == ["cpu:x86_64_v3"]
+    assert [one.kind for one in parse_feature(word)] == [""]
+    assert [one.kind for one in parse_feature(word, "arm64")] == [""]
+
+
+def test_folders_do_not_multiply():
+    """Of one text there are no more forms than it has folders, whoever wrote it."""
+    assert parse_feature("aarch64/nvidia/" * 30 + "grace") == parse_feature("grace")
+
+
 def test_unknown_words_are_opaque_and_cannot_drive_a_terminal():
     """Strangers write them, explain prints them."""
     (feature,) = parse_feature("\x1b[31mred\u202e")
@@ -137,8 +161,9 @@ def test_canonical_words_stay_what_they_are(word):
         ),
         ("linux/x86_64:cpu:broadwell:nvcap:5.2", ("cpu:broadwell", "nvcap:5.2")),
         ("linux/amd64:cpu:broadwell,nvcap:5.2", ("cpu:broadwell", "nvcap:5.2")),
-        ("linux/amd64:gfx942:xnack+:sramecc-", ("amdgpu:gfx942:xnack+:sramecc-",)),
+        ("linux/amd64:gfx942:xnack+:sramecc-", ("amdgpu:gfx942:sramecc-:xnack+",)),
         ("linux/ppc64le:power9", ("cpu:power9le",)),
+        ("linux/amd64:variant:v3", ("cpu:x86_64_v3",)),
     ],
 )
 def test_platform_words_are_split_at_colons(text, words):
@@ -171,6 +196,29 @@ def test_a_variant_without_a_meaning_is_a_requirement_all_the_same():
     """To forget it would be to run a guess."""
     (found,) = entries_of(index_of(entry(1, variant="v9000")))
     assert [str(feature) for feature in found.features] == ["variant:v9000"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "variant", "words"),
+    [
+        ("amd64", "1", []),
+        ("amd64", "v1", []),
+        ("arm64", "v8.0", []),
+        ("arm64", "8.0", []),
+        ("riscv64", "rva20u64", []),
+        ("riscv64", "rva23u64", ["variant:rva23u64"]),
+        ("arm64", "v8.6", ["cpu:armv8.6a"]),
+        # Each holds all of the older one, and archspec knows none between.
+        ("arm64", "v8.7", ["cpu:armv9.2a"]),
+        ("arm64", "v9.1", ["cpu:armv9.2a"]),
+        ("arm64", "v8.8", ["variant:v8.8"]),
+        ("arm64", "v9.5", ["variant:v9.5"]),
+    ],
+)
+def test_what_a_variant_requires(architecture, variant, words):
+    """Nothing where each CPU has it, else the nearest level that is known and not lower."""
+    (found,) = entries_of(index_of(entry(1, architecture=architecture, variant=variant)))
+    assert [str(feature) for feature in found.features] == words
 
 
 def test_the_data_file_obeys_its_schema():
@@ -227,8 +275,12 @@ def test_a_file_that_others_may_write_is_refused(tmp_path):
 
 
 def test_the_cpu_names_are_those_of_archspec():
-    """The launch path reads them from data, since importing archspec is too slow for it."""
-    assert facts()["cpu_targets"] == sorted(archspec.cpu.TARGETS)
+    """The launch path reads them from data, since importing archspec is too slow for it.
+
+    Archspec does not tell the versions of 32-bit Arm apart.
+    """
+    named = [*archspec.cpu.TARGETS, *facts()["arm_versions"]]
+    assert facts()["cpu_targets"] == sorted(named)
 
 
 def test_every_alias_stands_for_a_known_target():

@@ -42,6 +42,25 @@ def test_gpus_are_counted_without_the_cpus():
     assert (notes, unknown) == ((), "")
 
 
+@pytest.mark.parametrize(
+    ("version", "capability", "target"),
+    [
+        (90010, 0x04000000, "gfx90a:sramecc+"),
+        (90010, 0x28000000, "gfx90a:sramecc-"),
+        (90402, 0x04000000, "gfx942:sramecc+"),
+        # Its code knows no such mode.
+        (100300, 0x04000000, "gfx1030"),
+    ],
+)
+def test_the_kernel_tells_sramecc(version, capability, target):
+    """Where the processor has the mode; without the line it stays open, as xnack always does."""
+    text = MI250X.replace("90010", str(version))
+    (gpu,), _, _ = parse_topology([f"{text}capability {capability}\n"], [""])
+    assert gpu.target == target
+    (silent,), _, _ = parse_topology([text], [""])
+    assert silent.target == target.partition(":")[0]
+
+
 def test_a_hidden_gpu_keeps_its_place():
     """A job's device cgroup denies the properties of the GPUs that are not its own."""
     devices, notes, unknown = parse_topology([CPU_NODE, "", MI250X], ["", "", "x"])

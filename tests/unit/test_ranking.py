@@ -201,6 +201,10 @@ EXACT_TABLE = [
     ((("broadwell", "nvcap:5.2|7.0"),), node("broadwell", "5.2", "7.0"), 1),
     ((("broadwell", "nvcap:5.2|7.0"),), node("broadwell", "5.2"), 0),
     ((("nvcap:5.0", "cpu:broadwell"),), node("broadwell", "5.2"), 0),
+    ((("zen3", "gfx90a"),), other_gpus("amd", "gfx90a:sramecc+"), 1),
+    ((("zen3", "gfx90a:sramecc+"),), other_gpus("amd", "gfx90a:sramecc+"), 1),
+    ((("zen3", "gfx90a:sramecc-"),), other_gpus("amd", "gfx90a:sramecc+"), 0),
+    ((("zen3", "gfx90a|gfx942"),), other_gpus("amd", "gfx90a:sramecc+"), 0),
 ]
 
 

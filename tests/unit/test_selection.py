@@ -207,3 +207,22 @@ def test_a_lone_image_is_checked_and_passed():
     )
     assert check_single(profile, other, Policy(strict=True)).pick is None
     assert check_single(profile, foreign).pick is None
+
+
+ARMS = entries_from(
+    entry(0, architecture="arm", variant="v5"),
+    entry(1, architecture="arm", variant="v6"),
+    entry(2, architecture="arm", variant="7"),
+    entry(3, architecture="arm64"),
+)
+
+
+@pytest.mark.parametrize(
+    ("platform", "pick"),
+    [("linux/arm/v5", 0), ("linux/arm/v6", 1), ("linux/arm/v7", 2), ("linux/arm/v8", 2),
+     ("linux/arm/7", 2), ("linux/armhf", 2), ("linux/arm64", 3)],
+)  # fmt: skip
+def test_32_bit_arm_takes_the_highest_version_that_it_runs(platform, pick):
+    """A version runs those below it; 64-bit Arm is another architecture."""
+    chosen = require(select(profile_from_words(platform), ARMS), NAME)
+    assert chosen.entry.descriptor.digest == digest(pick)

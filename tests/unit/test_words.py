@@ -69,6 +69,17 @@ def test_a_word_replaces_only_its_own_group():
     assert amd.gpus.driver == "535.1"
 
 
+def test_a_flag_alone_is_one_more():
+    """What detection found of the CPU stays; with a CPU's name nothing of it does."""
+    more = with_offered(FOUND, ["cpuflag:foo"])
+    assert (more.target, more.compatible) == (FOUND.target, FOUND.compatible)
+    assert more.flags == ("avx2", "foo")
+    other = with_offered(FOUND, ["cpuflag:foo", "broadwell"])
+    assert other.target == "broadwell"
+    assert {"foo", "avx"} < set(other.flags)
+    assert "foo" in profile_from_words("linux/amd64:cpuflag:foo").flags
+
+
 def test_a_driver_alone_is_a_gpu_of_unknown_capability():
     """As the specification says of `nvidia-390-30`."""
     gpus = with_offered(FOUND, ["nvidia-390-30"]).gpus
@@ -96,3 +107,21 @@ def test_what_no_node_can_offer_is_refused(word, why):
     with pytest.raises(UsageError) as caught:
         with_offered(FOUND, [word])
     assert why in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("linux/386", "x86"),
+        ("linux/386:i686", "i686"),
+        ("linux/i386:pentium4", "pentium4"),
+        ("linux/arm", "arm"),
+        ("linux/arm/v7", "armv7"),
+        ("linux/arm64:armv8", "aarch64"),
+    ],
+)
+def test_32_bit_platforms_have_targets(text, target):
+    """Each known architecture has at least its family."""
+    profile = profile_from_words(text)
+    assert profile.target == target
+    assert profile.compatible[0] == target

@@ -68,8 +68,8 @@ def rdma(name: str, driver: str, layer: str, state: str = "4: ACTIVE") -> Files:
     }
 
 
-def kfd(gpus: int, version: int, name: str, board: str) -> Files:
-    """Give a topology of one CPU and some GPUs."""
+def kfd(gpus: int, version: int, name: str, board: str, capability: int) -> Files:
+    """Give a topology of one CPU and some GPUs; bit 26 of their capability is sramecc."""
     cpu = "cpu_cores_count 64\nsimd_count 0\ngfx_target_version 0\nunique_id 0"
     files = {f"{NODES}/0/properties": cpu, f"{NODES}/0/name": ""}
     for at in range(1, gpus + 1):
@@ -77,7 +77,7 @@ def kfd(gpus: int, version: int, name: str, board: str) -> Files:
         serial = 0x00C5A1F2D3E40000 + at
         files[f"{NODES}/{at}/properties"] = (
             f"cpu_cores_count 0\nsimd_count 440\ngfx_target_version {version}\n"
-            f"drm_render_minor {minor}\nunique_id {serial}"
+            f"capability {capability}\ndrm_render_minor {minor}\nunique_id {serial}"
         )
         files[f"{NODES}/{at}/name"] = name
         files[f"sys/class/drm/renderD{minor}/device/product_name"] = board
@@ -98,7 +98,7 @@ MACHINES: dict[str, Files] = {
         **x86("zen3", "AMD EPYC 7A53 64-Core Processor"),
         **kernel("5.14.21-150500.55.49-default", "amd1"),
         **smt("on", 1),
-        **kfd(4, 90010, "aldebaran", "AMD Instinct MI250X"),
+        **kfd(4, 90010, "aldebaran", "AMD Instinct MI250X", 0x2C7D6A80),
         "sys/module/amdgpu/version": "6.7.0",
         **net("eth0", "igb"),
         "etc/os-release": 'ID="sles"\nVERSION_ID="15.5"\n',
@@ -107,7 +107,7 @@ MACHINES: dict[str, Files] = {
         **x86("zen4", "AMD Instinct MI300A Accelerator"),
         **kernel("6.8.0-45-generic", "apu1"),
         **smt("off", 0),
-        **kfd(2, 90402, "ip discovery", "AMD Instinct MI300A"),
+        **kfd(2, 90402, "ip discovery", "AMD Instinct MI300A", 0x2C7D6A80),
         **net("eno1", "igb"),
         "etc/os-release": 'ID=ubuntu\nVERSION_ID="22.04"\n',
     },
