@@ -13,13 +13,12 @@ from typing import Literal
 from hpcimg.contradictions import contradictions
 from hpcimg.features import is_meaningful
 from hpcimg.oci.model import MANIFEST_TYPES
-from hpcimg.requirements import FEATURES_ANNOTATION, WEIGHT_ANNOTATION, Entry
+from hpcimg.requirements import FEATURES_ANNOTATION, WEIGHT, WEIGHT_ANNOTATION, Entry
 from hpcimg.vocabulary import facts
 
 Severity = Literal["error", "warning", "note"]
 _ORDER = ("error", "warning", "note")
 _OUTSIDE = ("labels", "environment", "compatibility")
-_WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
 _INDEX = "the index"
 _WORDS_SHOWN = 60
 
@@ -172,7 +171,7 @@ def _of_sources(image: _Image) -> Iterator[_Row]:
                 "repeat it in the entry's features, or take it out of the image",
             )
     weight = descriptor.annotations.get(WEIGHT_ANNOTATION)
-    if weight is not None and not _WEIGHT.fullmatch(weight):
+    if weight is not None and not WEIGHT.fullmatch(weight):
         yield "warning", "bad-weight", f"its weight {weight[:32]!a} is no number", "write a number"
 
 
@@ -255,4 +254,4 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
 
 def _weight(image: _Image) -> int:
     text = image.entry.descriptor.annotations.get(WEIGHT_ANNOTATION, "")
-    return int(text) if _WEIGHT.fullmatch(text) else 0
+    return int(text) if WEIGHT.fullmatch(text) else 0

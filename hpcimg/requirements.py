@@ -5,6 +5,7 @@ Knows descriptors and words; fetches nothing, judges nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ TARGET_ANNOTATION = "org.supercontainers.hardware.cpu.target.microarch"
 """Another project's annotation that names the CPU target."""
 WEIGHT_ANNOTATION = "org.hpcimg.weight"
 """A descriptor's annotation with its author's preference, a whole number; more is better."""
+WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
+"""How such a number is written."""
 
 SOURCES = ("annotation", "features", "variant", "compatibility", "labels", "environment")
 """Where a requirement can be written; of two that say the same, the first is named."""
