@@ -127,7 +127,11 @@ def require(resolution: Resolution, reference: Reference) -> Candidate:
     """Return the pick; raise NoCandidateError that says why no entry fits."""
     if resolution.pick is not None:
         return resolution.pick
-    failed = (_in_one_clause(one) for one in resolution.candidates if one.verdict == "rejected")
+    failed = (
+        _in_one_clause(one)
+        for one in resolution.candidates
+        if one.verdict == "rejected" or one.entry.skip
+    )
     reasons = dict.fromkeys(failed)
     shown = list(reasons)[:_REASONS_SHOWN]
     if len(reasons) > len(shown):

@@ -16,7 +16,7 @@ from hpcimg.selection import Candidate, Resolution, check_single, select
 from hpcimg.settings import MATCHES
 from hpcimg.slurm import nodes_of_list
 from hpcimg.workflow.entries import EntryReader
-from hpcimg.workflow.resolve import Resolved, resolve, site_policy
+from hpcimg.workflow.resolve import READ_LIMIT, Resolved, resolve, site_policy
 from hpcimg.workflow.uniform import resolve_for_all
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _taking(
     policy: Policy,
 ) -> Resolution:
     """Take what was agreed, if this node's own test of all that the image requires lets it."""
-    reader = EntryReader(reference, client)
+    reader = EntryReader(reference, client, READ_LIMIT)
     entries = tuple(
         reader.complete(one) if one.descriptor.digest == digest else one
         for one in reader.entries(document, (profile.os, profile.architecture))

@@ -341,6 +341,15 @@ def test_a_broken_image_does_not_stop_the_others(registry, caplog, trouble, feat
         assert read(registry)[1].skip.startswith("has a config that cannot be read: ")
 
 
+def test_only_broken_images(registry):
+    """The refusal says what is wrong with them."""
+    labels = {"org.hpcimg.features": ",".join(f"w{at}" for at in range(300))}
+    image = put_image(registry, "tool", "one", Labels=labels)
+    put_index(registry, "tool", "latest", described(image))
+    with pytest.raises(NoCandidateError, match="the generic image has more than 256 words"):
+        pick(registry)
+
+
 def test_a_failing_registry_is_no_broken_image(registry):
     """While it fails, what the image requires is not known."""
     image = put_image(registry, "tool", "one")

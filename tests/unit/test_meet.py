@@ -16,7 +16,7 @@ from hpcimg.node.profile import GpuFacts
 from hpcimg.node.words import profile_from_words
 from hpcimg.policy import Policy
 from hpcimg.selection import select
-from hpcimg.workflow.uniform import select_for_all
+from hpcimg.workflow.uniform import check_single_for_all, select_for_all
 
 _WORDS = ("broadwell", "skylake", "zen2", "x86_64_v3", "cpuflag:avx2", "cpuflag:avx512f",
           "nvcap:5.2", "nvcap:7.0+ptx", "nvcap:7.0|8.0", "nvidia-390-30", "nvidia-396-44", "odd",
@@ -92,6 +92,19 @@ def test_a_fat_image_is_for_nodes_that_differ(profiles, word):
     pick = for_all(profiles, index_with((), (word,))).pick
     assert pick is not None
     assert pick.features == (word,)
+
+
+def test_a_lone_image_is_judged_by_each_node():
+    """What one node may not run is a warning that names it; a fat image is none."""
+    nodes = tuple((profile, Policy()) for profile in named(node("zen4"), node("icelake")))
+    fat, other = index_with(("cpu:icelake|zen4",), ("cpu:zen4",))
+    assert check_single_for_all(nodes, fat).warning == ""
+    found = check_single_for_all(nodes, other)
+    assert found.pick is not None
+    assert found.warning == "may not run here: it needs cpu:zen4; n1 is icelake"
+    strict = tuple((profile, Policy(strict=True)) for profile, _ in nodes)
+    (refused,) = check_single_for_all(strict, other).candidates
+    assert (refused.verdict, refused.reason) == ("rejected", "needs cpu:zen4; n1 is icelake")
 
 
 @given(_nodes, _entries)
