@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hpcimg.features import Feature, version_of
+from hpcimg.node.gpus import CODE_KINDS, VENDOR_NAMES
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Quality = tuple[int, int, int]
 """How well code suits a GPU: its tier, then what tells two of one tier apart; more is better."""
 NO_QUALITY: Quality = (0, 0, 0)
 
-VENDORS = {
+VENDOR_OF = {
     "nvcap": "nvidia",
     "nvdrv": "nvidia",
     "cuda": "nvidia",
@@ -32,7 +33,6 @@ VENDORS = {
     "intelgpu": "intel",
 }
 """Whose GPU each kind of feature needs."""
-_NAMES = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
 
 _SAME, _OLDER_MINOR, _FAMILY, _JIT, _NOTHING = 4, 3, 2, 1, 0
 _CAPABILITY = re.compile(r"([0-9]{1,3})\.([0-9])([af])?(\+ptx)?")
@@ -43,18 +43,20 @@ _ANY_INTEL = "spirv"
 
 def without_gpu(profile: NodeProfile, kind: str) -> str:
     """Say why the job has no GPU that a feature of this kind could mean; nothing when it has."""
-    gpus, vendor = profile.gpus, VENDORS[kind]
+    gpus, vendor = profile.gpus, VENDOR_OF[kind]
     if gpus.of(vendor):
         others = [gpu for gpu in gpus.devices if gpu.vendor != vendor]
-        return f"GPU {others[0].index} is {_NAMES[others[0].vendor]}'s" if others else ""
+        return f"GPU {others[0].index} is {VENDOR_NAMES[others[0].vendor]}'s" if others else ""
     if gpus.state == "unknown":
         return f"the node's GPUs are unknown: {gpus.reason}"
     if gpus.devices:
-        return f"the job has no {_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
+        return (
+            f"the job has no {VENDOR_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
+        )
     if gpus.state == "present" and _offers_software(profile, vendor):
         return ""  # words that offer a driver or a toolkit and name no device
     if gpus.state == "present":
-        return f"no {_NAMES[vendor]} GPU is offered"
+        return f"no {VENDOR_NAMES[vendor]} GPU is offered"
     return gpus.reason or "there is no GPU"
 
 
@@ -66,7 +68,7 @@ def _offers_software(profile: NodeProfile, vendor: str) -> bool:
 
 def unsuited(gpus: GpuFacts, feature: Feature, siblings: Sequence[Feature]) -> str:
     """Say why the GPUs do not satisfy a feature, or nothing; `siblings` are all of its image."""
-    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
+    if feature.kind in CODE_KINDS.values():
         return _unsuited_device(gpus, feature)
     if feature.kind == "cuda":
         return _cuda(gpus, feature, siblings)
@@ -100,7 +102,7 @@ def without_modes(word: str) -> str:
 
 
 def _best(feature: Feature, gpu: Gpu) -> Quality:
-    if VENDORS.get(feature.kind) != gpu.vendor:
+    if VENDOR_OF.get(feature.kind) != gpu.vendor:
         return NO_QUALITY
     if feature.kind == "amdgpu":
         return max(_suits_amd(value, gpu.target) for value in feature.alternatives)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
 from hpcimg.gpu_rules import unsuited, without_gpu, without_modes
+from hpcimg.node.gpus import CODE_KINDS
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
     if feature.kind == "cuda":
         return version_of(feature.value) == version_of(profile.gpus.cuda or "")
     named = {without_modes(word) for word in profile.offered()}
-    is_code = feature.kind in {"nvcap", "amdgpu", "intelgpu"}
+    is_code = feature.kind in CODE_KINDS.values()
     if is_code and without_modes(feature.word) not in named:
         return False
     return not unsatisfied(profile, feature)

@@ -61,7 +61,7 @@ def needs(name: str, settings: Settings, source: ImageSource) -> Needs:
     reader = EntryReader(reference, source)
     entries = _images(reader.entries(source.fetch_document(reference)))
     # All that an image says is wanted, not only what decides a choice.
-    entries = [reader.complete(entry) for entry in entries]
+    entries = _images([reader.complete(entry) for entry in entries])
     fitting: dict[int, set[str]] = {}
     profiles = _profiles(settings)
     for profile, nodes in profiles:

@@ -226,3 +226,11 @@ def test_32_bit_arm_takes_the_highest_version_that_it_runs(platform, pick):
     """A version runs those below it; 64-bit Arm is another architecture."""
     chosen = require(select(profile_from_words(platform), ARMS), NAME)
     assert chosen.entry.descriptor.digest == digest(pick)
+
+
+def test_a_label_is_bounded():
+    """A stranger's index with megabytes of words does not reach the logs whole."""
+    index = index_with(tuple(f"site.k{at}:{'v' * 200}" for at in range(100)))
+    (candidate,) = select(node("zen3"), index).candidates
+    assert len(candidate.label) < 200
+    assert candidate.label.endswith("...")
