@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
     from hpcimg.selection import Candidate
     from hpcimg.workflow.explain import Explanation, Setting
-    from hpcimg.workflow.resolve import Resolved
 
 _MARKS = {"chosen": ("*", "green"), "fits": ("+", "yellow"), "rejected": ("-", "dim")}
 _HEAD = (" ", "REQUIRES", "VERDICT", "WHY", "DIGEST")
@@ -46,7 +45,7 @@ def add(verbs: Adder) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.choose import resolved
+    from hpcimg.cli.choose import answer
     from hpcimg.cli.output import print_json
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
@@ -56,11 +55,12 @@ def _explain(arguments: argparse.Namespace) -> int:
 
     settings = read_settings(os.environ)
     source = own_access(settings, os.environ).source
-    found = resolved(arguments, settings, source)
+    answered = answer(arguments, settings, source)
+    found = answered.resolved
     if arguments.why_not is not None:
         print(why_not(arguments.why_not, found, settings, source))
         return 0
-    explanation = explain(arguments.name, found, settings, os.environ, arguments.policy)
+    explanation = explain(arguments.name, answered, settings, os.environ, arguments.policy)
     if arguments.json:
         print_json(explanation.to_json())
     else:
@@ -85,7 +85,7 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
     print_table(_HEAD, rows, [*colours, *["dim"] * (len(rows) - len(shown))])
     print()
     pick = resolved.resolution.pick
-    print(paint(_conclusion(resolved), "green" if pick else "red"))
+    print(paint(_conclusion(explanation), "green" if pick else "red"))
 
 
 def _head(explanation: Explanation) -> Iterator[str]:
@@ -185,27 +185,36 @@ def _kind_of_reason(reason: str) -> str:
     return f"needs another {match[1]}; {fact}" if mark and match else reason
 
 
-def _conclusion(resolved: Resolved) -> str:
+def _conclusion(explanation: Explanation) -> str:
     from hpcimg.oci.digest import shortened
 
+    resolved = explanation.resolved
     pick = resolved.resolution.pick
     if pick is not None:
         because = pick.reason if pick.reason.startswith("fits") else f"is {pick.reason}"
         digest = shortened(pick.descriptor.digest)
         return f"chosen: {pick.label} ({digest}), because it {because}"
-    return (
-        f"nothing fits: a job with this name is refused on this node\n{_way_out(resolved.profile)}"
-    )
+    if explanation.nodes:
+        what = (
+            "nothing fits all of them: with uniform-or-fail the job is refused, "
+            "with uniform each node takes its own"
+        )
+    else:
+        what = "nothing fits: a job with this name is refused on this node"
+    return f"{what}\n{_way_out(explanation)}"
 
 
-def _way_out(profile: NodeProfile) -> str:
+def _way_out(explanation: Explanation) -> str:
     from hpcimg.variant import exact_words
 
+    profile = explanation.resolved.profile
     if profile.gpus.state == "unknown" and profile.gpus.wanted:
         return "the job's GPUs must be readable first: look at `hpcimg node show` on the node"
     words = ",".join(exact_words(profile))
     requires = f" that requires {words}" if words else ""
+    what = "these nodes" if explanation.nodes else "it"
+    generic = "or a generic one, " if explanation.policy.allow_generic else ""
     return (
-        f"to serve it, build an image for {profile.os}/{profile.architecture}{requires}, "
-        "or a generic one, and add it with `hpcimg index push`"
+        f"to serve {what}, build an image for {profile.os}/{profile.architecture}{requires}, "
+        f"{generic}and add it with `hpcimg index push`"
     )
