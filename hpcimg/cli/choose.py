@@ -64,7 +64,7 @@ def _resolve(arguments: argparse.Namespace) -> int:
     if found.own is not None:
         what = "the nodes of the job have no image in common, so each takes its own: this node's is"
         print(f"hpcimg: {what}", file=sys.stderr)
-    print((found.own or found.resolved).image())
+    print(found.image())
     return 0
 
 

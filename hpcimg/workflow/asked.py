@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import UsageError
+from hpcimg.selection import require
 from hpcimg.settings import MATCHES
 from hpcimg.slurm import job_match, job_nodes, nodes_of_list
 from hpcimg.store.profiles import read_profile
@@ -61,6 +62,14 @@ class Answer:
     nodes: tuple[str, ...] = ()
     own: Resolved | None = None
     is_here: bool = False
+
+    def image(self) -> Reference:
+        """Name by its digest what is taken; raises NoCandidateError with a hint whom to ask."""
+        taken = self.own or self.resolved
+        # Who asks here need not name the node, which may have published no profile.
+        node = "" if self.is_here else taken.profile.node
+        pick = require(taken.resolution, taken.reference, node)
+        return taken.reference.with_digest(pick.descriptor.digest)
 
 
 def ask(

@@ -34,7 +34,7 @@ class Resolved:
 
     def require(self) -> Candidate:
         """Give the pick, or raise NoCandidateError with each candidate's reason."""
-        return require(self.resolution, self.reference)
+        return require(self.resolution, self.reference, self.profile.node)
 
     def image(self) -> Reference:
         """Name the pick by its digest."""

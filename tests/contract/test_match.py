@@ -120,8 +120,9 @@ def test_nothing_in_common(nodes):
         nodes.resolve(BDW1, "uniform-or-fail", on, name="split")
     assert caught.value.message == (
         f"bdw1,zen1 have no image in common: no image of {nodes.registry.name}/split:latest runs "
-        "here: needs cpu:broadwell (zen1 is zen3); needs cpu:zen3 (bdw1 is broadwell)"
+        "on bdw1,zen1: needs cpu:broadwell (zen1 is zen3); needs cpu:zen3 (bdw1 is broadwell)"
     )
+    assert f"explain {nodes.registry.name}/split:latest --nodes bdw1,zen1`" in (caught.value.hint)
     assert "--container-match=per-node" in caught.value.hint
 
 
