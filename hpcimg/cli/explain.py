@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
     from hpcimg.selection import Candidate
     from hpcimg.workflow.explain import Explanation, Setting
+    from hpcimg.workflow.resolve import Resolved
 
 _MARKS = {"chosen": ("*", "green"), "fits": ("+", "yellow"), "rejected": ("-", "dim")}
 _HEAD = (" ", "REQUIRES", "VERDICT", "WHY", "DIGEST")
@@ -22,6 +23,8 @@ _ALL_UP_TO = 40
 """So many entries are shown each; of a longer index those that fit, and the rest counted."""
 _ALWAYS_TOLD = ("policy", "match")
 _USUAL_SOURCES = {"annotation", "features"}
+_KEY_WIDTH = 8
+_PROBED = re.compile(r"(has no \w+ GPU) \((?:[^()]|\([^()]*\))*\)")
 _WORD = re.compile(r"^needs ([a-z]+):\S+$")
 
 
@@ -58,7 +61,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     answered = answer(arguments, settings, source)
     found = answered.resolved
     if arguments.why_not is not None:
-        print(why_not(arguments.why_not, found, settings, source))
+        answers = why_not(arguments.why_not, found, settings, source)
+        if arguments.json:
+            told = [one.to_json() for one in answers]
+            print_json({"image": str(found.reference), "answers": told})
+        else:
+            print("\n".join(one.answer for one in answers))
         return 0
     explanation = explain(arguments.name, answered, settings, os.environ, arguments.policy)
     if arguments.json:
@@ -72,12 +80,16 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
     from hpcimg.cli.output import paint, print_table
 
     resolved = explanation.resolved
-    for line in _head(explanation):
-        print(line)
+    kind = "index" if resolved.is_index else "image"
+    print(f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})")
+    lines = list(_head(explanation))
+    width = max(_KEY_WIDTH, *(len(key) for key, _ in lines))
+    for key, value in lines:
+        print(f"{key:<{width}} {value}")
     print()
     candidates = resolved.resolution.candidates
     shown = candidates if show_all or len(candidates) <= _ALL_UP_TO else _worth_showing(candidates)
-    rows = [_row(one, resolved.profile) for one in shown]
+    rows = [_row(one, resolved) for one in shown]
     colours = [_MARKS.get(one.verdict, (" ", "dim"))[1] for one in shown]
     seen = set(map(id, shown))
     more = " more" if shown else ""
@@ -88,25 +100,22 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
     print(paint(_conclusion(explanation), "green" if pick else "red"))
 
 
-def _head(explanation: Explanation) -> Iterator[str]:
-    from hpcimg.cli.output import paint
-
-    resolved = explanation.resolved
-    profile = resolved.profile
-    kind = "index" if resolved.is_index else "image"
-    yield f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})"
+def _head(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """Say what the choice was made from: keys and values."""
+    profile = explanation.resolved.profile
     kernel = f", kernel {profile.kernel}" if profile.kernel else ""
-    yield f"node     {profile.node or '(words)'}, {profile.os}/{profile.architecture}{kernel}"
-    yield f"cpu      {profile.target or 'unknown'}"
-    yield from (f"gpu      {line}" for line in _gpus(profile))
+    yield "node", f"{profile.node or '(words)'}, {profile.os}/{profile.architecture}{kernel}"
+    yield "cpu", profile.target or "unknown"
+    yield from (("gpu", line) for line in _gpus(profile))
     if profile.gpus.state == "present" and profile.gpus.driver:
-        yield f"driver   {profile.gpus.driver}"
+        yield "driver", profile.gpus.driver
     told = [*profile.traits, *(word for word in profile.words if not profile.declared)]
     if told:
-        yield f"offers   {', '.join(told)}"
+        yield "offers", ", ".join(dict.fromkeys(told))
     for setting in explanation.settings:
-        if setting.source != "default" or setting.key in _ALWAYS_TOLD:
-            yield f"{setting.key:<8} {_value(setting)} ({setting.source})"
+        value = _avoided(setting, profile) if setting.key == "avoid" else _value(setting)
+        if value and (setting.source != "default" or setting.key in _ALWAYS_TOLD):
+            yield setting.key, f"{value} ({setting.source})"
 
 
 def _gpus(profile: NodeProfile) -> Iterator[str]:
@@ -126,11 +135,7 @@ def _gpu(vendor: str, name: str, gpu: Any) -> str:
 def _value(setting: Setting) -> str:
     value = setting.value
     if isinstance(value, list):
-        shown = ", ".join(
-            f"{one['feature']} on {', '.join(one['on']) or 'all'}" if isinstance(one, dict) else one
-            for one in value
-        )
-        return shown or "none"
+        return ", ".join(value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{word}={number:g}" for word, number in value.items())
     if isinstance(value, bool):
@@ -138,14 +143,29 @@ def _value(setting: Setting) -> str:
     return str(value)
 
 
-def _row(candidate: Candidate, profile: NodeProfile) -> tuple[str, ...]:
+def _avoided(setting: Setting, profile: NodeProfile) -> str:
+    """Say what is avoided on this node; empty where the rule is for other targets alone."""
+    here = [one["feature"] for one in setting.value if not one["on"] or profile.target in one["on"]]
+    return ", ".join(f"{feature} here" for feature in here)
+
+
+def _row(candidate: Candidate, resolved: Resolved) -> tuple[str, ...]:
     from hpcimg.oci.digest import shortened
 
     mark = _MARKS.get(candidate.verdict, (" ", "dim"))[0]
     digest = shortened(candidate.descriptor.digest)
     path = "".join(f" in {shortened(one)}" for one in candidate.entry.path)
+    reason = _reason(candidate, resolved.resolution.pick)
+    requires = _requires(candidate, resolved.profile)
+    return (mark, requires, candidate.verdict, reason, digest + path)
+
+
+def _reason(candidate: Candidate, pick: Candidate | None) -> str:
+    """Shorten a reason for its row; what a probe said stands in the head."""
+    if candidate.verdict == "fits" and not candidate.features and pick and pick.features:
+        return "but a build for this hardware fits"
     reason = candidate.reason.removeprefix("fits, ").removeprefix("and ")
-    return (mark, _requires(candidate, profile), candidate.verdict, reason, digest + path)
+    return _PROBED.sub(r"\1", reason)
 
 
 def _requires(candidate: Candidate, profile: NodeProfile) -> str:

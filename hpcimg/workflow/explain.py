@@ -95,7 +95,8 @@ def _settings(
         source = places.get(("policies", at - 1) if at else ("policy",), DEFAULT)
         yield Setting(key, _plain(value), source)
     if kind is not None:
-        yield Setting("policy", kind, "--policy")
+        site = site_policy(settings, resolved.reference, resolved.profile).kind
+        yield Setting("policy", kind, f"--policy; the site's is {site}")
     for key in _PLAIN:
         if key == "match" and answer.match:
             yield Setting(key, answer.match, answer.by)
