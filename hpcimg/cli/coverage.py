@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder
+from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from hpcimg.workflow.coverage import Cell, Coverage
@@ -43,9 +44,12 @@ def add(verbs: Adder) -> None:
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
     if not days >= 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of days")
     return days
 
 
