@@ -17,6 +17,7 @@ from hpcimg.settings import read_settings
 from hpcimg.store.agreement import JobKey, agree
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
+from hpcimg.store.wanted import read_missed
 from hpcimg.workflow.access import site_access
 from hpcimg.workflow.match import Together, resolve_in_job
 from hpcimg.workflow.resolve import read_name
@@ -364,6 +365,17 @@ def test_get_refuses_in_two_lines(job_site, capsys):
     hostile = ("--cluster", "../../x", "--match", "uniform", "--nodelist", "here,old1")
     code, _, said = call(capsys, *base, *hostile, "tool")
     assert (code, said[0]) == (2, "hpcimg: '../../x' is no part of a job's name")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+def test_a_job_that_must_agree_and_cannot_is_wanted(job_site, capsys):
+    """Its builds are missing as those of each other job that is refused."""
+    features = (("cpu:x86_64_v2",), ("cpu:zen3", "kernel:99.0"))
+    _put_index(job_site.registry, "split", *features)
+    words = ("get", *job_site.words, "--match", "uniform-or-fail", "--nodelist", "here,old1")
+    assert call(capsys, *words, "split")[0] == 69
+    (missed,) = read_missed(job_site.store, 0)
+    assert (missed.job, missed.got) == ("7", None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
