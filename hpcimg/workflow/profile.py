@@ -13,7 +13,7 @@ from hpcimg.node.profile import NodeProfile
 from hpcimg.node.words import profile_from_words, with_offered
 from hpcimg.quoting import quoted
 from hpcimg.slurm import job_gpus, parse_gpus
-from hpcimg.store.profiles import publish_profile, read_profile
+from hpcimg.store.profiles import forget_profile, publish_profile, read_profile
 from hpcimg.store.store import site_store
 
 if TYPE_CHECKING:
@@ -135,3 +135,12 @@ def publish(settings: Settings) -> NodeProfile:
     profile = NodeProfile.from_json(done.stdout)
     write_cached(profile, key)
     return profile
+
+
+def forget(settings: Settings, node: str) -> None:
+    """Remove the profile that a node published; as root it is done as the store's account."""
+    from hpcimg.workflow.access import become_account
+
+    if os.geteuid() == 0:
+        become_account(settings)
+    forget_profile(site_store(settings.store), node)
