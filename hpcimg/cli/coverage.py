@@ -101,13 +101,20 @@ def _print_coverage(names: list[str], found: Coverage) -> None:
     from hpcimg.cli.output import print_table
     from hpcimg.slurm import folded
 
-    rows, colours = [], []
+    rows, colours, holes = [], [], []
     for row in found.rows:
         cells = [_cell(cell) for cell in row.cells]
         rows.append((row.type.label, *cells, folded(row.type.nodes)))
-        worst = max(row.cells, key=lambda cell: list(_COLOURS).index(cell.closeness))
-        colours.append(_COLOURS[worst.closeness])
+        colours.append(("", *(_COLOURS[cell.closeness] for cell in row.cells), ""))
+        gpus = " --gpus none" if row.type.spares_gpu else ""
+        holes += [
+            f"hpcimg explain {name} --node {row.type.nodes[0]}{gpus}"
+            for name, cell in zip(names, row.cells, strict=True)
+            if cell.closeness == "none"
+        ]
     print_table(("NODE TYPE", *names, "NODES"), rows, colours)
+    if holes:
+        print(f"\nwhy none: {holes[0]}")
 
 
 def _cell(cell: Cell) -> str:
