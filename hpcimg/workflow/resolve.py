@@ -78,7 +78,8 @@ def resolve_document(
 def _tell(reference: Reference, profile: NodeProfile, resolution: Resolution) -> None:
     """Log what is decided, and before it why."""
     for each in resolution.candidates:
-        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, each.reason)
+        why = each.reason.removeprefix("fits, ")
+        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, why)
     node = profile.node or "the node that the words describe"
     pick = resolution.pick
     if pick is None:
