@@ -137,7 +137,12 @@ def _named(before: str, after: str = "") -> Callable[[Feature], str]:
 
 def _glibc(feature: Feature) -> str:
     # The host's GPU libraries are bound into the image, whose C library they then use.
-    return f"GPU libraries that need no newer GNU C library than {_any_of(feature)}"
+    return f"GPU libraries of the host that work with GNU C library {_any_of(feature)}"
+
+
+def _distribution(feature: Feature) -> str:
+    told = (value.replace(":", " ") for value in feature.alternatives)
+    return f"a node that runs {' or '.join(told)}"
 
 
 def _smt(feature: Feature) -> str:
@@ -164,5 +169,5 @@ _RULES: dict[str, Callable[[Feature], str]] = {
     "smt": _smt,
     "inst": _named("a cloud instance of type "),
     "instsize": _named("a cloud instance of size "),
-    "os": _named("a host with "),
+    "os": _distribution,
 }

@@ -242,11 +242,11 @@ def _of_generic(images: Sequence[_Image]) -> Iterator[Finding]:
 def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
     """Find entries that another one always stands before, and images that stand twice."""
     best: dict[tuple[tuple[str, str], frozenset[str]], _Image] = {}
-    first: dict[tuple[tuple[str, str], str], _Image] = {}
+    same: dict[tuple[tuple[str, str], str], list[_Image]] = {}
     for image in images:
         needs = _essential(image)
         twin = best.setdefault((image.platform, needs), image)
-        again = first.setdefault((image.platform, image.digest), image)
+        again = same.setdefault((image.platform, image.digest), [])
         if twin is not image:
             is_better = _standing(image) > _standing(twin)
             loser, winner = (twin, image) if is_better else (image, twin)
@@ -259,14 +259,19 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
                 f"entry {winner.at} requires the same and stands before it, so it is never chosen",
                 "take one of them out, or say what tells them apart",
             )
-        elif again is not image:
+        else:
+            again.append(image)
+    for first, *others in filter(None, same.values()):
+        if others:
+            numbers = ", ".join(str(image.at) for image in others)
+            is_one = len(others) == 1
             yield Finding(
                 "note",
                 "same-image",
-                image.where,
-                image.digest,
-                f"it is the same image as {again.where}",
-                "one entry can say both: join the values with |, as in cpu:skylake|zen2",
+                others[0].where if is_one else f"entries {numbers}",
+                first.digest,
+                f"{'it is' if is_one else 'they are'} the same image as {first.where}",
+                "one entry can say it all: join the values with |, as in cpu:skylake|zen2",
             )
 
 

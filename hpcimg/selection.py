@@ -124,8 +124,11 @@ def check_single(profile: NodeProfile, entry: Entry, policy: Policy | None = Non
     return Resolution(None, (judged,))
 
 
-def require(resolution: Resolution, reference: Reference) -> Candidate:
-    """Return the pick; raise NoCandidateError that says why no entry fits."""
+def require(resolution: Resolution, reference: Reference, node: str = "") -> Candidate:
+    """Return the pick; raise NoCandidateError that says why no entry fits.
+
+    `node` is the name of the node, or of several, that it was chosen for; none for this one.
+    """
     if resolution.pick is not None:
         return resolution.pick
     failed = (
@@ -139,9 +142,17 @@ def require(resolution: Resolution, reference: Reference) -> Candidate:
         shown.append(f"and {len(reasons) - len(shown)} more")
     nothing = "none of its entries is an image" if resolution.candidates else "it has no entries"
     raise NoCandidateError(
-        f"no image of {reference} runs here: {'; '.join(shown) or nothing}",
-        f"see every entry with `hpcimg explain {reference}`, or push one that fits this node",
+        f"no image of {reference} runs {f'on {node}' if node else 'here'}: "
+        f"{'; '.join(shown) or nothing}",
+        f"see every entry with `hpcimg explain {reference}{_option(node)}`, or push one that fits",
     )
+
+
+def _option(node: str) -> str:
+    """Say for whom to ask; of many nodes the name is cut short, so it is no list."""
+    if " and " in node:
+        return " --nodes LIST"
+    return f" --node{'s' if ',' in node else ''} {node}" if node else ""
 
 
 def _in_one_clause(candidate: Candidate) -> str:

@@ -40,17 +40,17 @@ def nodes_of_partition(partition: str) -> tuple[str, ...]:
 def nodes_of_list(names: str) -> tuple[str, ...]:
     """Expand a node list such as `bdw[1-4],gpu1` into names, also of nodes that there are not.
 
-    Raises UsageError for what is no list, NotFoundError when it names none.
+    Raises UsageError for what is no list, and for an empty one.
     """
     # No call of scontrol, since each start of an image on several nodes comes by here.
     words = _LIST.findall(names)
     if ",".join(words) != names:
         raise UsageError(f"{quoted(names)} is no list of nodes", "write it as bdw[1-4],gpu1")
+    if not words:
+        raise UsageError("the list of nodes is empty", "write it as bdw[1-4],gpu1")
     found = sorted(set(itertools.islice(_expanded(words), _NODES_LIMIT + 1)))
     if len(found) > _NODES_LIMIT:
         raise UsageError(f"{quoted(names)} names more than {_NODES_LIMIT} nodes")
-    if not found:
-        raise NotFoundError(f"{quoted(names)} names no node", "`sinfo` shows what there is")
     return tuple(found)
 
 
@@ -59,6 +59,14 @@ def job_nodes(environment: Mapping[str, str]) -> tuple[str, ...]:
     # Where srun joins a job from outside, the variable that names the job has the step's alone.
     listed = environment.get("SLURM_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     return nodes_of_list(listed) if listed else ()
+
+
+def job_match(environment: Mapping[str, str]) -> str:
+    """Give the environment's word for how a job's nodes choose; empty where it has none.
+
+    The first variable is the user's, the second what the plugin makes of its option for steps.
+    """
+    return environment.get("HPCIMG_CONTAINER_MATCH") or environment.get("SLURM_HPCIMG_MATCH", "")
 
 
 def job_name(environment: Mapping[str, str]) -> tuple[str, str, str]:
@@ -72,7 +80,7 @@ def named_nodes(partition: str | None, names: str | None) -> tuple[str, ...]:
     """Give the nodes that a command's `--partition` or `--nodes` means; without either, none."""
     if partition:
         return nodes_of_partition(partition)
-    return nodes_of_list(names) if names else ()
+    return () if names is None else nodes_of_list(names)
 
 
 def folded(names: Iterable[str]) -> str:

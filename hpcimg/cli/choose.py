@@ -12,7 +12,7 @@ from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
-    from hpcimg.workflow.resolve import Resolved
+    from hpcimg.workflow.asked import Answer
     from hpcimg.workflow.source import ImageSource
 
 
@@ -29,27 +29,21 @@ def add(verbs: Adder) -> None:
     inspect.set_defaults(call=_inspect)
 
 
-def resolved(arguments: argparse.Namespace, settings: Settings, source: ImageSource) -> Resolved:
-    """Resolve a verb's name for the node that its options say; tell of words that mean nothing."""
-    from hpcimg.workflow.match import resolve_for_nodes
-    from hpcimg.workflow.profile import chosen_profile
-    from hpcimg.workflow.resolve import read_name, resolve, site_policy
+def answer(arguments: argparse.Namespace, settings: Settings, source: ImageSource) -> Answer:
+    """Answer what a verb's options ask of its name; tell of words that mean nothing."""
+    from hpcimg.workflow.asked import Question, ask
 
-    profile = chosen_profile(
-        settings,
-        os.environ,
+    question = Question(
         node=arguments.node,
         nodes=arguments.nodes,
         file=arguments.profile,
         platform=arguments.platform,
         gpus=arguments.gpus,
+        policy=arguments.policy,
     )
+    found = ask(arguments.name, question, settings, os.environ, source)
     _tell_unknown(arguments.platform)
-    reference = read_name(arguments.name, settings)
-    if arguments.nodes:
-        return resolve_for_nodes(reference, arguments.nodes, source, settings, arguments.policy)
-    policy = site_policy(settings, reference, profile, arguments.policy)
-    return resolve(reference, profile, source, policy)
+    return found
 
 
 def _tell_unknown(platform: str | None) -> None:
@@ -66,7 +60,11 @@ def _resolve(arguments: argparse.Namespace) -> int:
     from hpcimg.workflow.access import own_access
 
     settings = read_settings(os.environ)
-    print(resolved(arguments, settings, own_access(settings, os.environ).source).image())
+    found = answer(arguments, settings, own_access(settings, os.environ).source)
+    if found.own is not None:
+        what = "the nodes of the job have no image in common, so each takes its own: this node's is"
+        print(f"hpcimg: {what}", file=sys.stderr)
+    print(found.image())
     return 0
 
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder
+from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from hpcimg.workflow.coverage import Cell, Coverage
@@ -43,9 +44,12 @@ def add(verbs: Adder) -> None:
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
     if not days >= 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of days")
     return days
 
 
@@ -97,13 +101,20 @@ def _print_coverage(names: list[str], found: Coverage) -> None:
     from hpcimg.cli.output import print_table
     from hpcimg.slurm import folded
 
-    rows, colours = [], []
+    rows, colours, holes = [], [], []
     for row in found.rows:
         cells = [_cell(cell) for cell in row.cells]
         rows.append((row.type.label, *cells, folded(row.type.nodes)))
-        worst = max(row.cells, key=lambda cell: list(_COLOURS).index(cell.closeness))
-        colours.append(_COLOURS[worst.closeness])
+        colours.append(("", *(_COLOURS[cell.closeness] for cell in row.cells), ""))
+        gpus = " --gpus none" if row.type.spares_gpu else ""
+        holes += [
+            f"hpcimg explain {name} --node {row.type.nodes[0]}{gpus}"
+            for name, cell in zip(names, row.cells, strict=True)
+            if cell.closeness == "none"
+        ]
     print_table(("NODE TYPE", *names, "NODES"), rows, colours)
+    if holes:
+        print(f"\nwhy none: {holes[0]}")
 
 
 def _cell(cell: Cell) -> str:

@@ -23,6 +23,8 @@ _ALL_UP_TO = 40
 """So many entries are shown each; of a longer index those that fit, and the rest counted."""
 _ALWAYS_TOLD = ("policy", "match")
 _USUAL_SOURCES = {"annotation", "features"}
+_KEY_WIDTH = 8
+_PROBED = re.compile(r"(has no \w+ GPU) \((?:[^()]|\([^()]*\))*\)")
 _WORD = re.compile(r"^needs ([a-z]+):\S+$")
 
 
@@ -46,7 +48,7 @@ def add(verbs: Adder) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.choose import resolved
+    from hpcimg.cli.choose import answer
     from hpcimg.cli.output import print_json
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
@@ -56,11 +58,17 @@ def _explain(arguments: argparse.Namespace) -> int:
 
     settings = read_settings(os.environ)
     source = own_access(settings, os.environ).source
-    found = resolved(arguments, settings, source)
+    answered = answer(arguments, settings, source)
+    found = answered.resolved
     if arguments.why_not is not None:
-        print(why_not(arguments.why_not, found, settings, source))
+        answers = why_not(arguments.why_not, found, settings, source)
+        if arguments.json:
+            told = [one.to_json() for one in answers]
+            print_json({"image": str(found.reference), "answers": told})
+        else:
+            print("\n".join(one.answer for one in answers))
         return 0
-    explanation = explain(arguments.name, found, settings, os.environ, arguments.policy)
+    explanation = explain(arguments.name, answered, settings, os.environ, arguments.policy)
     if arguments.json:
         print_json(explanation.to_json())
     else:
@@ -72,12 +80,16 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
     from hpcimg.cli.output import paint, print_table
 
     resolved = explanation.resolved
-    for line in _head(explanation):
-        print(line)
+    kind = "index" if resolved.is_index else "image"
+    print(f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})")
+    lines = list(_head(explanation))
+    width = max(_KEY_WIDTH, *(len(key) for key, _ in lines))
+    for key, value in lines:
+        print(f"{key:<{width}} {value}")
     print()
     candidates = resolved.resolution.candidates
     shown = candidates if show_all or len(candidates) <= _ALL_UP_TO else _worth_showing(candidates)
-    rows = [_row(one, resolved.profile) for one in shown]
+    rows = [_row(one, resolved) for one in shown]
     colours = [_MARKS.get(one.verdict, (" ", "dim"))[1] for one in shown]
     seen = set(map(id, shown))
     more = " more" if shown else ""
@@ -85,28 +97,25 @@ def _print(explanation: Explanation, *, show_all: bool) -> None:
     print_table(_HEAD, rows, [*colours, *["dim"] * (len(rows) - len(shown))])
     print()
     pick = resolved.resolution.pick
-    print(paint(_conclusion(resolved), "green" if pick else "red"))
+    print(paint(_conclusion(explanation), "green" if pick else "red"))
 
 
-def _head(explanation: Explanation) -> Iterator[str]:
-    from hpcimg.cli.output import paint
-
-    resolved = explanation.resolved
-    profile = resolved.profile
-    kind = "index" if resolved.is_index else "image"
-    yield f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})"
+def _head(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """Say what the choice was made from: keys and values."""
+    profile = explanation.resolved.profile
     kernel = f", kernel {profile.kernel}" if profile.kernel else ""
-    yield f"node     {profile.node or '(words)'}, {profile.os}/{profile.architecture}{kernel}"
-    yield f"cpu      {profile.target or 'unknown'}"
-    yield from (f"gpu      {line}" for line in _gpus(profile))
+    yield "node", f"{profile.node or '(words)'}, {profile.os}/{profile.architecture}{kernel}"
+    yield "cpu", profile.target or "unknown"
+    yield from (("gpu", line) for line in _gpus(profile))
     if profile.gpus.state == "present" and profile.gpus.driver:
-        yield f"driver   {profile.gpus.driver}"
+        yield "driver", profile.gpus.driver
     told = [*profile.traits, *(word for word in profile.words if not profile.declared)]
     if told:
-        yield f"offers   {', '.join(told)}"
+        yield "offers", ", ".join(dict.fromkeys(told))
     for setting in explanation.settings:
-        if setting.source != "default" or setting.key in _ALWAYS_TOLD:
-            yield f"{setting.key:<8} {_value(setting)} ({setting.source})"
+        value = _avoided(setting, profile) if setting.key == "avoid" else _value(setting)
+        if value and (setting.source != "default" or setting.key in _ALWAYS_TOLD):
+            yield setting.key, f"{value} ({setting.source})"
 
 
 def _gpus(profile: NodeProfile) -> Iterator[str]:
@@ -126,11 +135,7 @@ def _gpu(vendor: str, name: str, gpu: Any) -> str:
 def _value(setting: Setting) -> str:
     value = setting.value
     if isinstance(value, list):
-        shown = ", ".join(
-            f"{one['feature']} on {', '.join(one['on']) or 'all'}" if isinstance(one, dict) else one
-            for one in value
-        )
-        return shown or "none"
+        return ", ".join(value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{word}={number:g}" for word, number in value.items())
     if isinstance(value, bool):
@@ -138,14 +143,29 @@ def _value(setting: Setting) -> str:
     return str(value)
 
 
-def _row(candidate: Candidate, profile: NodeProfile) -> tuple[str, ...]:
+def _avoided(setting: Setting, profile: NodeProfile) -> str:
+    """Say what is avoided on this node; empty where the rule is for other targets alone."""
+    here = [one["feature"] for one in setting.value if not one["on"] or profile.target in one["on"]]
+    return ", ".join(f"{feature} here" for feature in here)
+
+
+def _row(candidate: Candidate, resolved: Resolved) -> tuple[str, ...]:
     from hpcimg.oci.digest import shortened
 
     mark = _MARKS.get(candidate.verdict, (" ", "dim"))[0]
     digest = shortened(candidate.descriptor.digest)
     path = "".join(f" in {shortened(one)}" for one in candidate.entry.path)
+    reason = _reason(candidate, resolved.resolution.pick)
+    requires = _requires(candidate, resolved.profile)
+    return (mark, requires, candidate.verdict, reason, digest + path)
+
+
+def _reason(candidate: Candidate, pick: Candidate | None) -> str:
+    """Shorten a reason for its row; what a probe said stands in the head."""
+    if candidate.verdict == "fits" and not candidate.features and pick and pick.features:
+        return "but a build for this hardware fits"
     reason = candidate.reason.removeprefix("fits, ").removeprefix("and ")
-    return (mark, _requires(candidate, profile), candidate.verdict, reason, digest + path)
+    return _PROBED.sub(r"\1", reason)
 
 
 def _requires(candidate: Candidate, profile: NodeProfile) -> str:
@@ -185,27 +205,36 @@ def _kind_of_reason(reason: str) -> str:
     return f"needs another {match[1]}; {fact}" if mark and match else reason
 
 
-def _conclusion(resolved: Resolved) -> str:
+def _conclusion(explanation: Explanation) -> str:
     from hpcimg.oci.digest import shortened
 
+    resolved = explanation.resolved
     pick = resolved.resolution.pick
     if pick is not None:
         because = pick.reason if pick.reason.startswith("fits") else f"is {pick.reason}"
         digest = shortened(pick.descriptor.digest)
         return f"chosen: {pick.label} ({digest}), because it {because}"
-    return (
-        f"nothing fits: a job with this name is refused on this node\n{_way_out(resolved.profile)}"
-    )
+    if explanation.nodes:
+        what = (
+            "nothing fits all of them: with uniform-or-fail the job is refused, "
+            "with uniform each node takes its own"
+        )
+    else:
+        what = "nothing fits: a job with this name is refused on this node"
+    return f"{what}\n{_way_out(explanation)}"
 
 
-def _way_out(profile: NodeProfile) -> str:
+def _way_out(explanation: Explanation) -> str:
     from hpcimg.variant import exact_words
 
+    profile = explanation.resolved.profile
     if profile.gpus.state == "unknown" and profile.gpus.wanted:
         return "the job's GPUs must be readable first: look at `hpcimg node show` on the node"
     words = ",".join(exact_words(profile))
     requires = f" that requires {words}" if words else ""
+    what = "these nodes" if explanation.nodes else "it"
+    generic = "or a generic one, " if explanation.policy.allow_generic else ""
     return (
-        f"to serve it, build an image for {profile.os}/{profile.architecture}{requires}, "
-        "or a generic one, and add it with `hpcimg index push`"
+        f"to serve {what}, build an image for {profile.os}/{profile.architecture}{requires}, "
+        f"{generic}and add it with `hpcimg index push`"
     )

@@ -84,10 +84,14 @@ def _lint(arguments: argparse.Namespace) -> int:
         print_json(result.to_json())
     else:
         colours = {"error": "red", "warning": "yellow", "note": "dim"}
-        for finding in result.findings:
+        later = [*result.findings, None][1:]
+        for finding, after in zip(result.findings, later, strict=True):
             severity = paint(finding.severity, colours[finding.severity])
             print(f"{severity}: {finding.code}: {finding.where}: {finding.message}")
-            print(f"    {finding.hint}")
+            # Several words of one entry may be wrong in one way.
+            same = after and (after.code, after.where) == (finding.code, finding.where)
+            if not same or (after and after.hint != finding.hint):
+                print(f"    {finding.hint}")
         print(result.summary())
     return int(ExitCode.USAGE) if result.fails(strict=arguments.strict) else 0
 

@@ -33,6 +33,9 @@ def add(verbs: Adder) -> None:
     publish = node.add_parser("publish", help="tell the store, and keep it for this boot (as root)")
     publish.add_argument("--json", action="store_true", help="print the profile for programs")
     publish.set_defaults(call=_publish)
+    forget = node.add_parser("forget", help="remove the profile of a node that is gone (as root)")
+    forget.add_argument("name", metavar="NAME")
+    forget.set_defaults(call=_forget)
     node_features.add(node)
 
 
@@ -60,6 +63,15 @@ def _publish(arguments: argparse.Namespace) -> int:
     # As the account that root turned into, or as root itself: the site's own settings only.
     environment = {} if os.geteuid() == 0 else os.environ
     _print_profile(publish(read_settings(environment)), as_json=arguments.json)
+    return 0
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.profile import forget
+
+    environment = {} if os.geteuid() == 0 else os.environ
+    forget(read_settings(environment), arguments.name)
     return 0
 
 

@@ -40,10 +40,11 @@ def add(verbs: Adder) -> None:
 
 
 def _features(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.output import print_error
     from hpcimg.settings import read_settings
     from hpcimg.workflow.node_features import featured_nodes
 
-    found = featured_nodes(
+    listed = featured_nodes(
         read_settings(os.environ),
         os.environ,
         node=arguments.node,
@@ -51,17 +52,22 @@ def _features(arguments: argparse.Namespace) -> int:
         everywhere=arguments.all,
         compatible=arguments.compatible,
     )
-    for one in found:
+    found = tuple(one for one in listed if one.error is None)
+    code = 0
+    for one in listed:
+        if one.error is not None:
+            print_error(one.error, one.node)
+            code = int(one.error.exit_code)
         for word in one.left_out:
             what = f"{word!r} of node {one.node} is left out: Slurm reads its characters otherwise"
             print(f"hpcimg: {what}", file=sys.stderr)
     if arguments.slurm or arguments.scontrol or arguments.feature_line:
         _print_for_slurm(found, arguments)
-        return 0
+        return code
     for one in found:
-        start = f"{one.node}  " if len(found) > 1 else ""
+        start = f"{one.node}  " if len(listed) > 1 else ""
         print(f"{start}{','.join(one.words)}")
-    return 0
+    return code
 
 
 def _print_for_slurm(found: tuple[Featured, ...], arguments: argparse.Namespace) -> None:

@@ -52,11 +52,13 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence[str] = ()
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    colours: Sequence[str | Sequence[str]] = (),
 ) -> None:
     """Print left-aligned columns: a line a row for scripts to cut, wrapped on a terminal.
 
-    `colours` has one for each row, or an empty word.
+    `colours` has one for each row, an empty word, or one for each of its cells.
     """
     lines = [tuple(head), *(tuple(row) for row in rows)]
     columns = list(zip(*lines, strict=True))
@@ -68,8 +70,13 @@ def print_table(
         ]
         widths = _narrowed(widths, longest, shutil.get_terminal_size().columns)
     for line, colour in zip(lines, ("bold", *colours, *[""] * len(lines)), strict=False):
-        for text in _laid_out(line, widths):
-            print(paint(text, colour) if colour else text)
+        for cells in _laid_out(line, widths):
+            if isinstance(colour, str):
+                text = _GAP.join(cells).rstrip()
+                print(paint(text, colour) if colour else text)
+            else:
+                each = zip(cells, colour, strict=True)
+                print(_GAP.join(paint(c, one) if one else c for c, one in each).rstrip())
 
 
 def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
@@ -83,7 +90,8 @@ def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[in
     return found
 
 
-def _laid_out(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+def _laid_out(line: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+    """Break a row's cells into lines of padded words."""
     import textwrap
 
     cells = [
@@ -93,11 +101,7 @@ def _laid_out(line: Sequence[str], widths: Sequence[int]) -> list[str]:
         for cell, width in zip(line, widths, strict=True)
     ]
     rows = zip_longest(*cells, fillvalue="")
-    joined = (
-        _GAP.join(word.ljust(width) for word, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return [text.rstrip() for text in joined]
+    return [[word.ljust(width) for word, width in zip(row, widths, strict=True)] for row in rows]
 
 
 class SyslogStream(io.TextIOBase):

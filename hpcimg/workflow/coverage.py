@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import NoCandidateError
-from hpcimg.selection import require
 from hpcimg.store.store import site_store
 from hpcimg.variant import Closeness, closeness, exact_words
 from hpcimg.workflow.node_types import NodeType, UnknownNode, node_types
@@ -95,7 +94,7 @@ def _cell(resolved: Resolved) -> Cell:
     pick = resolved.resolution.pick
     reason = ""
     try:
-        require(resolved.resolution, resolved.reference)
+        resolved.require()
     except NoCandidateError as error:
         reason = error.message
     return Cell(

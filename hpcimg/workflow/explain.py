@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from hpcimg.policy import Policy
     from hpcimg.selection import Candidate
     from hpcimg.settings import Settings
+    from hpcimg.workflow.asked import Answer
     from hpcimg.workflow.resolve import Resolved
 
 VERSION = 1
 """Of the object that `explain --json` prints; explain.schema.json describes it."""
 DEFAULT = "default"
 _PLAIN = ("platform_features", "gpu_scope", "match")
+_OF_THIS_MACHINE = ("platform_features",)
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A choice, the policy it was made by, and the settings that went into it."""
+    """A choice, the policy it was made by, and the settings that went into it.
+
+    `nodes` are those that choose together; none where one chooses alone.
+    """
 
     resolved: Resolved
     policy: Policy
     settings: tuple[Setting, ...]
+    nodes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Write it as an object for programs."""
@@ -60,24 +66,26 @@ class Explanation:
 
 def explain(
     name: str,
-    resolved: Resolved,
+    answer: Answer,
     settings: Settings,
     environment: Mapping[str, str],
     kind: str | None = None,
 ) -> Explanation:
     """Add to a choice of `name` what decided; `kind` is this call's own policy."""
+    resolved = answer.resolved
     policy = site_policy(settings, resolved.reference, resolved.profile, kind)
-    found = _settings(name, resolved, settings, places_of_settings(environment), kind)
-    return Explanation(resolved, policy, tuple(found))
+    found = _settings(name, answer, settings, places_of_settings(environment), kind)
+    return Explanation(resolved, policy, tuple(found), answer.nodes)
 
 
 def _settings(
     name: str,
-    resolved: Resolved,
+    answer: Answer,
     settings: Settings,
     places: Mapping[tuple[object, ...], str],
     kind: str | None,
 ) -> Iterator[Setting]:
+    resolved = answer.resolved
     rules = settings.policy_rules()
     for part, at in deciding_rules(rules, resolved.reference, resolved.profile).items():
         if part == "kind" and kind is not None:
@@ -87,8 +95,14 @@ def _settings(
         source = places.get(("policies", at - 1) if at else ("policy",), DEFAULT)
         yield Setting(key, _plain(value), source)
     if kind is not None:
-        yield Setting("policy", kind, "--policy")
+        site = site_policy(settings, resolved.reference, resolved.profile).kind
+        yield Setting("policy", kind, f"--policy; the site's is {site}")
     for key in _PLAIN:
+        if key == "match" and answer.match:
+            yield Setting(key, answer.match, answer.by)
+            continue
+        if key in _OF_THIS_MACHINE and not answer.is_here:
+            continue
         yield Setting(key, _plain(getattr(settings, key)), places.get((key,), DEFAULT))
     alias = _alias(name, resolved.reference, settings)
     if alias is not None:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.convert import ApptainerConverter
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.match import ALONE, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
-from hpcimg.workflow.resolve import Resolved, read_name
+from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
+    from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
 
@@ -73,11 +76,26 @@ def get(
         access = own_access(settings, os.environ, listed_only=True)
     profile = job_profile(settings, gpus, nodes=max(1, len(together.nodes)))
     reference = read_name(name, settings)
-    resolved, warning = resolve_in_job(reference, profile, access, settings, together)
+    try:
+        resolved, warning = resolve_in_job(reference, profile, access, settings, together)
+    except NoCandidateError:
+        if scope == "site" and job:
+            _note_refused(reference, profile, access, settings, job)
+        raise
     if scope == "site":
         note_missed(resolved, access.store, job, profile.node)
     entry = ensure_pick(resolved, access, settings, job, on_progress)
     return Ready(resolved, entry, warning)
+
+
+def _note_refused(
+    reference: Reference, profile: NodeProfile, access: Access, settings: Settings, job: str
+) -> None:
+    """Note that a job whose nodes had to agree got nothing, where this node lacks a build."""
+    with suppress(HpcimgError):
+        policy = site_policy(settings, reference, profile)
+        alone = resolve(reference, profile, access.source, policy)
+        note_missed(alone, access.store, job, profile.node, is_refused=True)
 
 
 def get_for_user(

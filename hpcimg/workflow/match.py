@@ -14,7 +14,6 @@ from hpcimg.oci.model import Index
 from hpcimg.quoting import quoted
 from hpcimg.selection import Candidate, Resolution, check_single, select
 from hpcimg.settings import MATCHES
-from hpcimg.slurm import nodes_of_list
 from hpcimg.workflow.entries import EntryReader
 from hpcimg.workflow.resolve import READ_LIMIT, Resolved, resolve, site_policy
 from hpcimg.workflow.uniform import resolve_for_all
@@ -86,19 +85,6 @@ def resolve_in_job(
                 raise
             warning = f"the nodes of the job may run different images: {error.message}"
     return resolve(reference, profile, access.source, policy), warning
-
-
-def resolve_for_nodes(
-    reference: Reference, nodes: str, client: ImageSource, settings: Settings, kind: str | None
-) -> Resolved:
-    """Resolve for all nodes of a list, with all the GPUs that they have."""
-    from hpcimg.store.profiles import read_profile
-    from hpcimg.store.store import site_store
-
-    store = site_store(settings.store)
-    profiles = [read_profile(store, node) for node in nodes_of_list(nodes)]
-    document = client.fetch_document(reference)
-    return resolve_for_all(reference, document, profiles, client, settings, kind)
 
 
 def _judged(

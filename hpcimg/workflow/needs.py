@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,10 @@ def needs(name: str, settings: Settings, source: ImageSource) -> Needs:
         for at, one in enumerate(select(profile, entries, policy).candidates):
             if one.verdict in {"chosen", "fits"}:
                 fitting.setdefault(at, set()).update(nodes)
+    platforms = Counter((one.os, one.architecture) for one, nodes in profiles for _ in nodes)
+    usual = max(platforms, key=lambda one: platforms[one], default=None)
     told = (
-        Need(entry, _words(entry), tuple(sorted(fitting.get(at, ()))))
+        Need(entry, _words(entry, usual), tuple(sorted(fitting.get(at, ()))))
         for at, entry in enumerate(entries)
     )
     return Needs(str(reference), tuple(told), bool(profiles))
@@ -82,9 +85,14 @@ def _images(entries: Sequence[Entry]) -> list[Entry]:
     return [one.entry for one in select(nobody, entries).candidates if one.verdict != "skipped"]
 
 
-def _words(entry: Entry) -> str:
+def _words(entry: Entry, usual: tuple[str, str] | None) -> str:
+    """Describe an entry; its platform too where it is not what most of the nodes are."""
     platform = entry.descriptor.platform
-    return describe_features(entry.features, "" if platform is None else platform.architecture)
+    words = describe_features(entry.features, "" if platform is None else platform.architecture)
+    if platform is None or usual is None or not entry.features:
+        return words
+    is_usual = (platform.os, platform.architecture) == usual
+    return words if is_usual else f"a {platform.os}/{platform.architecture} node; {words}"
 
 
 def _profiles(settings: Settings) -> list[tuple[NodeProfile, tuple[str, ...]]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hpcimg.errors import HpcimgError, StoreError
 from hpcimg.slurm import NodeFeatures, features_of_nodes, is_feature, node_name, nodes_of_partition
 from hpcimg.store.profiles import read_profile
 from hpcimg.store.store import site_store
@@ -24,11 +25,15 @@ _LEVEL = re.compile(r"x86_64_v[0-9]")
 
 @dataclass(frozen=True)
 class Featured:
-    """A node and its words; `left_out` are those that Slurm could not take."""
+    """A node and its words; `left_out` are those that Slurm could not take.
+
+    `error` says why its words are not known.
+    """
 
     node: str
     words: tuple[str, ...]
     left_out: tuple[str, ...]
+    error: HpcimgError | None = None
 
 
 def featured_nodes(
@@ -49,9 +54,15 @@ def featured_nodes(
         names: tuple[str, ...] = (node,)
     else:
         names = nodes_of_partition(partition) if partition else all_nodes(store)
-    return tuple(
-        _featured(name, read_profile(store, name), compatible=compatible) for name in names
-    )
+    found = []
+    for name in names:
+        try:
+            found.append(_featured(name, read_profile(store, name), compatible=compatible))
+        except StoreError as error:
+            if not everywhere:
+                raise
+            found.append(Featured(name, (), (), error))
+    return tuple(found)
 
 
 def merged_features(found: Iterable[Featured]) -> dict[str, NodeFeatures | None]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import StoreError, UsageError
 from hpcimg.node.profile import NodeProfile
 from hpcimg.node.words import profile_from_words, with_offered
-from hpcimg.slurm import job_gpus, nodes_of_list, parse_gpus
-from hpcimg.store.profiles import publish_profile, read_profile
+from hpcimg.quoting import quoted
+from hpcimg.slurm import job_gpus, parse_gpus
+from hpcimg.store.profiles import forget_profile, publish_profile, read_profile
 from hpcimg.store.store import site_store
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ def chosen_profile(
     environment: Mapping[str, str],
     *,
     node: str | None = None,
-    nodes: str | None = None,
     file: Path | None = None,
     platform: str | None = None,
     gpus: str | None = None,
@@ -50,7 +50,7 @@ def chosen_profile(
 
     `gpus` are those of a job that is asked about, in Slurm's words, `none` for a job without.
     """
-    if sum(given is not None for given in (node, nodes, file, platform)) > 1:
+    if sum(given is not None for given in (node, file, platform)) > 1:
         raise UsageError(
             "--node, --nodes, --profile and --platform exclude each other", "give one of them"
         )
@@ -58,17 +58,36 @@ def chosen_profile(
         if gpus is not None:
             raise UsageError("--gpus does not go with --platform", "its words say what is offered")
         return profile_from_words(platform)
-    scope = None if gpus is None else parse_gpus(gpus)
-    store = site_store(settings.store) if node or nodes else None
-    if store is not None and nodes:
-        from hpcimg.node.meet import meet
-
-        return meet(read_profile(store, name).allocated(scope) for name in nodes_of_list(nodes))
-    if store is not None and node:
-        return read_profile(store, node).allocated(scope)
+    if node is not None:
+        return with_gpus(read_profile(site_store(settings.store), node), gpus)
     if file is not None:
-        return read_profile_file(file).allocated(scope)
-    return job_profile(settings, job_gpus(environment) if gpus is None else scope)
+        return with_gpus(read_profile_file(file), gpus)
+    if gpus is None:
+        return job_profile(settings, job_gpus(environment))
+    with_gpus(with_offered(this_node(), settings.platform_features), gpus)
+    return job_profile(settings, parse_gpus(gpus))
+
+
+def with_gpus(profile: NodeProfile, gpus: str | None) -> NodeProfile:
+    """Restrict a node to the GPUs of a job that is asked about; UsageError for what it lacks."""
+    if gpus is None:
+        return profile
+    wanted = parse_gpus(gpus)
+    found = profile.allocated(wanted)
+    node = profile.node or "the node"
+    if wanted and profile.gpus.state == "none":
+        raise UsageError(f"{node} has no GPU", "leave --gpus out, or write --gpus none")
+    devices = profile.gpus.devices
+    # Where they differ in vendor, or have slices, their numbers are not clear.
+    is_plain = len({one.vendor for one in devices}) == 1 and not any(one.slices for one in devices)
+    known = {name for one in devices for name in (str(one.index), *one.names())}
+    if is_plain and not known.issuperset(wanted):
+        numbers = ",".join(str(one.index) for one in devices)
+        raise UsageError(
+            f"{node} has GPU{'s' if len(devices) > 1 else ''} {numbers} only, not {quoted(gpus)}",
+            "`hpcimg node show` on that node lists them",
+        )
+    return found
 
 
 def read_profile_file(path: Path) -> NodeProfile:
@@ -116,3 +135,12 @@ def publish(settings: Settings) -> NodeProfile:
     profile = NodeProfile.from_json(done.stdout)
     write_cached(profile, key)
     return profile
+
+
+def forget(settings: Settings, node: str) -> None:
+    """Remove the profile that a node published; as root it is done as the store's account."""
+    from hpcimg.workflow.access import become_account
+
+    if os.geteuid() == 0:
+        become_account(settings)
+    forget_profile(site_store(settings.store), node)

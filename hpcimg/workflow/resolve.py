@@ -41,7 +41,7 @@ class Resolved:
 
     def require(self) -> Candidate:
         """Give the pick, or raise NoCandidateError with each candidate's reason."""
-        return require(self.resolution, self.reference)
+        return require(self.resolution, self.reference, self.profile.node)
 
     def image(self) -> Reference:
         """Name the pick by its digest."""
@@ -85,7 +85,8 @@ def resolve_document(
 def _tell(reference: Reference, profile: NodeProfile, resolution: Resolution) -> None:
     """Log what is decided, and before it why."""
     for each in resolution.candidates:
-        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, each.reason)
+        why = each.reason.removeprefix("fits, ")
+        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, why)
     node = profile.node or "the node that the words describe"
     pick = resolution.pick
     if pick is None:

@@ -13,7 +13,7 @@ from hpcimg.progress import OnProgress, silent
 from hpcimg.quoting import quoted
 from hpcimg.runtime.apptainer import exec_argv
 from hpcimg.runtime.convert import ApptainerConverter
-from hpcimg.slurm import job_gpus, job_name, job_nodes
+from hpcimg.slurm import job_gpus, job_match, job_name, job_nodes
 from hpcimg.workflow.get import get_for_user
 from hpcimg.workflow.match import together
 from hpcimg.workflow.profile import job_profile
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from hpcimg.settings import Settings
 
 log = logging.getLogger(__name__)
-
-_MATCH_VARIABLES = ("HPCIMG_CONTAINER_MATCH", "SLURM_HPCIMG_MATCH")
-"""What the user says where the command line does not, and what the plugin makes of it for steps."""
 
 SAY_ONCE = "--say-once"
 """The option of `hpcimg run` for tasks that would all say the same."""
@@ -43,8 +40,7 @@ def run_argv(
     nodes = job_nodes(environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
-    said = [match, *(environment.get(name) for name in _MATCH_VARIABLES), settings.match]
-    job = together(next(filter(None, said), ""), nodes, named)
+    job = together(match or job_match(environment) or settings.match, nodes, named)
     profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
     if ready.warning:

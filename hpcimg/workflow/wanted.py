@@ -49,10 +49,13 @@ class Want:
         }
 
 
-def note_missed(resolved: Resolved, store: Store, job: str, node: str) -> None:
+def note_missed(
+    resolved: Resolved, store: Store, job: str, node: str, *, is_refused: bool = False
+) -> None:
     """Note in the site's store that a job gets no build made for its node; never raises.
 
-    A job that named a digest wanted just that; without a job nobody missed anything.
+    `is_refused` says that it gets none at all, whatever fits this node. A job that named a digest
+    wanted just that; without a job nobody missed anything.
     """
     if not job or resolved.reference.digest:
         return
@@ -65,7 +68,7 @@ def note_missed(resolved: Resolved, store: Store, job: str, node: str) -> None:
         variant=exact_words(resolved.profile),
         job=job,
         node=node or resolved.profile.node,
-        got=None if pick is None else pick.features,
+        got=None if pick is None or is_refused else pick.features,
     )
     try:
         append_missed(store, missed)

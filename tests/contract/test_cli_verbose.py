@@ -63,6 +63,7 @@ def test_twice_says_why(site, words):  # noqa: F811
     verdicts = ("fits", "chosen", "rejected")
     assert told == [list(pair) for pair in zip(map(short, site.digests), verdicts, strict=True)]
     assert "needs cpu:skylake_avx512" in lines[-2]
+    assert ": fits: but cpu:broadwell" in lines[-4]
 
 
 def test_it_is_said_whether_an_image_was_there(site):  # noqa: F811

@@ -91,6 +91,38 @@ def test_coverage_with_a_hole(cluster, capsys):
     assert "needs cpu:skylake_avx512 (this node is zen3)" in cell["reason"]
 
 
+def test_a_hole_says_where_to_look(cluster, capsys):
+    """One command tells why; of a table without holes none is needed."""
+    out = call(capsys, "coverage", "tool", "wide")[1]
+    assert out.splitlines()[-1] == "why none: hpcimg explain wide --node bdw1"
+    assert "why none" not in call(capsys, "coverage", "tool")[1]
+
+
+def test_each_cell_has_its_own_colour(cluster, capsys, monkeypatch):
+    """A row of one good and one bad image is not all bad."""
+    monkeypatch.setattr(
+        "hpcimg.cli.output.paint", lambda text, colour, *_: f"<{colour}>{text.strip()}"
+    )
+    out = call(capsys, "coverage", "tool", "wide", "--nodes", "bdw1")[1]
+    assert "<green>specific: cpu:broadwell  <red>none  bdw1" in out
+
+
+def test_needs_name_a_platform_that_is_not_the_usual(cluster, capsys):
+    """An Arm build's words may say nothing of its architecture."""
+    entries = []
+    for architecture in ("amd64", "arm64"):
+        digest = cluster.registry.put_image("arm", architecture, [b"x"], architecture=architecture)
+        platform = {"os": "linux", "architecture": architecture, "features": ["kernel:3.10"]}
+        size = len(cluster.registry.documents["arm"][digest].raw)
+        entry = {"mediaType": MANIFEST, "digest": digest, "size": size, "platform": platform}
+        entries.append(entry)
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    cluster.registry.put_document("arm", "latest", INDEX, json.dumps(document).encode())
+    usual, other = json.loads(call(capsys, "needs", "arm", "--json")[1])["entries"]
+    assert usual["needs"] == "Linux kernel 3.10 or newer"
+    assert other["needs"] == "a linux/arm64 node; Linux kernel 3.10 or newer"
+
+
 def test_a_rule_that_names_nodes_makes_a_type(cluster, capsys):
     """Nodes with the same facts choose differently when the site says so."""
     rules = [{"nodes": ["bdw2"], "policy": "exact", "allow_generic": False}]
@@ -220,10 +252,9 @@ def test_a_journal_of_somebody_else_is_not_believed(cluster, caplog):
 @pytest.mark.parametrize("days", ["nan", "-1", "many"])
 def test_a_time_that_is_none(cluster, capsys, days):
     """A number of days, and no traceback."""
-    with pytest.raises(SystemExit) as end:
-        call(capsys, "wanted", "--since", days)
-    assert end.value.code == 2
-    assert "--since: " in capsys.readouterr().err
+    code, _, said = call(capsys, "wanted", "--since", days)
+    assert code == 2
+    assert said[0] == f"hpcimg: argument --since: '{days}' is no number of days"
 
 
 def test_old_months_go(cluster):

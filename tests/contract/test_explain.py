@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +15,11 @@ from test_cli import INDEX, MANIFEST, WORDS, _put_index, call, site  # noqa: F40
 
 import hpcimg
 from hpcimg.cli import main
+from hpcimg.node.profile import GpuFacts
+from hpcimg.node.words import profile_from_words
+from hpcimg.settings import read_settings
+from hpcimg.store.profiles import publish_profile
+from hpcimg.store.store import site_store
 
 SCHEMA = json.loads((Path(hpcimg.__file__).parent / "data/explain.schema.json").read_text())
 
@@ -113,9 +119,9 @@ def test_the_file_and_line_of_what_decided(site, capsys):  # noqa: F811
     code, out, _ = call(capsys, "explain", "short", "--platform", WORDS)
     assert code == 0
     at = len(lines)
-    assert f"policy   exact ({site.settings}:{at + 4})" in out
+    assert f"policy    exact ({site.settings}:{at + 4})" in out
     assert f"gpu_scope node ({site.settings}:{at + 6})" in out
-    assert f"alias    short -> {name} ({site.settings}:{at + 8})" in out
+    assert f"alias     short -> {name} ({site.settings}:{at + 8})" in out
     _, out, _ = call(capsys, "explain", "tool", "--platform", WORDS, "--json")
     found = json.loads(out)
     jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)
@@ -186,6 +192,21 @@ def test_why_not(site, capsys, case):  # noqa: F811
     )
 
 
+def test_why_not_for_programs(site, capsys):  # noqa: F811
+    """One object with an answer for each entry that was meant."""
+    words = ("explain", "tool", "--platform", WORDS, "--why-not", "skx", "--json")
+    found = json.loads(call(capsys, *words)[1])
+    assert found["image"] == f"{site.registry.name}/tool:latest"
+    (answer,) = found["answers"]
+    assert answer.pop("answer").startswith("cpu:skylake_avx512 (")
+    assert answer == {
+        "digest": site.digests[2],
+        "features": ["cpu:skylake_avx512"],
+        "verdict": "rejected",
+        "reason": "needs cpu:skylake_avx512; this node is broadwell",
+    }
+
+
 def test_why_not_of_an_index_that_wraps_the_entry(site, capsys):  # noqa: F811
     """Some tools put each build into an index of its own."""
     digest = site.digests[2]
@@ -210,7 +231,7 @@ def test_why_not_what_fits_or_is_taken(site, capsys):  # noqa: F811
     ("what", "message"),
     [
         ("cpu:zen4", "'cpu:zen4' is not behind REGISTRY/tool:latest"),
-        ("nosuch", "'nosuch' is neither an entry of REGISTRY/tool:latest nor an image: "),
+        ("nosuch", "'nosuch' is no known word, no entry of REGISTRY/tool:latest and no image: "),
         ("other:latest", "'other:latest' is not behind REGISTRY/tool:latest"),
     ],
 )
@@ -284,6 +305,43 @@ def test_a_policy_of_this_call(site, capsys):  # noqa: F811
     words = ("explain", "tool", "--platform", WORDS, "--policy", "exact")
     _, out, _ = call(capsys, *words)
     assert out.count("policy   ") == 1
-    assert "policy   exact (--policy)" in out
+    assert "policy   exact (--policy; the site's is compatible)\n" in out
     _, out, _ = call(capsys, *words, "--json")
     assert json.loads(out)["policy"]["kind"] == "exact"
+
+
+def test_a_generic_image_that_loses_needs_no_rule(site, capsys):  # noqa: F811
+    """That something is made for the node is all there is to say of it."""
+    _, out, _ = call(capsys, "explain", "tool", "--platform", WORDS)
+    assert "  fits      but a build for this hardware fits  " in out
+
+
+def test_a_row_does_not_repeat_what_a_probe_said(site, capsys):  # noqa: F811
+    """The head says it once."""
+    why = "this node has no NVIDIA GPU (NVML says: not found (12))"
+    one = profile_from_words(WORDS, node="bdw1")
+    gpus = GpuFacts("none", why)
+    store = site_store(read_settings(os.environ).store)
+    publish_profile(store, replace(one, declared=False, words=(), gpus=gpus))
+    _put_index(site.registry, "gpus", (), ("nvcap:5.2",))
+    _, out, _ = call(capsys, "explain", "gpus", "--node", "bdw1")
+    assert f"gpu      none: {why}\n" in out
+    assert "needs nvcap:5.2; this node has no NVIDIA GPU  " in out
+
+
+def test_what_is_avoided_here(site, capsys):  # noqa: F811
+    """Of a rule's words those that count on this node, with the rule's place."""
+    text = json.loads(site.settings.read_text())
+    avoid = [{"cpuflag": "avx2", "on": ["broadwell"]}, {"cpu": "zen3"}]
+    avoid += [{"cpuflag": "avx512f", "on": ["skylake_avx512"]}]
+    site.settings.write_text(json.dumps({**text, "policies": [{"avoid": avoid}]}))
+    _, out, _ = call(capsys, "explain", "tool", "--platform", WORDS)
+    assert f"avoid    cpuflag:avx2 here, cpu:zen3 here ({site.settings}:1)\n" in out
+
+
+def test_no_generic_build_is_asked_for_where_the_site_has_none(site, capsys):  # noqa: F811
+    """It would be refused as well."""
+    text = json.loads(site.settings.read_text())
+    site.settings.write_text(json.dumps({**text, "policies": [{"allow_generic": False}]}))
+    _, out, _ = call(capsys, "explain", "wide", "--platform", WORDS)
+    assert out.endswith("requires cpu:broadwell, and add it with `hpcimg index push`\n")

@@ -225,6 +225,16 @@ def test_lint_warning(registry, monkeypatch, capsys):
     assert main(["index", "lint", "--strict", "bench"]) == 2
 
 
+def test_lint_gives_one_hint_for_one_kind(registry, monkeypatch, capsys):
+    """Two words of one entry are wrong in the same way."""
+    push(monkeypatch, ("generic",), ("cpu-skylake", "skylack,brodwell"))
+    capsys.readouterr()
+    assert main(["index", "lint", "bench"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("warning: unknown-word: entry 2 ") == 2
+    assert out.count("    correct its spelling") == 1
+
+
 def test_lint_recipe_with_labels(registry, tmp_path, capsys):
     """A recipe's file is judged as the index that it would make, with the images' own labels."""
     labels = {"org.hpcimg.features": "zen3"}

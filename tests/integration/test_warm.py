@@ -92,7 +92,7 @@ def test_a_node_that_nothing_fits(cluster):
     assert variants(done.stdout) == {"cpu:skylake_avx512": ["skx1"]}
     what, hint = done.stderr.splitlines()
     assert what == (
-        "hpcimg: bdw1: no image of registry:5000/qnib/avx512-only:latest runs here: "
+        "hpcimg: bdw1: no image of registry:5000/qnib/avx512-only:latest runs on bdw1: "
         "needs cpu:skylake_avx512 (this node is broadwell)"
     )
     assert hint.startswith("hpcimg: bdw1: hint: see every entry with")

@@ -233,6 +233,14 @@ def test_attestations_are_no_entries():
     assert codes(GENERIC, attestation, entry(1, "skylack")) == ["warning unknown-word entry 3"]
 
 
+def test_an_image_that_stands_often_is_one_note():
+    """A list of twenty such notes would hide what matters."""
+    entries = (GENERIC, SKYLAKE, entry(1, "zen3"), entry(1, "zen2"))
+    (note,) = [one for one in lint(entries) if one.code == "same-image"]
+    assert note.where == "entries 3, 4"
+    assert note.message.startswith("they are the same image as entry 2 (")
+
+
 def test_the_worst_comes_first():
     """Errors, warnings, notes; each in the order of the entries."""
     assert codes(entry(1, "coffeelake", annotated=False), entry(2, "zen3", "skylake"), GENERIC) == [

@@ -162,6 +162,23 @@ def test_no_fitting_entry_is_one_readable_line():
     assert "hpcimg explain registry:5000/qnib/bench:latest" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "where", "option"),
+    [
+        ("", "here", ""),
+        ("zen1", "on zen1", " --node zen1"),
+        ("bdw1,zen1", "on bdw1,zen1", " --nodes bdw1,zen1"),
+        ("n1,n2,n3 and 4 more", "on n1,n2,n3 and 4 more", " --nodes LIST"),
+    ],
+)
+def test_the_hint_asks_for_the_node_that_refused(name, where, option):
+    """Who reads it may sit on a login node, where the answer is another one."""
+    with pytest.raises(NoCandidateError) as caught:
+        require(select(node("zen3"), index_with(("skylake",))), NAME, name)
+    assert f"qnib/bench:latest runs {where}: needs" in caught.value.message
+    assert f"`hpcimg explain registry:5000/qnib/bench:latest{option}`" in caught.value.hint
+
+
 def test_a_long_list_of_reasons_is_cut():
     """A thousand entries must not fill a user's screen."""
     words = [(f"cpuflag:f{at}",) for at in range(1000)]

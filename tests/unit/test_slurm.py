@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpcimg.errors import NotFoundError, RuntimeFailure, UsageError
+from hpcimg.errors import RuntimeFailure, UsageError
 from hpcimg.slurm import (
     is_first_task,
     job_gpus,
@@ -80,8 +80,8 @@ def test_what_is_no_node_list(text):
 
 
 def test_an_empty_list_names_no_node():
-    """It is a list, of nothing."""
-    with pytest.raises(NotFoundError, match="names no node"):
+    """It is a list of nothing, as an unset variable of a script makes it."""
+    with pytest.raises(UsageError, match="the list of nodes is empty"):
         nodes_of_list("")
 
 

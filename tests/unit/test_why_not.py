@@ -45,7 +45,8 @@ def choice(words="linux/amd64:broadwell", *, path=()):
 
 def ask(what, resolved=None, client=None):
     """Ask why not this one."""
-    return why_not(what, resolved or choice(), Settings(), client or Nobody())
+    answers = why_not(what, resolved or choice(), Settings(), client or Nobody())
+    return "\n".join(one.answer for one in answers)
 
 
 def test_a_beginning_of_several_digests():
@@ -84,3 +85,50 @@ def test_when_nothing_fits():
         "the generic image (sha256:000000000000) is rejected on arm1: it is for linux/amd64; "
         "this node is linux/arm64; no other image fits either"
     )
+
+
+@pytest.mark.parametrize(
+    ("what", "message", "hint"),
+    [
+        ("", "--why-not names no image", "write a digest"),
+        ("sha256:00", "'sha256:00' is too short for a digest", "write at least 4 digits"),
+        ("@sha256:", "'@sha256:' is too short for a digest", "write at least 4 digits"),
+    ],
+)
+def test_what_names_nothing(what, message, hint):
+    """It is a mistake in the command, not an image that is missing."""
+    with pytest.raises(UsageError) as caught:
+        ask(what)
+    assert caught.value.message == message
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("what", ["Generic", f"@{digest(1)}"])
+def test_other_spellings(what):
+    """As people copy a digest from a name, and write at the beginning of a sentence."""
+    assert ask(what).startswith("the generic image (sha256:000000000000) fits, but")
+
+
+def test_some_of_one_entry_s_words():
+    """Where no other entry has them; where several have, nobody guesses."""
+    entries = entries_from(
+        entry(1, "cpu:zen3", "nvcap:8.0"), entry(2, "cpu:zen2"), entry(3, "cpu:zen2", "kernel:4.0")
+    )
+    profile = profile_from_words("linux/amd64:broadwell", node="bdw1")
+    resolved = replace(choice(), profile=profile, resolution=select(profile, entries))
+    assert ask("nvcap:8.0", resolved).startswith("cpu:zen3,nvcap:8.0 (")
+    assert ask("cpu:zen2", resolved).startswith("cpu:zen2 (")
+
+
+def test_a_bare_name_that_is_no_tag():
+    """It is asked for as an image's name then; when neither is there, that is said."""
+    client = Nobody()
+    with pytest.raises(NotFoundError, match=r"'bench2' is no known word, no entry of registry"):
+        ask("bench2", client=client)
+    assert [one.rpartition("/")[2] for one in client.asked] == ["bench:bench2", "bench2:latest"]
+
+
+def test_several_nodes_take():
+    """One of them would take `takes`."""
+    profile = profile_from_words("linux/amd64:broadwell", node="bdw1,skx1")
+    assert "is what bdw1,skx1 take: " in ask("broadwell", replace(choice(), profile=profile))
