@@ -46,7 +46,7 @@ def publish_profile(store: Store, profile: NodeProfile) -> Path:
 def read_profile(store: Store, node: str) -> NodeProfile:
     """Read the profile that a node published; NotFoundError when it has not.
 
-    Raises StoreError when the file could have been written by somebody else.
+    Raises StoreError when the file could have been written by somebody else, or is no profile.
     """
     path = store.root / NODES / _checked(node)
     try:
@@ -59,7 +59,11 @@ def read_profile(store: Store, node: str) -> NodeProfile:
     except (OSError, UntrustedError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StoreError(f'not using the node profile "{path}": {reason}', _HINT) from error
-    return NodeProfile.from_json(raw)
+    try:
+        return NodeProfile.from_json(raw)
+    except UsageError as error:
+        message = f'not using the profile "{path}" of node "{node}": {error.message}'
+        raise StoreError(message, _HINT) from error
 
 
 def published_nodes(store: Store) -> tuple[str, ...]:
