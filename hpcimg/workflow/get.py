@@ -60,9 +60,10 @@ def get(
     gpus: tuple[str, ...] | None,
     job: str = "",
     together: Together = ALONE,
+    several: bool = False,
     on_progress: OnProgress = silent,
 ) -> Ready:
-    """Resolve for this job and have the pick in the store of `scope`, `site` or `own`.
+    """Resolve for this job, which may have `several` nodes, and have the pick in the store of `scope`, `site` or `own`.
 
     Either way only listed registries are asked. AuthenticationError from `site` means that the
     user's own credentials may help; everything else is final.
@@ -71,7 +72,7 @@ def get(
         access = site_access(settings)
     else:
         access = own_access(settings, os.environ, listed_only=True)
-    profile = job_profile(settings, gpus, nodes=max(1, len(together.nodes)))
+    profile = job_profile(settings, gpus, nodes=max(2 if several else 1, len(together.nodes)))
     reference = read_name(name, settings)
     resolved, warning = resolve_in_job(reference, profile, access, settings, together)
     if scope == "site":

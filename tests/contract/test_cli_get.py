@@ -56,3 +56,22 @@ def test_a_get_that_is_told_to_speak_does(job_site, capsys, said_by_log):
     assert main(["-v", "get", job_site.generic]) == 0
     assert any(line.startswith(f'not using "{entry.path}"') for line in said_by_log), said_by_log
     capsys.readouterr()
+
+
+def test_a_defect_names_the_node(job_site, capsys, monkeypatch):
+    """Which of a job's many nodes it was, in two lines as all else."""
+
+    def broken(*_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("hpcimg.slurm.parse_gpus", broken)
+    capsys.readouterr()
+    code, out, said = call(capsys, "get", "--node", "bdw1", job_site.generic)
+    assert (code, out, len(said)) == (70, "", 2)
+    assert said[0] == "hpcimg: bdw1: unexpected ZeroDivisionError: division by zero"
+
+
+def test_per_node_expands_no_list(job_site, capsys):
+    """The others' names are nobody's matter, and a forged list costs nothing."""
+    words = ("--match", "per-node", "--nodelist", "x[1-999][1-999][1-999]")
+    assert call(capsys, "get", *words, job_site.generic)[0] == 0
