@@ -6,22 +6,29 @@ Judges words only; asks archspec which targets there are, so it is for authors, 
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from hpcimg import targets
 from hpcimg.features import is_meaningful, version_of
+from hpcimg.gpu_rules import VENDOR_OF
 from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
+from hpcimg.quoting import cut
 from hpcimg.satisfaction import unsatisfied
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from hpcimg.features import Feature
     from hpcimg.requirements import Requirement
 
 _EQUAL_KINDS = frozenset({"smt", "inst", "instsize", "os"})
+_LAST = 10**9
+_NEWEST = "999999999.0"
+_LIST_SHOWN = 160
+_WORDS_COMPARED = 32
+"""Of one kind: each is tried with each other, and nobody writes so many."""
 _INDEX_SOURCES = ("annotation", "features")
 _CAPABILITIES = tuple(f"{major}.{minor}" for major in range(1, 20) for minor in range(10))
 
@@ -38,12 +45,14 @@ def contradictions(
     words: dict[str, list[Feature]] = {}
     for one in found:
         kind = words.setdefault(one.feature.kind, [])
-        if one.feature not in kind and is_meaningful(one.feature):
+        if len(kind) < _WORDS_COMPARED and one.feature not in kind and is_meaningful(one.feature):
             kind.append(one.feature)
     sentences = [
         *_disagreements(found),
         *_of_other_machines(words.get("cpu", ()), architecture),
         *(line for kind, excludes in _RULES.items() for line in excludes(words.get(kind, ()))),
+        *_of_two_vendors(words),
+        *_of_toolkits(words.get("cuda", ()), words.get("nvcap", ())),
     ]
     return tuple(dict.fromkeys(sentences))
 
@@ -64,7 +73,7 @@ def _disagreements(found: Sequence[Requirement]) -> Iterator[str]:
 
 
 def _listed(words: Iterable[str]) -> str:
-    return ",".join(sorted(words))
+    return cut(",".join(sorted(words)), _LIST_SHOWN)
 
 
 def _of_other_machines(words: Sequence[Feature], architecture: str | None) -> Iterator[str]:
@@ -125,17 +134,63 @@ def _exclude_capabilities(one: Feature, other: Feature) -> bool:
     )
 
 
+def _of_two_vendors(words: Mapping[str, Sequence[Feature]]) -> Iterator[str]:
+    """GPUs of two vendors are always refused: no image is for both."""
+    first = {VENDOR_OF[kind]: words[kind][0] for kind in VENDOR_OF if words.get(kind)}
+    for one, other in combinations(first.values(), 2):
+        yield f"no image runs on GPUs of two vendors, as {one} and {other} say"
+
+
+def _of_toolkits(toolkits: Sequence[Feature], codes: Sequence[Feature]) -> Iterator[str]:
+    """A toolkit no longer knows the oldest GPUs; the code may be for just those."""
+    for toolkit, code in product(toolkits, codes):
+        if not any(
+            not unsatisfied(_with_gpu(each), code)
+            and not unsatisfied(_with_gpu(each), toolkit, (code,))
+            for each in _CAPABILITIES
+        ):
+            yield f"no GPU has both {toolkit} and {code}"
+
+
 @lru_cache(maxsize=256)
 def _with_gpu(capability: str) -> NodeProfile:
-    gpus = GpuFacts("present", devices=(Gpu(0, "", "", capability),))
+    """Make a node with one such GPU and a driver that runs everything."""
+    devices = (Gpu(0, "", "", capability),)
+    gpus = GpuFacts("present", driver=_NEWEST, cuda=_NEWEST, devices=devices)
     return NodeProfile("", "linux", "amd64", gpus=gpus)
 
 
 def _exclude_amd(one: Feature, other: Feature) -> bool:
-    names = [{value.partition(":")[0] for value in word.alternatives} for word in (one, other)]
-    return not any(name.endswith("-generic") for name in names[0] | names[1]) and names[
-        0
-    ].isdisjoint(names[1])
+    return not any(_is_one_gpu(*pair) for pair in product(one.alternatives, other.alternatives))
+
+
+def _is_one_gpu(*codes: str) -> bool:
+    """Tell whether one AMD GPU, in one mode, can run both codes."""
+    (one, _, modes), (other, _, more) = (code.partition(":") for code in codes)
+    signs = {(mode[:-1], mode[-1]) for mode in (*modes.split(":"), *more.split(":")) if mode}
+    generic: dict[str, list[str]] = facts()["amd_generic"]
+    members = [{name, *generic.get(name, ())} for name in (one, other)]
+    is_unknown = any(name.endswith("-generic") and name not in generic for name in (one, other))
+    agree = len({mode for mode, _ in signs}) == len(signs)
+    return agree and (is_unknown or not members[0].isdisjoint(members[1]))
+
+
+def _exclude_intel(one: Feature, other: Feature) -> bool:
+    return "spirv" not in one.alternatives + other.alternatives and _exclude_values(one, other)
+
+
+def _exclude_kernels(one: Feature, other: Feature) -> bool:
+    named = [version_of(value) for value in one.alternatives + other.alternatives]
+    # Of 5.14 the last release is the one that most words allow.
+    kernels = [*named, *((*version, _LAST) for version in named)]
+    return not any(_is_kernel(each, one) and _is_kernel(each, other) for each in kernels)
+
+
+def _is_kernel(have: tuple[int, ...], feature: Feature) -> bool:
+    needs = [version_of(value) for value in feature.alternatives]
+    if feature.comparator == "=":
+        return any(have[: len(need)] == need for need in needs)
+    return any(have >= need for need in needs)
 
 
 _RULES: dict[str, Callable[[Sequence[Feature]], Iterator[str]]] = {
@@ -143,5 +198,7 @@ _RULES: dict[str, Callable[[Sequence[Feature]], Iterator[str]]] = {
     "nvdrv": _pairs(_exclude_drivers, "no node"),
     "nvcap": _pairs(_exclude_capabilities, "no GPU"),
     "amdgpu": _pairs(_exclude_amd, "no GPU"),
+    "intelgpu": _pairs(_exclude_intel, "no GPU"),
+    "kernel": _pairs(_exclude_kernels, "no node"),
     **dict.fromkeys(sorted(_EQUAL_KINDS), _pairs(_exclude_values, "no node")),
 }

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, TypeVar
 
 from hpcimg.features import Feature, version_of
+from hpcimg.node.gpus import CODE_KINDS, VENDOR_NAMES
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Quality = tuple[int, int, int]
 """How well code suits a GPU: its tier, then what tells two of one tier apart; more is better."""
 NO_QUALITY: Quality = (0, 0, 0)
 
-VENDORS = {
+VENDOR_OF = {
     "nvcap": "nvidia",
     "nvdrv": "nvidia",
     "cuda": "nvidia",
@@ -31,7 +32,6 @@ VENDORS = {
     "intelgpu": "intel",
 }
 """Whose GPU each kind of feature needs."""
-_NAMES = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
 
 _SAME, _OLDER_MINOR, _FAMILY, _JIT, _NOTHING = 4, 3, 2, 1, 0
 _CAPABILITY = re.compile(r"([0-9]{1,3})\.([0-9])([af])?(\+ptx)?")
@@ -42,14 +42,16 @@ _ANY_INTEL = "spirv"
 
 def without_gpu(gpus: GpuFacts, kind: str) -> str:
     """Say why the job has no GPU that a feature of this kind could mean; nothing when it has."""
-    vendor = VENDORS[kind]
+    vendor = VENDOR_OF[kind]
     if gpus.of(vendor):
         others = [gpu for gpu in gpus.devices if gpu.vendor != vendor]
-        return f"GPU {others[0].index} is {_NAMES[others[0].vendor]}'s" if others else ""
+        return f"GPU {others[0].index} is {VENDOR_NAMES[others[0].vendor]}'s" if others else ""
     if gpus.state == "unknown":
         return f"the node's GPUs are unknown: {gpus.reason}"
     if gpus.devices:
-        return f"the job has no {_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
+        return (
+            f"the job has no {VENDOR_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
+        )
     if gpus.state == "present" and vendor != "intel":
         return ""  # words that offer a driver or a toolkit and name no device
     return gpus.reason or "there is no GPU"
@@ -57,7 +59,7 @@ def without_gpu(gpus: GpuFacts, kind: str) -> str:
 
 def unsuited(gpus: GpuFacts, feature: Feature, siblings: Sequence[Feature]) -> str:
     """Say why the GPUs do not satisfy a feature, or nothing; `siblings` are all of its image."""
-    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
+    if feature.kind in CODE_KINDS.values():
         return _unsuited_device(gpus, feature)
     if feature.kind == "cuda":
         return _cuda(gpus, feature, siblings)
@@ -79,7 +81,7 @@ def _unsuited_device(gpus: GpuFacts, feature: Feature) -> str:
 
 
 def _best(feature: Feature, gpu: Gpu) -> Quality:
-    if VENDORS.get(feature.kind) != gpu.vendor:
+    if VENDOR_OF.get(feature.kind) != gpu.vendor:
         return NO_QUALITY
     if feature.kind == "amdgpu":
         return max(_suits_amd(value, gpu.target) for value in feature.alternatives)

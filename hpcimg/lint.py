@@ -13,15 +13,17 @@ from typing import Literal
 from hpcimg.contradictions import contradictions
 from hpcimg.features import is_meaningful
 from hpcimg.oci.model import MANIFEST_TYPES
-from hpcimg.requirements import FEATURES_ANNOTATION, WEIGHT_ANNOTATION, Entry
+from hpcimg.quoting import cut
+from hpcimg.requirements import FEATURES_ANNOTATION, WEIGHT, WEIGHT_ANNOTATION, Entry
+from hpcimg.targets import ancestors
 from hpcimg.vocabulary import facts
 
 Severity = Literal["error", "warning", "note"]
 _ORDER = ("error", "warning", "note")
 _OUTSIDE = ("labels", "environment", "compatibility")
-_WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
 _INDEX = "the index"
 _WORDS_SHOWN = 60
+_LIST_SHOWN = 400
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,23 @@ def lint(entries: Sequence[Entry]) -> tuple[Finding, ...]:
         for at, entry in enumerate(entries, 1)
         if not entry.skip and _is_image(entry)
     ]
-    if not images:
+    skipped = [
+        Finding(
+            "error",
+            "unreadable",
+            _name(at, entry),
+            entry.descriptor.digest,
+            f"it {entry.skip}, so nothing chooses it",
+            "correct it and push the image or the index again",
+        )
+        for at, entry in enumerate(entries, 1)
+        if entry.skip
+    ]
+    if not images and not skipped:
         hint = "push images with `hpcimg index push`"
         return (Finding("error", "no-image", _INDEX, "", "it has no entry with an image", hint),)
     found = [
+        *skipped,
         *(finding for image in images for finding in _of_one(image)),
         *_of_generic(images),
         *_of_twins(images),
@@ -82,8 +97,7 @@ def _is_image(entry: Entry) -> bool:
 
 def _name(at: int, entry: Entry) -> str:
     words = ",".join(str(feature) for feature in entry.features) or "generic"
-    shown = words if len(words) <= _WORDS_SHOWN else words[:_WORDS_SHOWN] + "..."
-    return f"entry {at} ({shown})"
+    return f"entry {at} ({cut(words, _WORDS_SHOWN)})"
 
 
 def _of_one(image: _Image) -> Iterator[Finding]:
@@ -164,7 +178,9 @@ def _of_sources(image: _Image) -> Iterator[_Row]:
     for source in _OUTSIDE:
         more = by_source.get(source, set()) - own
         if more:
-            message = f"the image's {source} also requires {', '.join(sorted(more))}"
+            message = (
+                f"the image's {source} also requires {cut(', '.join(sorted(more)), _LIST_SHOWN)}"
+            )
             yield (
                 "warning" if source == "labels" else "note",
                 "says-more",
@@ -172,7 +188,7 @@ def _of_sources(image: _Image) -> Iterator[_Row]:
                 "repeat it in the entry's features, or take it out of the image",
             )
     weight = descriptor.annotations.get(WEIGHT_ANNOTATION)
-    if weight is not None and not _WEIGHT.fullmatch(weight):
+    if weight is not None and not WEIGHT.fullmatch(weight):
         yield "warning", "bad-weight", f"its weight {weight[:32]!a} is no number", "write a number"
 
 
@@ -228,12 +244,13 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
     best: dict[tuple[tuple[str, str], frozenset[str]], _Image] = {}
     first: dict[tuple[tuple[str, str], str], _Image] = {}
     for image in images:
-        twin = best.setdefault((image.platform, image.words), image)
+        needs = _essential(image)
+        twin = best.setdefault((image.platform, needs), image)
         again = first.setdefault((image.platform, image.digest), image)
         if twin is not image:
-            is_better = _weight(image) > _weight(twin)
+            is_better = _standing(image) > _standing(twin)
             loser, winner = (twin, image) if is_better else (image, twin)
-            best[image.platform, image.words] = winner
+            best[image.platform, needs] = winner
             yield Finding(
                 "warning",
                 "unreachable",
@@ -253,6 +270,15 @@ def _of_twins(images: Sequence[_Image]) -> Iterator[Finding]:
             )
 
 
-def _weight(image: _Image) -> int:
+def _essential(image: _Image) -> frozenset[str]:
+    """Leave out CPU targets that another one of the same entry descends from."""
+    named = [f for f in image.entry.features if f.kind == "cpu" and is_meaningful(f)]
+    plain = [f for f in named if not f.comparator and len(f.alternatives) == 1]
+    implied = {f"cpu:{target}" for f in plain for target in ancestors(f.value)}
+    return image.words - {f.word for f in plain if f.word in implied}
+
+
+def _standing(image: _Image) -> tuple[int, int]:
+    """Say what decides between entries that require the same: the weight, then more words."""
     text = image.entry.descriptor.annotations.get(WEIGHT_ANNOTATION, "")
-    return int(text) if _WEIGHT.fullmatch(text) else 0
+    return int(text) if WEIGHT.fullmatch(text) else 0, len(image.words)

@@ -5,12 +5,12 @@ Takes for granted that the hard tests have passed; knows no reasons for a reject
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
 from hpcimg.gpu_rules import NO_QUALITY, Quality, gpu_quality
-from hpcimg.requirements import WEIGHT_ANNOTATION
+from hpcimg.node.gpus import CODE_KINDS
+from hpcimg.requirements import WEIGHT, WEIGHT_ANNOTATION
 from hpcimg.satisfaction import target_rank
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ Rank = tuple[
     bool, bool, Quality, int, float, bool, float, int, int, tuple[tuple[int, ...], ...], int
 ]
 
-_CODE = ("nvcap", "amdgpu", "intelgpu")
 _VERSIONS = ("cuda", "rocm", "nvdrv")
-_WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> Rank:
@@ -49,7 +47,7 @@ def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> R
     never stands behind. Its position decides the last tie, so there is no tie.
     """
     features = entry.features
-    code = [f for f in features if f.kind in _CODE]
+    code = [f for f in features if f.kind in CODE_KINDS.values()]
     # `>=` is a condition on the GPU; where the code itself is named, that tells how well it suits.
     named = [f for f in code if f.comparator != ">="] or code
     quality = [gpu_quality(profile.gpus, f) for f in named]
@@ -92,7 +90,7 @@ def _measured(entry: Entry, policy: Policy) -> float:
 def _weight(entry: Entry) -> float:
     """Read the author's weight; a text that is no whole number is none."""
     text = entry.descriptor.annotations.get(WEIGHT_ANNOTATION, "")
-    return float(text) if _WEIGHT.fullmatch(text) else 0.0
+    return float(text) if WEIGHT.fullmatch(text) else 0.0
 
 
 def _is_avoided(profile: NodeProfile, entry: Entry, avoid: Avoid) -> bool:

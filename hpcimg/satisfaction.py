@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
 from hpcimg.gpu_rules import unsuited, without_gpu
+from hpcimg.node.gpus import CODE_KINDS
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
     if feature.kind == "cuda":
         return version_of(feature.value) == version_of(profile.gpus.cuda or "")
     offered = {gpu.capability or gpu.target for gpu in profile.gpus.devices}
-    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
+    if feature.kind in CODE_KINDS.values():
         return offered == {feature.value}
     return not unsatisfied(profile, feature)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
+from hpcimg.node.gpus import CODE_KINDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,7 +21,6 @@ Closeness = Literal["specific", "partly", "generic", "none"]
 """specific: for the node's own CPU target, and it uses the GPU where there is one; partly: for
 less than that, as an older target; generic: for no hardware; none: there is no pick."""
 
-_GPU_WORDS = {"nvidia": "nvcap", "amd": "amdgpu", "intel": "intelgpu"}
 _CAPABILITY = re.compile(r"([0-9]{1,3}\.[0-9])[af]?(?:\+ptx)?")
 _FAMILIES = frozenset({"x86_64", "aarch64", "ppc64le", "ppc64", "riscv64"})
 
@@ -32,7 +33,7 @@ def exact_words(profile: NodeProfile) -> tuple[str, ...]:
     """
     target = profile.target
     words = [f"cpu:{target}"] if target and target not in _FAMILIES else []
-    for kind in _GPU_WORDS.values():
+    for kind in CODE_KINDS.values():
         codes = [word.partition(":")[2] for word in gpu_words(profile) if word.startswith(kind)]
         if codes:
             words.append(f"{kind}:{'|'.join(codes)}")
@@ -42,7 +43,7 @@ def exact_words(profile: NodeProfile) -> tuple[str, ...]:
 def gpu_words(profile: NodeProfile) -> tuple[str, ...]:
     """Name each kind of GPU that the node has, a word each."""
     found = (
-        f"{_GPU_WORDS[gpu.vendor]}:{_code(gpu.capability or gpu.target)}"
+        f"{CODE_KINDS[gpu.vendor]}:{_code(gpu.capability or gpu.target)}"
         for gpu in profile.gpus.devices
     )
     return tuple(sorted(set(found), key=_by_number))
@@ -85,7 +86,7 @@ def _has_own_target(profile: NodeProfile, features: Iterable[Feature]) -> bool:
 
 def _has_own_gpus(profile: NodeProfile, features: tuple[Feature, ...]) -> bool:
     for gpu in profile.gpus.devices:
-        kind = _GPU_WORDS.get(gpu.vendor, "")
+        kind = CODE_KINDS.get(gpu.vendor, "")
         made_for = {_code(v) for f in features if f.kind == kind for v in f.alternatives}
         if _code(gpu.capability or gpu.target) not in made_for:
             return False

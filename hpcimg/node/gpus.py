@@ -13,7 +13,9 @@ from hpcimg.quoting import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
+VENDOR_NAMES = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
+CODE_KINDS = {"nvidia": "nvcap", "amd": "amdgpu", "intel": "intelgpu"}
+"""Of which kind the words for a vendor's code are."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Gpu:
     @property
     def word(self) -> str:
         """Say in a canonical word which code it runs best."""
-        kinds = {"nvidia": "nvcap", "amd": "amdgpu", "intel": "intelgpu"}
-        return f"{kinds[self.vendor]}:{self.capability or self.target}"
+        return f"{CODE_KINDS[self.vendor]}:{self.capability or self.target}"
 
     def names(self) -> tuple[str, ...]:
         """List what a job may call it for sure: UUID, its slices; AMD's also by the bare id."""
@@ -98,7 +99,7 @@ class GpuFacts:
 
         Slurm counts what gres.conf lists: GPUs of all vendors and MIG slices, in its own order.
         """
-        vendors = [name for key, name in VENDORS.items() if self.of(key)]
+        vendors = [name for key, name in VENDOR_NAMES.items() if self.of(key)]
         if len(vendors) > 1:
             return {}, f"could be of {' or '.join(vendors)}"
         if self.reason:

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hpcimg.errors import RegistryError
+from hpcimg.errors import ContentError, RegistryError
 from hpcimg.oci.digest import digest_of, is_digest, verify_digest
 from hpcimg.quoting import quoted
 
@@ -177,7 +177,7 @@ def parse_platform(document: Any, where: str = "platform") -> Platform:
 
 
 def _wrong(what: str) -> RegistryError:
-    return RegistryError(
+    return ContentError(
         f"the registry sent a bad manifest: {what}", "the image has to be pushed again"
     )
 
@@ -213,7 +213,7 @@ def _media_type(document: dict[str, Any], hint: str | None) -> str:
     stated = _word(document, "mediaType", "the document")
     sent = (hint or "").partition(";")[0].strip().lower()
     if stated in _SCHEMA1_TYPES or sent in _SCHEMA1_TYPES or document.get("schemaVersion") == 1:
-        raise RegistryError(
+        raise ContentError(
             "the image has a Docker schema 1 manifest, which is not supported",
             "push the image again with a current tool",
         )

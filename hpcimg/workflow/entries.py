@@ -5,10 +5,11 @@ Fetches by digest only, and never judges what fits a node.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hpcimg.errors import NotFoundError, RegistryError
+from hpcimg.errors import ContentError, NotFoundError, RegistryError
 from hpcimg.oci.model import (
     DOCKER_CONFIG,
     ENTRY_LIMIT,
@@ -21,11 +22,13 @@ from hpcimg.oci.model import (
     platform_of_config,
 )
 from hpcimg.oci.reference import Reference
-from hpcimg.requirements import Entry, Requirement, entry_of, requirements_of
+from hpcimg.requirements import Entry, Requirement, entry_of, requirements_of, too_many
 from hpcimg.workflow.source import ImageSource, read_text
 
 DEPTH_LIMIT = 4
 """How many nested indexes may lead to an entry."""
+
+log = logging.getLogger(__name__)
 
 _CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
@@ -39,24 +42,27 @@ def read_entries(
 
 @dataclass(frozen=True)
 class _Image:
-    """What an image's manifest and config say of it."""
+    """What an image's manifest and config, or its artifact, say of it; `skip` as in an Entry."""
 
     platform: Platform | None = None
     requirements: tuple[Requirement, ...] = ()
+    skip: str = ""
 
 
 class EntryReader:
     """Reads entries of one name, each image once.
 
     Raises RegistryError and its kin when a registry fails: on half of the facts a choice would be
-    a guess. What a registry does not have says nothing.
+    a guess. A manifest that a registry does not have says nothing; an image of which something
+    cannot be read is skipped. With a `limit`, RegistryError says that more images would be read.
     """
 
-    def __init__(self, reference: Reference, source: ImageSource) -> None:
+    def __init__(self, reference: Reference, source: ImageSource, limit: int | None = None) -> None:
         self._reference = reference
         self._source = source
+        self._limit = limit
         self._images: dict[str, _Image] = {}
-        self._artifacts: dict[str, tuple[Requirement, ...]] = {}
+        self._artifacts: dict[str, _Image] = {}
         self._visited = 0
 
     def entries(
@@ -74,7 +80,10 @@ class EntryReader:
                 len(document.raw),
                 annotations=document.annotations,
             )
-            return (self.complete(self._entry(alone, None)),)
+            entry = self.complete(self._entry(alone, None))
+            if entry.skip:
+                raise ContentError(f'"{self._reference}" {entry.skip}', "push the image again")
+            return (entry,)
         self._visited = 0
         found = list(self._below(document.manifests, None, (document.digest,)))
         return tuple(
@@ -84,11 +93,25 @@ class EntryReader:
     def complete(self, entry: Entry) -> Entry:
         """Add what the image says itself; its config knows best for which platform it is."""
         descriptor = entry.descriptor
+        if entry.skip:
+            return entry
         image = self._image(descriptor)
         if image.platform is not None and _disagree(image.platform, descriptor.platform):
             entry = replace(entry, descriptor=replace(descriptor, platform=image.platform))
-        said = (*image.requirements, *self._artifact(entry.descriptor))
-        return entry.requiring(one for one in said if one not in entry.requirements)
+        artifact = self._artifact(entry.descriptor)
+        if image.skip or artifact.skip:
+            log.warning("%s %s", descriptor.digest, image.skip or artifact.skip)
+            return replace(entry, skip=image.skip or artifact.skip)
+        return entry.requiring((*image.requirements, *artifact.requirements))
+
+    @property
+    def images_read(self) -> int:
+        """Count the images that were read."""
+        return len(self._images)
+
+    def has_read(self, entry: Entry) -> bool:
+        """Tell whether the entry has all that its image says."""
+        return entry.descriptor.digest in self._artifacts
 
     def _below(
         self, descriptors: Sequence[Descriptor], outer: Entry | None, way: tuple[str, ...]
@@ -113,10 +136,16 @@ class EntryReader:
             yield replace(entry, skip="is an index that holds itself")
         elif len(way) > DEPTH_LIMIT:
             yield replace(entry, skip=f"is an index more than {DEPTH_LIMIT} indexes deep")
-        elif isinstance(index := self._document(digest), Index):
-            yield from self._below(index.manifests, entry, (*way, digest))
         else:
-            yield replace(entry, skip="is an index that the registry does not have")
+            try:
+                index = self._document(digest)
+            except ContentError as error:
+                yield replace(entry, skip=f"is an index that cannot be read: {error.message}")
+                return
+            if isinstance(index, Index):
+                yield from self._below(index.manifests, entry, (*way, digest))
+            else:
+                yield replace(entry, skip="is an index that the registry does not have")
 
     def _entry(self, descriptor: Descriptor, outer: Entry | None) -> Entry:
         """Make an entry that also requires all that the index around it does."""
@@ -160,17 +189,29 @@ class EntryReader:
         if descriptor.media_type not in MANIFEST_TYPES:
             return _Image()
         if descriptor.digest not in self._images:
+            if self._limit is not None and len(self._images) >= self._limit:
+                raise RegistryError(
+                    f'"{self._reference}": choosing takes more than the {self._limit} images that '
+                    "are read for it",
+                    "write what the images require into the index, with `hpcimg index push`",
+                )
             self._images[descriptor.digest] = self._read_image(descriptor)
         return self._images[descriptor.digest]
 
     def _read_image(self, descriptor: Descriptor) -> _Image:
         from hpcimg.metadata import config_requirements
 
-        manifest = self._document(descriptor.digest)
+        try:
+            manifest = self._document(descriptor.digest)
+        except ContentError as error:
+            return _Image(skip=f"has a manifest that cannot be read: {error.message}")
         if not isinstance(manifest, Manifest) or manifest.config.media_type not in _CONFIG_TYPES:
             return _Image()
-        raw = read_text(self._source, self._reference, manifest.config)
-        platform = platform_of_config(raw)
+        try:
+            raw = read_text(self._source, self._reference, manifest.config)
+            platform = platform_of_config(raw)
+        except (NotFoundError, ContentError) as error:
+            return _Image(skip=f"has a config that cannot be read: {error.message}")
         own = Descriptor(
             manifest.media_type,
             manifest.digest,
@@ -179,27 +220,31 @@ class EntryReader:
             annotations=manifest.annotations,
         )
         said = (*requirements_of(own), *config_requirements(raw))
-        return _Image(platform if _is_placed(platform) else None, said)
+        return _Image(platform if _is_placed(platform) else None, said, too_many(said))
 
-    def _artifact(self, descriptor: Descriptor) -> tuple[Requirement, ...]:
+    def _artifact(self, descriptor: Descriptor) -> _Image:
         if descriptor.media_type not in MANIFEST_TYPES:
-            return ()
+            return _Image()
         if descriptor.digest not in self._artifacts:
             self._artifacts[descriptor.digest] = self._read_artifact(descriptor)
         return self._artifacts[descriptor.digest]
 
-    def _read_artifact(self, descriptor: Descriptor) -> tuple[Requirement, ...]:
+    def _read_artifact(self, descriptor: Descriptor) -> _Image:
         """Read the newest compatibility artifact that is attached to the image."""
         from hpcimg.metadata import COMPATIBILITY_TYPE, artifact_requirements
 
         subject = self._reference.with_digest(descriptor.digest)
         found = self._source.referrers(subject, COMPATIBILITY_TYPE)
-        artifact = self._document(found[0]) if found else None
-        if not isinstance(artifact, Manifest) or not artifact.layers:
-            return ()
-        raw = read_text(self._source, self._reference, artifact.layers[0])
+        try:
+            artifact = self._document(found[0]) if found else None
+            if not isinstance(artifact, Manifest) or not artifact.layers:
+                return _Image()
+            raw = read_text(self._source, self._reference, artifact.layers[0])
+        except (NotFoundError, ContentError) as error:
+            return _Image(skip=f"has an artifact that cannot be read: {error.message}")
         platform = descriptor.platform
-        return artifact_requirements(raw, None if platform is None else platform.architecture)
+        architecture = None if platform is None else platform.architecture
+        return _Image(requirements=artifact_requirements(raw, architecture))
 
 
 def _is_placed(platform: Platform | None) -> bool:

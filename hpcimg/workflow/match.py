@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from hpcimg.errors import NoCandidateError, NotFoundError, StoreError, UsageError
 from hpcimg.oci.model import Index
-from hpcimg.policy import policy_for
 from hpcimg.quoting import quoted
 from hpcimg.selection import Candidate, Resolution, check_single, select
 from hpcimg.settings import MATCHES
 from hpcimg.slurm import nodes_of_list
 from hpcimg.workflow.entries import EntryReader
 from hpcimg.workflow.resolve import Resolved, resolve, site_policy
+from hpcimg.workflow.uniform import resolve_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,93 +101,12 @@ def resolve_for_nodes(
     return resolve_for_all(reference, document, profiles, client, settings, kind)
 
 
-def resolve_for_all(
-    reference: Reference,
-    document: Manifest | Index,
-    profiles: Sequence[NodeProfile],
-    client: ImageSource,
-    settings: Settings,
-    kind: str | None = None,
-) -> Resolved:
-    """Select what suits all nodes best, of what each of them runs by its own test.
-
-    A candidate that some node cannot run is rejected with the first one's name and reason.
-    """
-    from hpcimg.node.meet import meet
-
-    common = meet(profiles)
-    policy = _common_policy(settings, reference, profiles, common, kind)
-    kinds: dict[tuple[str, Policy], NodeProfile] = {}
-    for profile in profiles:
-        own = site_policy(settings, reference, profile, kind)
-        kinds.setdefault((profile.facts_digest(), own), profile)
-    reader = EntryReader(reference, client)
-    entries = reader.entries(document, (common.os, common.architecture))
-    while True:
-        refused: dict[int, Candidate] = {}
-        for (_, own), profile in kinds.items():
-            for at, one in enumerate(_judged(document, entries, profile, own).candidates):
-                if one.verdict == "rejected":
-                    refused.setdefault(at, replace(one, reason=_on(profile.node, one.reason)))
-        resolution = _without(refused, _judged(document, entries, common, policy), common, policy)
-        # What the pick's image itself says must be known, and may change the choice.
-        more = entries if resolution.pick is None else _completed(reader, entries, resolution.pick)
-        if more == entries:
-            is_index = isinstance(document, Index)
-            return Resolved(reference, document.digest, is_index, common, resolution)
-        entries = more
-
-
 def _judged(
     document: Manifest | Index, entries: Sequence[Entry], profile: NodeProfile, policy: Policy
 ) -> Resolution:
     if isinstance(document, Index):
         return select(profile, entries, policy)
     return check_single(profile, entries[0], policy)
-
-
-def _completed(
-    reader: EntryReader, entries: tuple[Entry, ...], pick: Candidate
-) -> tuple[Entry, ...]:
-    return tuple(reader.complete(one) if one == pick.entry else one for one in entries)
-
-
-def _on(node: str, reason: str) -> str:
-    """Name the node in a reason that was written on it."""
-    if "this node" in reason:
-        return reason.replace("this node", node)
-    return f"{reason} on {node}"
-
-
-def _without(
-    refused: dict[int, Candidate], resolution: Resolution, common: NodeProfile, policy: Policy
-) -> Resolution:
-    """Choose again among what nobody refused, when the choice was among the refused."""
-    candidates = list(resolution.candidates)
-    if resolution.pick is not None and candidates.index(resolution.pick) in refused:
-        rest = [at for at in range(len(candidates)) if at not in refused]
-        resolution = select(common, [candidates[at].entry for at in rest], policy)
-        for at, one in zip(rest, resolution.candidates, strict=True):
-            candidates[at] = one
-    for at, one in refused.items():
-        candidates[at] = one
-    return replace(resolution, candidates=tuple(candidates))
-
-
-def _common_policy(
-    settings: Settings,
-    reference: Reference,
-    profiles: Sequence[NodeProfile],
-    common: NodeProfile,
-    kind: str | None,
-) -> Policy:
-    """Combine the rules that hold on every node, whatever nodes or targets they are for."""
-    rules = [
-        replace(rule, nodes=(), targets=())
-        for rule in settings.policy_rules()
-        if all(rule.holds(reference, profile) for profile in profiles)
-    ]
-    return policy_for(rules, reference, common, kind=kind)
 
 
 def _agreed(

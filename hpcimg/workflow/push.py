@@ -28,6 +28,7 @@ from hpcimg.progress import OnProgress, Progress, silent
 from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, WEIGHT_ANNOTATION
 from hpcimg.workflow.copy import copy_image, size_of
 from hpcimg.workflow.recipe import Recipe, RecipeEntry, parse_recipe
+from hpcimg.workflow.resolve import read_name
 
 if TYPE_CHECKING:
     from hpcimg.oci.client import RegistryClient
@@ -98,7 +99,7 @@ def push_index(
     The same recipe and images give the same bytes, so pushing twice changes nothing.
     """
     recipe = source if isinstance(source, Recipe) else _read(source)
-    target = _reference(recipe.image, settings)
+    target = read_name(recipe.image, settings)
     if target.digest is not None:
         raise UsageError(f'"{target}" names a digest', "an index is pushed under a tag")
     targets = [target, *(_with_tag(target, tag, settings) for tag in recipe.tags)]
@@ -194,12 +195,6 @@ def _read(source: Path | str) -> Recipe:
     return parse_recipe(text, source=str(source))
 
 
-def _reference(name: str, settings: Settings) -> Reference:
-    return parse_reference(
-        name, default_registry=settings.default_registry, aliases=settings.aliases
-    )
-
-
 def _with_tag(target: Reference, tag: str, settings: Settings) -> Reference:
     """Check a further tag by parsing it as part of a whole name."""
     parsed = parse_reference(f"{target.name}:{tag}", default_registry=settings.default_registry)
@@ -207,7 +202,7 @@ def _with_tag(target: Reference, tag: str, settings: Settings) -> Reference:
 
 
 def _resolve(entry: RecipeEntry, settings: Settings, client: RegistryClient) -> PushedEntry:
-    reference = _reference(entry.image, settings)
+    reference = read_name(entry.image, settings)
     document = client.fetch_document(reference)
     if isinstance(document, Index):
         document = _only_image(entry, reference, document, client)

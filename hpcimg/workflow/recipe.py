@@ -6,7 +6,6 @@ line, since a forgotten dash would otherwise lose entries in silence.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hpcimg.document import MistakeError, compose
 from hpcimg.errors import UsageError
 from hpcimg.quoting import quoted
-from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, WEIGHT_ANNOTATION
+from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, WEIGHT, WEIGHT_ANNOTATION
 
 if TYPE_CHECKING:
     import yaml
@@ -45,7 +44,6 @@ _WRITTEN_FOR = {
     WEIGHT_ANNOTATION: "weight",
 }
 """Annotations that are made from other keys, which to write instead."""
-_WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class _Parser:
     def weight(self, node: _Node | None) -> int | None:
         if node is None or node.value is None:
             return None
-        if not isinstance(node.value, str) or not _WEIGHT.fullmatch(node.value):
+        if not isinstance(node.value, str) or not WEIGHT.fullmatch(node.value):
             self.fail(node.line, '"weight" must be a whole number', "the greater one is preferred")
         return int(node.value)
 

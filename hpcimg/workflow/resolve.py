@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import Index, Manifest
 from hpcimg.oci.reference import Reference, parse_reference
 from hpcimg.policy import Policy, policy_for
-from hpcimg.selection import Candidate, Resolution, check_single, require, select
+from hpcimg.ranking import Rank, rank
+from hpcimg.selection import Candidate, Resolution, check_single, judge, require, select
 from hpcimg.workflow.entries import EntryReader
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from hpcimg.workflow.source import ImageSource
 
 log = logging.getLogger(__name__)
+
+READ_ANYHOW = 16
+"""Images that are read for a choice: the best by what the index says of them."""
+READ_LIMIT = 64
+"""Images that may be read for one choice; it is refused where more would be needed."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def resolve_document(
     policy: Policy,
 ) -> Resolved:
     """Select for the profile from a document that is at hand; one fetch serves many profiles."""
-    reader = EntryReader(reference, source)
+    reader = EntryReader(reference, source, READ_LIMIT)
     entries = reader.entries(document, (profile.os, profile.architecture))
     if isinstance(document, Index):
         resolution = _choose(reader, entries, profile, policy)
@@ -99,14 +106,47 @@ def site_policy(
 def _choose(
     reader: EntryReader, entries: tuple[Entry, ...], profile: NodeProfile, policy: Policy
 ) -> Resolution:
-    """Select until the pick is one whose image adds no requirement to what its entry says."""
-    while True:
-        resolution = select(profile, entries, policy)
-        if resolution.pick is None:
-            return resolution
-        entry = resolution.pick.entry
-        complete = reader.complete(entry)
-        if complete == entry:
-            return resolution
-        at = entries.index(entry)
-        entries = (*entries[:at], complete, *entries[at + 1 :])
+    def rank_of(at: int, entry: Entry) -> Rank | None:
+        fits = judge(profile, entry, policy).verdict == "fits"
+        return rank(profile, entry, policy, at) if fits else None
+
+    return with_unread(reader, select(profile, completed(reader, entries, rank_of), policy))
+
+
+def completed(
+    reader: EntryReader,
+    entries: tuple[Entry, ...],
+    rank_of: Callable[[int, Entry], Rank | None],
+) -> tuple[Entry, ...]:
+    """Add to the entries what their images say, until the best of all is known.
+
+    What an image says can make its entry worse or better, so a few are read in any case. `rank_of`
+    gives an entry's rank, by its place in the index, or None where it does not fit.
+    """
+    found = list(entries)
+    ranks = {at: known for at, one in enumerate(found) if (known := rank_of(at, one)) is not None}
+    best: Rank | None = None
+    for at in sorted(ranks, key=lambda one: ranks[one], reverse=True):
+        is_known = best is not None and best > ranks[at]
+        if is_known and reader.images_read >= READ_ANYHOW and not reader.has_read(found[at]):
+            break
+        found[at] = reader.complete(found[at])
+        known = rank_of(at, found[at])
+        if known is not None and (best is None or known > best):
+            best = known
+    return tuple(found)
+
+
+def with_unread(reader: EntryReader, resolution: Resolution) -> Resolution:
+    """Say of which candidates only the index is known."""
+    if all(one.verdict != "fits" or reader.has_read(one.entry) for one in resolution.candidates):
+        return resolution
+    return replace(
+        resolution,
+        candidates=tuple(
+            replace(one, reason=f"{one.reason} (by the index alone: its image is not read)")
+            if one.verdict == "fits" and not reader.has_read(one.entry)
+            else one
+            for one in resolution.candidates
+        ),
+    )

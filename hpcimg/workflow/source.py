@@ -12,7 +12,7 @@ from io import BytesIO
 from math import inf
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from hpcimg.errors import RegistryError
+from hpcimg.errors import ContentError, RegistryError
 from hpcimg.oci.digest import is_digest
 from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, parse_document
 
@@ -137,7 +137,7 @@ def read_text(source: BlobSource, reference: Reference, descriptor: Descriptor) 
     """Read a small blob whole; raises RegistryError for one that is not small."""
     if descriptor.size > DOCUMENT_LIMIT:
         blob = f"{reference.name}@{descriptor.digest}"
-        raise RegistryError(f'"{blob}" has {descriptor.size} bytes, more than {DOCUMENT_LIMIT}')
+        raise ContentError(f'"{blob}" has {descriptor.size} bytes, more than {DOCUMENT_LIMIT}')
     body = BytesIO()
     source.fetch_blob_to(reference, descriptor, body)
     return body.getvalue()

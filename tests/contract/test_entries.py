@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from attached import (
     attach,
@@ -13,9 +15,9 @@ from attached import (
     words,
 )
 from clients import client_for, reference_to
-from registry import OCI_INDEX, Registry
+from registry import OCI_INDEX, OCI_MANIFEST, Registry
 
-from hpcimg.errors import NoCandidateError, RegistryError
+from hpcimg.errors import ContentError, NoCandidateError, RegistryError
 from hpcimg.node.words import profile_from_words
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
@@ -24,7 +26,7 @@ from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Policy
 from hpcimg.settings import RegistrySettings
 from hpcimg.workflow.entries import read_entries
-from hpcimg.workflow.resolve import resolve
+from hpcimg.workflow.resolve import READ_ANYHOW, READ_LIMIT, resolve
 
 ARM64 = {"os": "linux", "architecture": "arm64"}
 PLATFORM = "linux/amd64:haswell"
@@ -284,3 +286,108 @@ def test_a_registry_that_is_not_to_be_asked(registry):
     assert words(read(registry, client=client)) == [""]
     asked = [line.split()[1] for line in registry.log()]
     assert not [path for path in asked if "referrers" in path or "/sha256-" in path]
+
+
+@pytest.mark.parametrize("place", ["annotation", "features", "labels", "manifest"])
+def test_more_words_than_are_read(registry, place):
+    """No word is dropped in silence: the entry is none that can be chosen, and says why."""
+    many = [f"w{at}" for at in range(257)]
+    said = {"org.hpcimg.features": ",".join(many)}
+    labels = {"Labels": {"org.hpcimg.features": ",".join(many)}} if place == "labels" else {}
+    image = put_image(registry, "tool", "one", **labels)
+    if place == "manifest":
+        document = json.loads(registry.documents["tool"][image].raw)
+        raw = json.dumps({**document, "annotations": said}).encode()
+        image = registry.put_document("tool", "one", OCI_MANIFEST, raw)
+    words_of_entry = many if place == "features" else ()
+    changes = {"annotations": said} if place == "annotation" else {}
+    put_index(registry, "tool", "latest", described(image, *words_of_entry, **changes))
+    (entry,) = read(registry)
+    assert entry.skip == "has more than 256 words"
+    assert len(entry.requirements) <= 257
+
+
+def test_as_many_words_as_are_read(registry):
+    """The limit itself is allowed, and equal words are one."""
+    image = put_image(registry, "tool", "one")
+    many = [f"w{at}" for at in range(256)]
+    put_index(registry, "tool", "latest", described(image, *many, *many))
+    (entry,) = read(registry)
+    assert (entry.skip, len(entry.features)) == ("", 256)
+
+
+def test_a_lone_image_of_too_many_words(registry):
+    """There is nothing else behind the name, so it is an error."""
+    labels = {"org.hpcimg.features": ",".join(f"w{at}" for at in range(300))}
+    put_image(registry, "tool", "latest", Labels=labels)
+    with pytest.raises(ContentError, match=r'/tool:latest" has more than 256 words'):
+        read(registry)
+
+
+@pytest.mark.parametrize("trouble", ["missing", "garbage"])
+@pytest.mark.parametrize("features", [(), ("cpu:haswell",)])
+def test_a_broken_image_does_not_stop_the_others(registry, caplog, trouble, features):
+    """It is skipped with its reason, and told; the others can be chosen."""
+    good = put_image(registry, "tool", "good")
+    document = json.loads(registry.documents["tool"][good].raw)
+    raw = b"no json"
+    digest = "sha256:" + "0" * 64 if trouble == "missing" else registry.put_blob("tool", raw)
+    document["config"] |= {"digest": digest, "size": len(raw)}
+    bad = registry.put_document("tool", "bad", OCI_MANIFEST, json.dumps(document).encode())
+    put_index(registry, "tool", "latest", described(good), described(bad, *features))
+    assert pick(registry) == good
+    assert f"{bad} has a config that cannot be read: " in caplog.text
+    if not features:
+        assert read(registry)[1].skip.startswith("has a config that cannot be read: ")
+
+
+def test_a_failing_registry_is_no_broken_image(registry):
+    """While it fails, what the image requires is not known."""
+    image = put_image(registry, "tool", "one")
+    put_index(registry, "tool", "latest", described(image))
+    registry.fail("/blobs/", status=503, times=99)
+    with pytest.raises(RegistryError) as caught:
+        pick(registry)
+    assert caught.value.temporary
+
+
+def test_what_the_images_say_can_make_an_entry_the_best(registry):
+    """All that fit are read: the GPU's build says so in its label alone."""
+    cpu = put_image(registry, "tool", "cpu")
+    liar = put_image(registry, "tool", "gpu", Labels={"org.hpcimg.features": "nvcap:8.0"})
+    put_index(registry, "tool", "latest", described(cpu, "nvcap:7.0+ptx"), described(liar, "zen3"))
+    assert pick(registry, "linux/amd64:zen3:nvcap:8.0") == liar
+    assert pick(registry, "linux/amd64:zen3:nvcap:7.0") == cpu
+
+
+def choose(registry, platform="linux/amd64:haswell"):
+    """Choose, and give the resolution."""
+    reference = reference_to(registry, "tool:latest")
+    profile = profile_from_words(platform)
+    return resolve(reference, profile, client_for(registry), Policy()).resolution
+
+
+def test_no_more_images_are_read_than_needed(registry):
+    """Of many that fit the best ones are read; of the others nobody claims more than is known."""
+    images = [put_image(registry, "tool", f"i{at}") for at in range(20)]
+    put_index(registry, "tool", "latest", *(described(image, "cpu:haswell") for image in images))
+    found = choose(registry)
+    assert found.pick.descriptor.digest == images[0]
+    unread = [one for one in found.candidates if "its image is not read" in one.reason]
+    assert [one.descriptor.digest for one in unread] == images[READ_ANYHOW:]
+    read_images = [line for line in registry.log() if "/manifests/sha256:" in line]
+    assert len(read_images) == READ_ANYHOW
+
+
+def test_a_choice_reads_a_bounded_number_of_images(registry):
+    """A thousand images that all require more than they say: a refusal in time, and no guess."""
+    env = ["NVIDIA_REQUIRE_CUDA=cuda>=12.4"]
+    images = [put_image(registry, "tool", f"i{at}", Env=env) for at in range(READ_LIMIT + 1)]
+    entries = [described(image, "cpu:haswell") for image in images]
+    put_index(registry, "tool", "latest", *entries)
+    with pytest.raises(RegistryError, match="takes more than the 64 images that are read for it"):
+        choose(registry)
+    read_images = [line for line in registry.log() if "/manifests/sha256:" in line]
+    assert len(read_images) == READ_LIMIT
+    put_index(registry, "tool", "latest", *entries[:READ_LIMIT])
+    assert choose(registry).pick is None

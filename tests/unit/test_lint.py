@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hpcimg.contradictions import contradictions
@@ -46,6 +48,30 @@ def required(*lines):
         (("features nvcap:5.2", "labels nvcap:7.0"), "no GPU has both nvcap:5.2 and nvcap:7.0"),
         (("features gfx90a", "features gfx942"), "no GPU has both amdgpu:gfx90a and amdgpu:gfx942"),
         (("features neoverse_v1",), "cpu:neoverse_v1 is no target of amd64"),
+        (
+            ("features nvcap:7.0", "labels gfx90a"),
+            "no image runs on GPUs of two vendors, as nvcap:7.0 and amdgpu:gfx90a say",
+        ),
+        (
+            ("features nvcap:7.0", "labels intelgpu:pvc"),
+            "no image runs on GPUs of two vendors, as nvcap:7.0 and intelgpu:pvc say",
+        ),
+        (
+            ("features intelgpu:pvc", "labels intelgpu:bmg"),
+            "no GPU has both intelgpu:pvc and intelgpu:bmg",
+        ),
+        (
+            ("features gfx90a:xnack+", "features gfx90a:xnack-"),
+            "no GPU has both amdgpu:gfx90a:xnack+ and amdgpu:gfx90a:xnack-",
+        ),
+        (
+            ("features kernel:=5.14", "labels kernel:6.0"),
+            "no node has both kernel:=5.14 and kernel:6.0",
+        ),
+        (
+            ("features cuda:13.0", "labels nvcap:=7.0"),
+            "no GPU has both cuda:13.0 and nvcap:=7.0",
+        ),
     ],
 )
 def test_contradiction(lines, sentence):
@@ -68,6 +94,13 @@ def test_contradiction(lines, sentence):
         ("features gfx9-4-generic", "features gfx942"),
         ("features smt:on", "labels smt:on"),
         ("features nonsense", "features rubbish"),
+        ("features intelgpu:pvc", "features intelgpu:spirv"),
+        ("features intelgpu:pvc|bmg", "features intelgpu:bmg"),
+        ("features gfx90a:xnack+", "features gfx90a:sramecc+"),
+        ("features kernel:=5.14", "features kernel:5.14.3"),
+        ("features kernel:=5", "features kernel:5.14"),
+        ("features cuda:13.0", "features nvcap:7.0"),
+        ("features cuda:12.4", "features nvcap:=7.0"),
     ],
 )
 def test_no_contradiction(lines):
@@ -140,6 +173,18 @@ def test_nothing_to_say():
         ),
         ((GENERIC, SKYLAKE, entry(2, "cpu-skylake")), ["warning unreachable entry 3"]),
         ((GENERIC, SKYLAKE, entry(2, "skylake", weight="5")), ["warning unreachable entry 2"]),
+        (
+            (GENERIC, entry(1, "broadwell"), entry(2, "broadwell", "haswell")),
+            ["warning unreachable entry 2"],
+        ),
+        (
+            (GENERIC, entry(1, "broadwell", "haswell"), entry(2, "broadwell")),
+            ["warning unreachable entry 3"],
+        ),
+        (
+            (GENERIC, replace(SKYLAKE, skip="has a config that cannot be read")),
+            ["error unreadable entry 2"],
+        ),
         ((GENERIC, entry(2)), ["warning unreachable entry 2"]),
         ((GENERIC, SKYLAKE, entry(1, "zen3")), ["note same-image entry 3"]),
         ((GENERIC, entry(1, "coffeelake")), ["note approximate-name entry 2"]),
@@ -166,6 +211,20 @@ def test_nothing_to_say():
 def test_finding(entries, found):
     """Each thing that can be wrong has its code, its severity and its place."""
     assert codes(*entries) == found
+
+
+def test_many_words_of_one_kind_are_judged_in_time():
+    """A sentence for each pair is nobody's reading; a few of them show what is wrong."""
+    words = [f"features cpu:=zen{1 + at % 5}|x{at}" for at in range(4)]
+    many = [f"features nvcap:={at // 10}.{at % 10}" for at in range(10, 250)]
+    assert len(contradictions(required(*words, *many), "amd64")) < 500
+
+
+def test_a_name_of_many_words_is_cut():
+    """What strangers write does not flood a terminal."""
+    found = lint([GENERIC, entry(1, *[f"site.k{at}:v" for at in range(200)], annotated=False)])
+    assert found
+    assert all(len(one.where) < 90 for one in found)
 
 
 def test_attestations_are_no_entries():

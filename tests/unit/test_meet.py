@@ -14,12 +14,15 @@ from hpcimg.errors import NoCandidateError
 from hpcimg.node.meet import meet, name_nodes
 from hpcimg.node.profile import GpuFacts
 from hpcimg.node.words import profile_from_words
+from hpcimg.policy import Policy
 from hpcimg.selection import select
+from hpcimg.workflow.uniform import select_for_all
 
 _WORDS = ("broadwell", "skylake", "zen2", "x86_64_v3", "cpuflag:avx2", "cpuflag:avx512f",
           "nvcap:5.2", "nvcap:7.0+ptx", "nvcap:7.0|8.0", "nvidia-390-30", "nvidia-396-44", "odd",
           "cuda:9.2", "cuda:11.8", "gfx90a", "smt:on", "fabric:ib", "kernel:5.14",
-          "mpi:mpich")  # fmt: skip
+          "mpi:mpich", "cpu:broadwell|zen3", "fabric:ib|roce", "smt:on|off",
+          "kernel:=5.14|4.18", "nvcap:5.2|7.0")  # fmt: skip
 _entries = st.lists(
     st.lists(st.sampled_from(_WORDS), max_size=3).map(tuple), min_size=1, max_size=6
 )
@@ -30,7 +33,7 @@ _nodes = st.builds(
     st.sampled_from(["", "haswell", "broadwell", "skylake", "skylake512", "zen", "zen3", "zen4"]),
     st.sampled_from([(), ("5.2",), ("7.0",), ("7.0", "8.6")]),
     st.sampled_from(["390.30", "396.44", "535.10"]),
-    st.sampled_from([(), ("smt:on",), ("fabric:ib", "smt:on"), ("smt:off",)]),
+    st.sampled_from([(), ("smt:on",), ("fabric:ib", "smt:on"), ("fabric:roce",), ("smt:off",)]),
     st.sampled_from(["4.18.0", "5.14.0", "6.1.0-13-amd64"]),
 )
 
@@ -49,6 +52,46 @@ def test_what_fits_the_meet_fits_each_node(profiles, entries):
         alone = replace(profile, job_nodes=len(profiles))
         for common, own in zip(together.candidates, select(alone, index).candidates, strict=True):
             assert common.verdict == "rejected" or own.verdict != "rejected", own.reason
+
+
+def for_all(profiles, index):
+    """Choose one image for all nodes."""
+    nodes = tuple((profile, Policy()) for profile in profiles)
+    return select_for_all(nodes, index, meet(profiles), Policy())
+
+
+@given(st.lists(_nodes, min_size=1, max_size=4), _entries)
+def test_uniform_refuses_just_what_some_node_refuses(profiles, entries):
+    """What every node accepts can be chosen, and what is chosen passes every node's own test."""
+    index = index_with(*entries)
+    profiles = [replace(profile, job_nodes=len(profiles)) for profile in named(*profiles)]
+    together = for_all(profiles, index)
+    alone = [select(profile, index).candidates for profile in profiles]
+    for at, common in enumerate(together.candidates):
+        accepted = all(each[at].verdict in {"chosen", "fits"} for each in alone)
+        assert accepted == (common.verdict in {"chosen", "fits"}), common.reason
+    assert (together.pick is None) == all(one.verdict == "rejected" for one in together.candidates)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "word"),
+    [
+        ((node("zen4"), node("icelake")), "cpu:icelake|zen4"),
+        (
+            (
+                replace(node("zen3"), traits=("fabric:ib",)),
+                replace(node("zen3"), traits=("fabric:roce",)),
+            ),
+            "fabric:ib|roce",
+        ),
+    ],
+)
+def test_a_fat_image_is_for_nodes_that_differ(profiles, word):
+    """Each node has another of the alternatives, and their meet has none of them."""
+    profiles = named(*(replace(profile, job_nodes=2) for profile in profiles))
+    pick = for_all(profiles, index_with((), (word,))).pick
+    assert pick is not None
+    assert pick.features == (word,)
 
 
 @given(_nodes, _entries)

@@ -207,3 +207,11 @@ def test_a_lone_image_is_checked_and_passed():
     )
     assert check_single(profile, other, Policy(strict=True)).pick is None
     assert check_single(profile, foreign).pick is None
+
+
+def test_a_label_is_bounded():
+    """A stranger's index with megabytes of words does not reach the logs whole."""
+    index = index_with(tuple(f"site.k{at}:{'v' * 200}" for at in range(100)))
+    (candidate,) = select(node("zen3"), index).candidates
+    assert len(candidate.label) < 200
+    assert candidate.label.endswith("...")
