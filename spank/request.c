@@ -68,8 +68,9 @@ static bool is_beside(const char *slurm_conf)
 {
     const char *end = strrchr(slurm_conf, '/');
     char path[PATH_MAX];
-    int length = snprintf(path, sizeof(path), "%.*s/oci.conf",
-                          end != NULL ? (int)(end - slurm_conf) : 1, end != NULL ? slurm_conf : ".");
+    int length =
+        snprintf(path, sizeof(path), "%.*s/oci.conf", end != NULL ? (int)(end - slurm_conf) : 1,
+                 end != NULL ? slurm_conf : ".");
 
     return length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0;
 }
@@ -126,8 +127,7 @@ static int refuse(const char *what, const char *value, const char *hint)
 
 static int refuse_path(const char *path)
 {
-    return refuse(is_file(path) ? "image files cannot be run yet:"
-                                : "a path is no image's name:",
+    return refuse(is_file(path) ? "image files cannot be run yet:" : "a path is no image's name:",
                   path, "name an image of a registry, or run: apptainer exec FILE COMMAND");
 }
 

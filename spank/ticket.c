@@ -42,6 +42,7 @@ bool parse_entry(const char *text, struct entry *entry)
         return false;
     if (!parse_line(text, "warning=", entry->warning, sizeof(entry->warning)))
         entry->warning[0] = '\0';
+    entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }
@@ -109,7 +110,7 @@ bool read_ticket(const struct job *job, const char *name, struct entry *entry)
 
     return ticket_name(job, name, file, sizeof(file)) &&
            read_own(job->id, file, text, sizeof(text)) && parse_entry(text, entry) &&
-           access(entry->image, F_OK) == 0;
+           !entry->is_for_once && access(entry->image, F_OK) == 0;
 }
 
 bool await_ticket(const struct job *job, const char *name)

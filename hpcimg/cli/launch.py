@@ -172,6 +172,8 @@ def _errors_alone() -> Iterator[None]:
 
 
 def _ready(arguments: argparse.Namespace) -> Ready:
+    from dataclasses import replace
+
     from hpcimg.cli.output import ShowProgress
     from hpcimg.settings import read_settings
     from hpcimg.slurm import names_several, nodes_of_list, parse_gpus
@@ -191,8 +193,11 @@ def _ready(arguments: argparse.Namespace) -> Ready:
         scope=arguments.store,
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
-        together=together(match, nodes, named),
-        several=names_several(arguments.nodelist),
+        together=replace(
+            together(match, nodes, named),
+            step=arguments.step,
+            several=names_several(arguments.nodelist),
+        ),
         on_progress=ShowProgress(arguments.name, start),
     )
 

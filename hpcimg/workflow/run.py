@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import RuntimeFailure, UsageError
@@ -44,7 +45,8 @@ def run_argv(
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
     said = [match, *(environment.get(name) for name in _MATCH_VARIABLES), settings.match]
-    job = together(next(filter(None, said), ""), nodes, named)
+    step = environment.get("SLURM_STEP_ID", "")
+    job = replace(together(next(filter(None, said), ""), nodes, named), step=step)
     profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
     if ready.warning:

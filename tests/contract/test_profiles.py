@@ -56,7 +56,7 @@ def test_a_profile_that_others_may_write_is_not_used(store):
 
 @pytest.mark.parametrize("text", ["", "{}", '{"version": 1, "node": 7}'])
 def test_what_is_no_profile_is_named(store, text):
-    """File and node, and how to mend it; a job that asks goes by it as by any fault of the store."""
+    """File and node, and how to mend it: a fault of the store, by which `uniform` goes on."""
     path = publish_profile(store, PROFILE)
     path.write_text(text)
     with pytest.raises(StoreError) as caught:

@@ -127,8 +127,10 @@ def test_a_path_is_refused_where_slurm_runs_no_bundle(job: Allocation) -> None:
         ended = step(job, "--container", name)
         assert (ended.code, ended.output) == (1, ""), ended
         assert ended.errors.splitlines() == [
-            "srun: error: hpcimg: Slurm runs no OCI bundles here, but the command on the host: "
-            f'"{name}"',
+            (
+                "srun: error: hpcimg: Slurm runs no OCI bundles here, "
+                f'but the command on the host: "{name}"'
+            ),
             ("srun: error: hpcimg: hint: name an image of a registry, or set up Slurm's oci.conf"),
         ]
     ended = step(job, "--container-image=./nodir", environment=BUNDLES)
