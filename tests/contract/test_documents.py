@@ -296,3 +296,25 @@ def test_no_other_cache_is_written(registry, tmp_path, monkeypatch, case):
     if case != "another's":
         monkeypatch.setattr(access, "_is_own", lambda path, _: IS_OWN(path, tmp_path.stat().st_uid))
     assert _cache(settings, named, 4711, monkeypatch).is_relative_to(access.home_directory())
+
+
+def test_a_time_of_many_digits_is_none(place):
+    """Python refuses to read such a number."""
+    cache = DocumentCache((place,), place)
+    cache.keep_answer("who", "me")
+    assert cache.answer("who") == "me"
+    (path,) = (place.root / "answers").iterdir()
+    path.write_text("9" * 5000 + "\nme")
+    assert cache.answer("who") is None
+
+
+def test_that_the_site_found_nothing_answers_for_itself_alone(place, tmp_path):
+    """It may have been refused what a user with credentials can read."""
+    own = Place(tmp_path / "own/documents", os.geteuid(), private=True)
+    site = DocumentCache((place,), place)
+    site.keep_answer("what", "")
+    site.keep_answer("who", "me")
+    user = DocumentCache((place, own), own)
+    assert (site.answer("what"), user.answer("what"), user.answer("who")) == ("", None, "me")
+    user.keep_answer("what", "")
+    assert user.answer("what") == ""
