@@ -16,6 +16,7 @@ from hpcimg.quoting import quoted
 _SECONDS = 60.0
 _NODES_LIMIT = 1 << 17
 _BRACKETS = 4
+_NAME_LENGTH = 253
 _LIST = re.compile(r"(?:[^][,\s]|\[[0-9,-]+\])+")
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _FEATURE = re.compile(r"[A-Za-z0-9_.:+/-]+")
@@ -52,6 +53,11 @@ def nodes_of_list(names: str) -> tuple[str, ...]:
     if len(found) > _NODES_LIMIT:
         raise UsageError(f"{quoted(names)} names more than {_NODES_LIMIT} nodes")
     return tuple(found)
+
+
+def names_several(names: str) -> bool:
+    """Tell from the text alone whether a list as Slurm writes it names more than one node."""
+    return "," in names or "[" in names
 
 
 def job_nodes(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -194,6 +200,8 @@ def _expanded(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         # Odd places hold what stood in brackets.
         parts = re.split(r"\[([0-9,-]+)\]", word, maxsplit=_BRACKETS)
+        if sum(map(len, parts[::2])) > _NAME_LENGTH:
+            raise UsageError(f"{quoted(word)} is too long for the name of a node")
         choices = [_numbers(part) if at % 2 else (part,) for at, part in enumerate(parts)]
         yield from map("".join, itertools.product(*choices))
 

@@ -44,13 +44,31 @@ def with_site(own: dict[str, Any], directory: Path, owner: int = 0) -> dict[str,
     Raises SettingsError that names the file, and what is wrong with it.
     """
     found = own
-    for path in sorted(directory.glob("*.json")):
+    for path in _files_of(directory):
         for place in (directory, path):
-            status = place.stat()
+            try:
+                status = place.stat()
+            except OSError as error:
+                raise _wrong(str(place), f"it cannot be read: {error.strerror}") from error
             if status.st_uid != owner or status.st_mode & _WRITABLE_BY_OTHERS:
                 raise _wrong(str(place), "others than root may write it")
         found = merged(found, _read(path), str(path))
     return found
+
+
+def _files_of(directory: Path) -> list[Path]:
+    """List the files; what an editor leaves beside them, and a link to nothing, is not one."""
+    try:
+        found = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(
+            f'vocabulary directory "{directory}" cannot be read: {error.strerror}',
+            "let all users read it, or remove it",
+        ) from error
+    files = [path for path in found if path.suffix == ".json" and path.name[0] != "."]
+    return [path for path in files if path.exists() or not path.is_symlink()]
 
 
 def merged(own: dict[str, Any], site: Any, source: str) -> dict[str, Any]:

@@ -5,11 +5,13 @@
 
 #include "common.h"
 
+#include <limits.h>
 #include <slurm/slurm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Slurm's own parsed options and their accessors, as its cli_filter plugins use them; the same from
  * 22.05 to 26.05. Weak, since they are no promise: without them --container-image still works. */
@@ -62,6 +64,26 @@ static bool is_file(const char *path)
     return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+static bool is_beside(const char *slurm_conf)
+{
+    const char *end = strrchr(slurm_conf, '/');
+    char path[PATH_MAX];
+    int length =
+        snprintf(path, sizeof(path), "%.*s/oci.conf", end != NULL ? (int)(end - slurm_conf) : 1,
+                 end != NULL ? slurm_conf : ".");
+
+    return length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0;
+}
+
+/* Without an oci.conf Slurm takes no notice of --container, and runs the command on the host. */
+static bool runs_bundles(void)
+{
+    const char *named = getenv("SLURM_CONF");
+
+    return (named != NULL && is_beside(named)) || is_beside("/etc/slurm/slurm.conf") ||
+           is_beside("/run/slurm/conf/slurm.conf");
+}
+
 static const char *remember(const char *name)
 {
     const char *value = getenv(name);
@@ -103,6 +125,22 @@ static int refuse(const char *what, const char *value, const char *hint)
     return -1;
 }
 
+static int refuse_path(const char *path)
+{
+    return refuse(is_file(path) ? "image files cannot be run yet:" : "a path is no image's name:",
+                  path, "name an image of a registry, or run: apptainer exec FILE COMMAND");
+}
+
+static int check_bundle(const char *path)
+{
+    if (is_file(path))
+        return refuse_path(path);
+    if (runs_bundles())
+        return 0;
+    return refuse("Slurm runs no OCI bundles here, but the command on the host:", path,
+                  "name an image of a registry, or set up Slurm's oci.conf");
+}
+
 /* The image that --container names, NULL when it names none; after it Slurm knows no container. */
 static int take_container(char **image)
 {
@@ -110,16 +148,17 @@ static int take_container(char **image)
 
     *image = NULL;
     if (slurm_options == NULL || slurm_option_get == NULL || slurm_option_reset == NULL) {
-        if (variable == NULL || is_bundle(variable) || outer.container != NULL)
+        if (variable == NULL || outer.container != NULL)
             return 0;
+        if (is_bundle(variable))
+            return check_bundle(variable);
         return refuse("this Slurm does not let go of --container", variable,
                       "write --container-image=NAME");
     }
     *image = slurm_option_get(slurm_options, "container");
     if (*image != NULL && is_bundle(*image)) {
-        if (is_file(*image))
-            return refuse("image files cannot be run yet:", *image,
-                          "name an image of a registry, or run: apptainer exec FILE COMMAND");
+        if (check_bundle(*image) != 0)
+            return -1;
         *image = NULL;
     }
     if (*image == NULL)
@@ -216,6 +255,8 @@ int request_complete(spank_t spank, const struct asked *options)
                       "name the same image in each component, or start them as steps of their own");
     if (image == NULL)
         return 0;
+    if (is_bundle(image))
+        return refuse_path(image);
     if (!is_image_name(image))
         return refuse("this is not an image name:", image,
                       "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");

@@ -123,7 +123,7 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
                       "create it, or name it in plugstack.conf: account=NAME");
     code = get_entry(&account, "site", site->python, &step.job, step.image, step.node, output,
                      &step.entry);
-    if (code == 0)
+    if (code == 0 && !step.entry.is_for_once)
         step.ticket = strdup(output);
     else if (code == GET_NOT_FOR_THE_SITE)
         code = get_entry(user, "own", site->python, &step.job, step.image, step.node, output,

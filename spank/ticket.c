@@ -18,8 +18,7 @@
 #define PREFETCH_MILLISECONDS 2000 /* a warm prefetch takes a quarter of it, a cold one minutes */
 #define TICKET_SIZE           8192
 
-/* The value of the line that begins with `key`; false when there is none, or it is too long. */
-static bool parse_line(const char *text, const char *key, char *value, size_t size)
+bool parse_line(const char *text, const char *key, char *value, size_t size)
 {
     const char *found = strstr(text, key);
     size_t length;
@@ -43,6 +42,7 @@ bool parse_entry(const char *text, struct entry *entry)
         return false;
     if (!parse_line(text, "warning=", entry->warning, sizeof(entry->warning)))
         entry->warning[0] = '\0';
+    entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }
@@ -77,26 +77,40 @@ static int open_tickets(uint32_t job)
     return -1;
 }
 
-bool read_ticket(const struct job *job, const char *name, struct entry *entry)
+/* A file of the job's directory that is root's alone, as text; false when there is none. */
+static bool read_own(uint32_t job, const char *file, char *text, size_t limit)
 {
-    char file[NAME_MAX + 1], text[TICKET_SIZE];
     struct stat status;
     ssize_t size = -1;
-    int directory, fd = -1;
+    int directory = open_tickets(job), fd;
 
-    if (!ticket_name(job, name, file, sizeof(file)) || (directory = open_tickets(job->id)) < 0)
+    if (directory < 0)
         return false;
     fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == 0 &&
         (status.st_mode & 022) == 0)
-        size = read_all(fd, text, sizeof(text) - 1);
+        size = read_all(fd, text, limit - 1);
     if (fd >= 0)
         (void)close(fd);
     (void)close(directory);
     if (size <= 0)
         return false;
     text[size] = '\0';
-    return parse_entry(text, entry) && access(entry->image, F_OK) == 0;
+    return true;
+}
+
+bool read_job_file(uint32_t job, char *text, size_t size)
+{
+    return read_own(job, ".job", text, size);
+}
+
+bool read_ticket(const struct job *job, const char *name, struct entry *entry)
+{
+    char file[NAME_MAX + 1], text[TICKET_SIZE];
+
+    return ticket_name(job, name, file, sizeof(file)) &&
+           read_own(job->id, file, text, sizeof(text)) && parse_entry(text, entry) &&
+           !entry->is_for_once && access(entry->image, F_OK) == 0;
 }
 
 bool await_ticket(const struct job *job, const char *name)

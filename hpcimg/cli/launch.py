@@ -66,6 +66,10 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--match", default="", metavar="WORD", help="how the job's nodes choose")
     parser.add_argument("--nodelist", default="", metavar="LIST", help="all nodes of the job")
     parser.add_argument("--cluster", default="", metavar="NAME")
+    parser.add_argument(
+        "--leader", default="", metavar="ID", help="the number that a job's components share"
+    )
+    parser.add_argument("--step", default="", metavar="ID", help="of the job, where it is one")
     parser.add_argument("--started", default="", metavar="TIME", help="the job's start, in s")
 
 
@@ -144,6 +148,13 @@ def _get(arguments: argparse.Namespace) -> int:
             return ASK_AS_USER
         print_error(error, arguments.node)
         return int(error.exit_code)
+    except Exception as error:
+        # The same as everywhere, but of a job's nodes it must be told which.
+        if os.environ.get("HPCIMG_DEBUG"):
+            raise
+        from hpcimg.cli import confess
+
+        return confess(error, arguments.node)
     return 0
 
 
@@ -161,16 +172,20 @@ def _errors_alone() -> Iterator[None]:
 
 
 def _ready(arguments: argparse.Namespace) -> Ready:
+    from dataclasses import replace
+
     from hpcimg.cli.output import ShowProgress
     from hpcimg.settings import read_settings
-    from hpcimg.slurm import nodes_of_list, parse_gpus
+    from hpcimg.slurm import names_several, nodes_of_list, parse_gpus
     from hpcimg.workflow.get import get
     from hpcimg.workflow.match import together
 
     # Root-owned settings alone decide here, whatever the environment says.
     settings = read_settings({})
-    nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist else ()
-    named = (arguments.cluster, arguments.job, arguments.uid, arguments.started)
+    match = arguments.match or settings.match
+    # Where each node chooses alone, the others' names are nobody's matter.
+    nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist and match != "per-node" else ()
+    named = (arguments.cluster, arguments.leader or arguments.job, arguments.uid, arguments.started)
     start = f"hpcimg: {arguments.node}: " if arguments.node else "hpcimg: "
     return get(
         arguments.name,
@@ -178,7 +193,11 @@ def _ready(arguments: argparse.Namespace) -> Ready:
         scope=arguments.store,
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
-        together=together(arguments.match or settings.match, nodes, named),
+        together=replace(
+            together(match, nodes, named),
+            step=arguments.step,
+            several=names_several(arguments.nodelist),
+        ),
         on_progress=ShowProgress(arguments.name, start),
     )
 

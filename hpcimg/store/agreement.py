@@ -5,6 +5,7 @@ Owns the files `jobs/CLUSTER/JOB-UID-SINCE/DIGEST.json`; what is agreed is the c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -32,6 +33,7 @@ _VERSION = 1
 _FILE_LIMIT = 1 << 20
 _DAY_SECONDS = 24 * 3600
 _SWEPT = ".swept"
+_SWEEP_SECONDS = 1.0
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _HINT = "remove that file as the store's account; the job's other nodes may have started"
@@ -79,8 +81,8 @@ def agree(
         for part in (folder.parent.parent, folder.parent, folder):
             make_directory(part, 0o755)
         _publish(folder / _file_name(subject), _write(subject, terms))
-        _sweep(store.root / JOBS)
     found = read_agreement(store, job, subject)
+    _sweep(store.root / JOBS)
     if found is None:
         raise StoreError(f'"{folder}" lost what was just written into it', _HINT)
     return found
@@ -151,17 +153,35 @@ def _publish(path: Path, raw: bytes) -> None:
 
 
 def _sweep(jobs: Path) -> None:
-    """Remove what is too old, once a day for the whole site; another account's is left alone."""
+    """Remove what is too old, once a day for the whole site, as far as a launch can wait for it."""
     now = time.time()
+    with contextlib.suppress(OSError):
+        if not _claims(jobs, now):
+            return
+        import shutil
+
+        until = time.monotonic() + _SWEEP_SECONDS
+        for folder in jobs.glob("*/*"):
+            if time.monotonic() > until:
+                return
+            with contextlib.suppress(OSError):
+                if folder.lstat().st_mtime < now - KEPT_DAYS * _DAY_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _claims(jobs: Path, now: float) -> bool:
+    """Take the day's sweep: of all that find yesterday's mark, one moves it away, and sweeps."""
     mark = jobs / _SWEPT
     try:
         if mark.lstat().st_mtime > now - _DAY_SECONDS:
-            return
+            return False
     except FileNotFoundError:
-        pass
+        mark.touch(exist_ok=False)
+        return True
+    taken = jobs / f".{os.urandom(8).hex()}"
+    mark.rename(taken)
+    # Another may have renewed it since it was looked at.
+    is_mine = taken.lstat().st_mtime <= now - _DAY_SECONDS
+    taken.unlink(missing_ok=True)
     mark.touch()
-    import shutil
-
-    for folder in jobs.glob("*/*"):
-        if folder.lstat().st_mtime < now - KEPT_DAYS * _DAY_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    return is_mine

@@ -46,7 +46,7 @@ def publish_profile(store: Store, profile: NodeProfile) -> Path:
 def read_profile(store: Store, node: str) -> NodeProfile:
     """Read the profile that a node published; NotFoundError when it has not.
 
-    Raises StoreError when the file could have been written by somebody else.
+    Raises StoreError when the file could have been written by somebody else, or is no profile.
     """
     path = store.root / NODES / _checked(node)
     try:

@@ -155,5 +155,5 @@ def _parse(line: bytes) -> Missed | None:
             node=str(document["node"]),
             got=None if got is None else tuple(str(word) for word in got),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +105,21 @@ def _site_place(settings: Settings) -> tuple[Place, ...]:
 
 
 def _own_place(environment: Mapping[str, str]) -> Place:
-    """Find this user's cache; an XDG_CACHE_HOME of another user, as sudo may leave, is not it."""
+    """Find this user's cache; an XDG_CACHE_HOME that sudo may have left is not root's."""
     uid = os.geteuid()
     named = Path(environment.get("XDG_CACHE_HOME", ""))
-    if not (named.is_absolute() and named.is_dir() and named.stat().st_uid == uid):
+    if uid == 0 or not named.is_absolute() or not _is_own(named, uid):
         named = home_directory() / ".cache"
     return Place(named / "hpcimg" / DOCUMENTS, uid, private=True)
+
+
+def _is_own(path: Path, uid: int) -> bool:
+    """Tell whether this is a directory, and no link to one, that `uid` alone may write."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022
 
 
 def home_directory() -> Path:

@@ -28,31 +28,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WARNING_LENGTH = 500
+_WARNING_BYTES = 1000
+"""The plugin takes 1023."""
 
 
 @dataclass(frozen=True)
 class Ready:
     """An image that can be launched: the choice, and the entry that holds it.
 
-    `warning` says why the job's other nodes may run another image, against the user's wish.
+    `warning` says why the job's other nodes may run another image, against the user's wish. What
+    is not for all steps makes no ticket.
     """
 
     resolved: Resolved
     entry: Entry
     warning: str = ""
+    is_for_all_steps: bool = True
 
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
         has_gpu = self.resolved.profile.gpus.state == "present"
         # Foreign words are in it: on one line, and short enough for a ticket.
-        warning = "".join(c if c.isprintable() else " " for c in self.warning)[:_WARNING_LENGTH]
+        text = "".join(c if c.isprintable() else " " for c in self.warning)
+        warning = text.encode(errors="replace")[:_WARNING_BYTES].decode(errors="ignore")
+        ticket = "" if self.is_for_all_steps else "ticket=no\n"
         return (
             f"image={self.entry.image}\n"
             f"gpu={'yes' if has_gpu else 'no'}\n"
             f"reference={self.resolved.reference}\n"
             f"digest={self.entry.record.digest}\n"
-        ) + (f"warning={warning}\n" if warning else "")
+        ) + (f"warning={warning}\n{ticket}" if warning else ticket)
 
 
 def get(
@@ -74,18 +79,18 @@ def get(
         access = site_access(settings)
     else:
         access = own_access(settings, os.environ, listed_only=True)
-    profile = job_profile(settings, gpus, nodes=max(1, len(together.nodes)))
+    profile = job_profile(settings, gpus, nodes=together.size)
     reference = read_name(name, settings)
     try:
-        resolved, warning = resolve_in_job(reference, profile, access, settings, together)
+        answer = resolve_in_job(reference, profile, access, settings, together)
     except NoCandidateError:
         if scope == "site" and job:
             _note_refused(reference, profile, access, settings, job)
         raise
     if scope == "site":
-        note_missed(resolved, access.store, job, profile.node)
-    entry = ensure_pick(resolved, access, settings, job, on_progress)
-    return Ready(resolved, entry, warning)
+        note_missed(answer.resolved, access.store, job, profile.node)
+    entry = ensure_pick(answer.resolved, access, settings, job, on_progress)
+    return Ready(answer.resolved, entry, answer.warning, answer.is_for_all_steps)
 
 
 def _note_refused(
@@ -109,13 +114,14 @@ def get_for_user(
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
     access = own_access(settings, environment)
     reference = read_name(name, settings)
-    resolved, warning = resolve_in_job(reference, profile, access, settings, together)
+    answer = resolve_in_job(reference, profile, access, settings, together)
+    resolved = answer.resolved
     digest = resolved.require().descriptor.digest
     kept = _in_site_store(digest, settings)
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", on_progress)
-    return Ready(resolved, entry, warning)
+    return Ready(resolved, entry, answer.warning, answer.is_for_all_steps)
 
 
 def ensure_pick(

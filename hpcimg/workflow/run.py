@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import RuntimeFailure, UsageError
@@ -40,7 +41,8 @@ def run_argv(
     nodes = job_nodes(environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
-    job = together(match or job_match(environment) or settings.match, nodes, named)
+    said = match or job_match(environment) or settings.match
+    job = replace(together(said, nodes, named), step=environment.get("SLURM_STEP_ID", ""))
     profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
     if ready.warning:

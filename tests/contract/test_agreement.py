@@ -160,3 +160,50 @@ def test_old_agreements_are_swept_once_a_day(store):
         "8-1-1",
         "9-1-1",
     ]
+
+
+def test_a_sweep_that_fails_fails_nothing(store, monkeypatch):
+    """Another node may sweep at the same time: what was listed is gone when it is looked at."""
+    agree(store, JOB, SUBJECT, {"pick": "a"})
+    long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
+    for number in "1", "2":
+        (store.root / "jobs/folder" / number).mkdir()
+        os.utime(store.root / "jobs/folder" / number, (long_ago, long_ago))
+    os.utime(store.root / "jobs/.swept", (long_ago, long_ago))
+    lstat = Path.lstat
+
+    def vanishing(path):
+        if path.name == "1":
+            raise FileNotFoundError(2, "gone")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanishing)
+    assert agree(store, JobKey("folder", "8", "1", "1"), SUBJECT, {"pick": "b"}) == {"pick": "b"}
+    assert not (store.root / "jobs/folder/2").exists()
+
+
+def test_a_sweep_is_one_s_alone(store, monkeypatch):
+    """The mark that another took meanwhile says that it sweeps."""
+    agree(store, JOB, SUBJECT, {"pick": "a"})
+    long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
+    for path in (store.root / FOLDER, store.root / "jobs/.swept"):
+        os.utime(path, (long_ago, long_ago))
+
+    def taken(path, _):
+        raise FileNotFoundError(2, "gone", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", taken)
+        agree(store, JobKey("folder", "8", "1", "1"), SUBJECT, {"pick": "b"})
+    assert (store.root / FOLDER).exists()
+
+
+def test_a_sweep_ends_in_time(store, monkeypatch):
+    """A launch waits for it: what is left goes another day."""
+    agree(store, JOB, SUBJECT, {"pick": "a"})
+    long_ago = time.time() - (KEPT_DAYS + 1) * 24 * 3600
+    for path in (store.root / FOLDER, store.root / "jobs/.swept"):
+        os.utime(path, (long_ago, long_ago))
+    monkeypatch.setattr("hpcimg.store.agreement._SWEEP_SECONDS", -1.0)
+    agree(store, JobKey("folder", "8", "1", "1"), SUBJECT, {"pick": "b"})
+    assert (store.root / FOLDER).exists()

@@ -16,10 +16,13 @@ from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
+from hpcimg.workflow import access
 
 SLOW = ("requests", "urllib3", "http", "ssl", "archspec", "rich", "spython", "subprocess")
 PROGRAM = (
-    "import sys; from hpcimg.cli import main; code = main(sys.argv[1:])\n"
+    "import pathlib, sys; from hpcimg.cli import main; from hpcimg.workflow import access\n"
+    "home = pathlib.Path(sys.argv[1]); access.home_directory = lambda: home\n"
+    "code = main(sys.argv[2:])\n"
     f"print(code, [name for name in {SLOW} if name in sys.modules])\n"
 )
 
@@ -39,7 +42,7 @@ def test_a_cached_choice_asks_nobody(site, capsys, name):  # noqa: F811
     assert site.digests[1] in expected
     site.registry.seen.clear()
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-c", PROGRAM, str(access.home_directory()), *words],
         env={**os.environ, "PYTHONPATH": str(Path(hpcimg.__file__).parents[1])},
         capture_output=True,
         text=True,

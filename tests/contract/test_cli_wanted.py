@@ -16,7 +16,7 @@ from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
-from hpcimg.store.wanted import FILE_LIMIT, Missed, append_missed, read_missed
+from hpcimg.store.wanted import FILE_LIMIT, Missed, _parse, append_missed, read_missed
 from hpcimg.workflow.resolve import read_name, resolve, site_policy
 from hpcimg.workflow.wanted import count, note_missed, wanted
 
@@ -300,3 +300,11 @@ def test_needs_are_whole_and_of_images_alone(cluster, capsys):
         (one,) = json.loads(call(capsys, "needs", name, "--json")[1])["entries"]
         assert one["features"] == words
         assert one["nodes"] == ([] if name == "said" else ["zen1"])
+
+
+def test_a_time_without_end_is_skipped():
+    """One line that a program wrote wrongly hides none of the others."""
+    good = b'{"time": 1, "reference": "a", "variant": [], "job": "1", "node": "n", "got": null}\n'
+    assert [one.time for one in map(_parse, (good, good.replace(b"1,", b"1e999,", 1))) if one] == [
+        1
+    ]

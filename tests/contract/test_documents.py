@@ -18,11 +18,13 @@ from hpcimg.errors import NotListedError, RegistryError
 from hpcimg.metadata import COMPATIBILITY_TYPE
 from hpcimg.settings import RegistrySettings, Settings, StoreSettings
 from hpcimg.store.documents import ANSWER_SECONDS, DocumentCache, Place, sweep
-from hpcimg.workflow.access import home_directory, own_access, site_access
+from hpcimg.workflow import access
+from hpcimg.workflow.access import own_access, site_access
 from hpcimg.workflow.source import CachedSource
 
 RAW = b'{"a": "document"}'
 DIGEST = digest_of(RAW)
+IS_OWN = access._is_own
 
 
 @pytest.fixture
@@ -250,21 +252,69 @@ def test_what_the_site_has_read_all_may_read(registry, tmp_path):
     reference = reference_to(registry, "tool:latest")
     found = site_access(settings).source.fetch_document(reference)
     registry.seen.clear()
-    own = own_access(settings, {"XDG_CACHE_HOME": str(tmp_path)}).source
+    own = own_access(settings, {}).source
     assert own.fetch_document(reference.with_digest(found.digest)) == found
     assert registry.seen == []
     image = own.fetch_document(reference.with_digest(found.manifests[0].digest))
     name = image.digest.replace(":", "/")
-    assert (tmp_path / "hpcimg/documents" / name).read_bytes() == image.raw
+    kept = access.home_directory() / ".cache/hpcimg/documents" / name
+    assert kept.read_bytes() == image.raw
     assert not (tmp_path / "site/documents" / name).exists()
 
 
-def test_a_cache_of_another_user_is_not_written(registry, tmp_path):
-    """An XDG_CACHE_HOME that sudo left behind belongs to somebody else."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a directory of another user")
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    os.chown(foreign, 1, 1)
-    source = own_access(settings_of(registry, tmp_path), {"XDG_CACHE_HOME": str(foreign)}).source
-    assert source._documents._writable.root.is_relative_to(home_directory())
+def _cache(settings, named, uid, monkeypatch):
+    """Give the directory of the documents that `uid` writes, with this XDG_CACHE_HOME."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    source = own_access(settings, {"XDG_CACHE_HOME": str(named)}).source
+    return source._documents._writable.root
+
+
+def test_the_user_s_own_cache_is_written(registry, tmp_path, monkeypatch):
+    """XDG_CACHE_HOME says where it is, but not to root, whom sudo left a user's."""
+    settings = settings_of(registry, tmp_path)
+    own = tmp_path / "own"
+    own.mkdir(mode=0o755)
+    uid = own.stat().st_uid
+    monkeypatch.setattr(access, "_is_own", lambda path, _: IS_OWN(path, uid))
+    assert _cache(settings, own, 4711, monkeypatch).is_relative_to(own)
+    assert _cache(settings, own, 0, monkeypatch).is_relative_to(access.home_directory())
+
+
+@pytest.mark.parametrize("case", ["open", "link", "file", "long", "nul", "absent", "another's"])
+def test_no_other_cache_is_written(registry, tmp_path, monkeypatch, case):
+    """One that others may write, that is none, or that may not even be looked at, stops nobody."""
+    settings = settings_of(registry, tmp_path)
+    place = tmp_path / "place"
+    if case in {"open", "another's"}:
+        place.mkdir()
+        place.chmod(0o775 if case == "open" else 0o755)
+    elif case == "link":
+        place.symlink_to(tmp_path)
+    elif case == "file":
+        place.write_text("")
+    named = {"long": tmp_path / ("x" * 5000), "nul": f"{tmp_path}/\0"}.get(case, place)
+    if case != "another's":
+        monkeypatch.setattr(access, "_is_own", lambda path, _: IS_OWN(path, tmp_path.stat().st_uid))
+    assert _cache(settings, named, 4711, monkeypatch).is_relative_to(access.home_directory())
+
+
+def test_a_time_of_many_digits_is_none(place):
+    """Python refuses to read such a number."""
+    cache = DocumentCache((place,), place)
+    cache.keep_answer("who", "me")
+    assert cache.answer("who") == "me"
+    (path,) = (place.root / "answers").iterdir()
+    path.write_text("9" * 5000 + "\nme")
+    assert cache.answer("who") is None
+
+
+def test_that_the_site_found_nothing_answers_for_itself_alone(place, tmp_path):
+    """It may have been refused what a user with credentials can read."""
+    own = Place(tmp_path / "own/documents", os.geteuid(), private=True)
+    site = DocumentCache((place,), place)
+    site.keep_answer("what", "")
+    site.keep_answer("who", "me")
+    user = DocumentCache((place, own), own)
+    assert (site.answer("what"), user.answer("what"), user.answer("who")) == ("", None, "me")
+    user.keep_answer("what", "")
+    assert user.answer("what") == ""

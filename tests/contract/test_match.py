@@ -47,13 +47,13 @@ def nodes(site):  # noqa: F811
         publish_profile(store, one)
     site.store = store
 
-    def resolve(one, match="uniform", on=NODES, key=KEY, name="tool", **changes):
+    def resolve(one, match="uniform", on=NODES, key=KEY, name="tool", step="0", **changes):
         used = replace(settings, **changes)
         reference = read_name(name, used)
-        found, warning = resolve_in_job(
-            reference, one, site_access(used), used, Together(match, on, key)
-        )
-        return found.require().descriptor.digest, warning
+        job = Together(match, on, key, step)
+        answer = resolve_in_job(reference, one, site_access(used), used, job)
+        site.answer = answer
+        return answer.resolved.require().descriptor.digest, answer.warning
 
     site.resolve = resolve
     return site
@@ -83,8 +83,29 @@ def test_a_job_of_one_node_has_its_own(nodes):
 
 
 def test_without_a_key_each_computes_the_same(nodes):
-    """As a step that joins a job of which not all is known."""
-    assert {nodes.resolve(one, key=None) for one in (BDW1, SKX1)} == {(nodes.digests[1], "")}
+    """But a tag may move in between: `uniform` is told, `uniform-or-fail` refuses."""
+    warning = (
+        "the nodes of the job may run different images: "
+        "the job's cluster or start time is not known here"
+    )
+    assert {nodes.resolve(one, key=None) for one in (BDW1, SKX1)} == {(nodes.digests[1], warning)}
+    with pytest.raises(StoreError, match="start time is not known here") as caught:
+        nodes.resolve(BDW1, "uniform-or-fail", key=None)
+    assert "hpcimg's prolog" in caught.value.hint
+    assert nodes.resolve(BDW1, "uniform-or-fail", ("bdw1",), key=None) == (nodes.digests[1], "")
+
+
+def test_what_cannot_be_written_is_told(nodes, monkeypatch):
+    """With `uniform` each goes on with the same pick; `uniform-or-fail` does not start."""
+
+    def full(*_):
+        raise StoreError("no space left")
+
+    monkeypatch.setattr("hpcimg.store.agreement.agree", full)
+    told = (nodes.digests[1], "the nodes of the job may run different images: no space left")
+    assert {nodes.resolve(one) for one in (BDW1, SKX1)} == {told}
+    with pytest.raises(StoreError, match="no space left"):
+        nodes.resolve(BDW1, "uniform-or-fail")
 
 
 def test_a_moved_tag_does_not_split_the_job(nodes):
@@ -92,6 +113,7 @@ def test_a_moved_tag_does_not_split_the_job(nodes):
     assert nodes.resolve(BDW1)[0] == nodes.digests[1]
     moved = _put_index(nodes.registry, "tool", ("cpu:haswell",))
     assert nodes.resolve(SKX1)[0] == nodes.digests[1]
+    assert nodes.resolve(SKX1, step="1")[0] == nodes.digests[1], "the next step has another"
     assert nodes.resolve(SKX1, key=replace(KEY, job="8"))[0] == moved[0]
 
 
@@ -172,8 +194,23 @@ def test_steps_with_and_without_gpus_agree_apart(nodes):
         publish_profile(nodes.store, one)
     digests = _put_index(nodes.registry, "gpu", ("cpu:broadwell",), ("nvcap:5.2",))
     for one in both:
-        assert nodes.resolve(one.allocated(("0",)), on=on, name="gpu") == (digests[1], "")
-        assert nodes.resolve(one.allocated(()), on=on, name="gpu") == (digests[0], "")
+        told = nodes.resolve(one.allocated(("0",)), on=on, name="gpu", step="0")
+        assert told == (digests[1], "")
+        assert nodes.resolve(one.allocated(()), on=on, name="gpu", step="1") == (digests[0], "")
+        assert not nodes.answer.is_for_all_steps, "a ticket would keep a node from asking"
+    gpu1, gpu2 = both
+    # One step, with GPUs on one node alone: whoever is first, none runs another image.
+    for first, second, step in ((("0",), (), "2"), ((), ("0",), "3")):
+        digest, _ = nodes.resolve(gpu1.allocated(first), "uniform-or-fail", on, KEY, "gpu", step)
+        if not first:
+            found = nodes.resolve(gpu2.allocated(second), "uniform-or-fail", on, KEY, "gpu", step)
+            assert found[0] == digest
+            continue
+        with pytest.raises(NoCandidateError, match="agreed on does not run here"):
+            nodes.resolve(gpu2.allocated(second), "uniform-or-fail", on, KEY, "gpu", step)
+        own, warning = nodes.resolve(gpu2.allocated(second), "uniform", on, KEY, "gpu", step)
+        assert own == digests[0]
+        assert "may run different images" in warning
 
 
 def test_an_image_without_an_index(nodes):
@@ -187,7 +224,6 @@ def test_a_bad_agreement_is_refused_or_told(nodes):
     subject = {
         "image": f"{nodes.registry.name}/tool:latest",
         "nodes": list(NODES),
-        "gpus": False,
     }
     agree(nodes.store, KEY, subject, {"index": "x", "pick": "y"})
     (path,) = (nodes.store.root / "jobs/folder").glob("*/*.json")
@@ -196,7 +232,7 @@ def test_a_bad_agreement_is_refused_or_told(nodes):
     assert digest == nodes.digests[1]
     assert "not using the agreement" in warning
     with pytest.raises(StoreError, match="not using the agreement"):
-        nodes.resolve(BDW1, "uniform-or-fail")
+        nodes.resolve(BDW1, "uniform-or-fail", step="1")
 
 
 def test_explain_says_what_uniform_would_pick(nodes, capsys):

@@ -54,6 +54,18 @@ def test_a_profile_that_others_may_write_is_not_used(store):
         read_profile(store, "bdw1")
 
 
+@pytest.mark.parametrize("text", ["", "{}", '{"version": 1, "node": 7}'])
+def test_what_is_no_profile_is_named(store, text):
+    """File and node, and how to mend it: a fault of the store, by which `uniform` goes on."""
+    path = publish_profile(store, PROFILE)
+    path.write_text(text)
+    with pytest.raises(StoreError) as caught:
+        read_profile(store, "bdw1")
+    start = f'the profile of node "bdw1", "{path}", is damaged: the node profile cannot be used: '
+    assert caught.value.message.startswith(start)
+    assert "hpcimg node publish" in caught.value.hint
+
+
 def test_a_link_in_a_profile_s_place_is_not_followed(store, tmp_path):
     """Neither read through a link, nor written through it: publishing replaces the link."""
     path = publish_profile(store, PROFILE)

@@ -205,6 +205,77 @@ def test_a_node_without_a_profile(cluster):
 def test_the_job_keeps_what_was_agreed(cluster):
     """One record, the account's, of this job; a tag that moves does not split the steps."""
     name = "qnib/moving:latest"
+    move = moving(cluster, name)
+    inner = (
+        f"srun -N1 -n1 -w bdw1 bench; {move}; "
+        "srun -N1 -n1 -w skx1 bench; srun -N2 bench; echo job $SLURM_JOB_ID"
+    )
+    done = cluster.shell(
+        f"cd; salloc -Q {shlex.join(TWO)} "
+        f"--container-match=uniform --container-image={name} sh -c {shlex.quote(inner)}"
+    )
+    assert builds(done.stdout) == [BROADWELL] * 4, done.stderr
+    records = agreed(cluster, done.stdout.splitlines()[-1].split()[1])
+    assert [one["subject"]["nodes"] for one in records] == [["bdw1", "skx1"]] * len(records)
+
+
+@pytest.mark.parametrize("match", ["uniform", "uniform-or-fail"])
+def test_a_job_that_named_no_image_agrees(cluster, match):
+    """Nothing is fetched ahead for it, and its steps know it by what the prolog was told."""
+    name = f"qnib/moving-{match}:latest"
+    move = moving(cluster, name)
+    step = f"--container {name} bench"
+    inner = (
+        f"srun -N1 -n1 -w bdw1 {step}; {move}; srun -N1 -n1 -w skx1 {step}; srun -N2 {step}; "
+        "echo job $SLURM_JOB_ID"
+    )
+    done = cluster.shell(
+        f"cd; salloc -Q {shlex.join(TWO)} --container-match={match} sh -c {shlex.quote(inner)}"
+    )
+    assert builds(done.stdout) == [BROADWELL] * 4, done.stderr
+    assert "warning" not in done.stderr
+    steps = {one["subject"].get("step") for one in agreed(cluster, done.stdout.split()[-1])}
+    assert steps >= {None, "0", "1"}, "a step agreed on nothing"
+
+
+def test_components_agree(cluster):
+    """By the number that they share, though each has one of its own, and one word of all nodes."""
+    part = ["--mem=100", "-n1", "--container", BENCH, "sh", "-c", "bench; echo job $SLURM_JOB_ID"]
+    words = ["--container-match=uniform-or-fail", "-w", "skx1", *part]
+    done = cluster.run("srun", *words, ":", "-w", "bdw1", *part)
+    assert builds(done.stdout) == [BROADWELL] * 2, done.stderr
+    jobs = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("job ")}
+    records = agreed(cluster, min(jobs))
+    assert {tuple(one["subject"]["nodes"]) for one in records} == {("bdw1", "skx1")}
+
+
+def test_without_the_prolog_s_word(cluster):
+    """A node that does not know the job's start cannot agree: told, or refused."""
+    inner = "srun -N2 --container-match={0} --container qnib/bench bench"
+    both = f"{inner.format('uniform')}; {inner.format('uniform-or-fail')}"
+    granted = cluster.run("salloc", "--no-shell", *TWO)
+    job = granted.stderr.split("Granted job allocation ")[1].split()[0]
+    try:
+        for node in ("bdw1", "skx1"):
+            mishaps.do(cluster, f"rm /run/hpcimg/tickets/{job}/.job", node)
+        done = cluster.shell(both.replace("srun", f"srun --jobid={job} -w bdw1,skx1"))
+    finally:
+        cluster.run("scancel", job)
+    assert builds(done.stdout) == [BROADWELL] * 2, done.stderr
+    assert "may run different images: the job's cluster or start time" in done.stderr
+    assert "hint: start it as a step of its job, on nodes with hpcimg's prolog" in done.stderr
+
+
+def agreed(cluster, job):
+    """Read what a job's nodes have agreed on; all of it is the account's."""
+    found = mishaps.do(cluster, f"cd {JOBS}/folder; stat -c '%U %a' {job}-1001-*/*")
+    assert set(found.splitlines()) == {"hpcimg 644"}
+    flat = f"cd {JOBS}/folder; for one in {job}-1001-*/*; do tr -d '\\n' <$one; echo; done"
+    return [json.loads(line) for line in mishaps.do(cluster, flat).splitlines()]
+
+
+def moving(cluster, name):
+    """Push an index; the words that push another one under its name."""
     both = [(f"{PARTS}:generic", ""), (f"{PARTS}:cpu-broadwell", "cpu:broadwell")]
     mishaps.push(cluster, name, *both)
     moved = [(f"{PARTS}:generic", ""), (f"{PARTS}:cpu-skylake", "cpu:haswell")]
@@ -213,20 +284,9 @@ def test_the_job_keeps_what_was_agreed(cluster):
         + (f", features: [{words}]}}\n" if words else "}\n")
         for image, words in moved
     ).replace("{", "{{").replace("}", "}}").replace("{{0}}", "{0}")
-    inner = (
-        "srun -N1 -n1 -w bdw1 bench; hpcimg index push moved.yml >/dev/null; "
-        "srun -N1 -n1 -w skx1 bench; srun -N2 bench; echo job $SLURM_JOB_ID"
-    )
-    done = cluster.shell(
-        f"cd; printf %s {shlex.quote(text.format(name))} >moved.yml; salloc -Q {shlex.join(TWO)} "
-        f"--container-match=uniform --container-image={name} sh -c {shlex.quote(inner)}"
-    )
-    assert builds(done.stdout) == [BROADWELL] * 4, done.stderr
-    job = done.stdout.splitlines()[-1].split()[1]
-    found = mishaps.do(cluster, f"cd {JOBS}/folder; stat -c '%U %a' {job}-1001-*/*; cat {job}-*/*")
-    owner, record = found.split("\n", 1)
-    assert owner == "hpcimg 644"
-    assert json.loads(record)["subject"]["nodes"] == ["bdw1", "skx1"]
+    done = cluster.shell(f"cd; printf %s {shlex.quote(text.format(name))} >moved.yml")
+    assert done.returncode == 0, done.stderr
+    return "hpcimg index push moved.yml >/dev/null"
 
 
 def test_a_bad_word_is_refused_where_it_is_typed(cluster):
@@ -270,7 +330,16 @@ def test_a_forged_word_is_refused_on_the_node(cluster, case):
 
 
 @pytest.mark.parametrize(
-    "nodes", ["../../x", "bdw1\nskx1", "x" * 70000, "n[1-999999999]", "--store=own", "$(id)"]
+    "nodes",
+    [
+        "../../x",
+        "bdw1\nskx1",
+        "x" * 70000,
+        "n[1-999999999]",
+        "x[1-3000][1-3000][1-2]",
+        "--store=own",
+        "$(id)",
+    ],
 )
 def test_a_forged_list_of_nodes_hurts_its_own_job_alone(cluster, nodes):
     """Refused, told or taken for one node: the store keeps nothing outside of the user's job."""

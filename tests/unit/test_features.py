@@ -266,6 +266,21 @@ def test_a_wrong_file_of_the_site_is_named(tmp_path, text, why):
     assert why in caught.value.message
 
 
+def test_what_lies_beside_a_site_s_files_is_left_alone(tmp_path):
+    """An editor's hidden file and a link to nothing are no vocabulary."""
+    (tmp_path / ".#site.json").write_text("{")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    assert with_site(facts(), tmp_path, os.geteuid()) == facts()
+
+
+@pytest.mark.parametrize("name", ["file", "x" * 5000])
+def test_a_directory_that_cannot_be_read_is_named(tmp_path, name):
+    """Facts that a user cannot see would be missed in silence."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"vocabulary directory .* cannot be read: "):
+        with_site(facts(), tmp_path / name, os.geteuid())
+
+
 def test_a_file_that_others_may_write_is_refused(tmp_path):
     """It decides what runs, also for root's stages."""
     (tmp_path / "site.json").write_text("{}")

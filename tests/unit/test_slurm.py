@@ -10,6 +10,7 @@ from hpcimg.slurm import (
     job_gpus,
     job_name,
     job_nodes,
+    names_several,
     node_name,
     nodes_of_list,
     parse_gpus,
@@ -77,6 +78,20 @@ def test_what_is_no_node_list(text):
         nodes_of_list(text)
     assert len(caught.value.message) < 200
     assert "\n" not in caught.value.message
+
+
+def test_a_long_name_is_not_multiplied():
+    """A few bytes would take gigabytes."""
+    with pytest.raises(UsageError, match="is too long for the name of a node"):
+        nodes_of_list("x" * 254 + "[1-131072]")
+
+
+@pytest.mark.parametrize(
+    ("text", "several"), [("", False), ("bdw1", False), ("bdw1,skx1", True), ("bdw[1-2]", True)]
+)
+def test_several_nodes_are_told_from_the_text(text, several):
+    """Without making a single name of it."""
+    assert names_several(text) == several
 
 
 def test_an_empty_list_names_no_node():
