@@ -46,6 +46,7 @@ def cli_page() -> str:
         "`hpcimg -v COMMAND` says what is decided, `-v -v` also why.",
         "`HPCIMG_DEBUG=1` in the environment shows a failure's full trace.",
         "`HPCIMG_SETTINGS=FILE` names other [settings](settings.md) for a user's own commands.",
+        "`HPCIMG_CONTAINER_MATCH=WORD` is `run --match` where the command line does not say.",
         "How commands end is listed under [exit codes](exit-codes.md).",
         "",
         *_verbs(parser, "hpcimg"),

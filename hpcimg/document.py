@@ -6,7 +6,7 @@ Knows no settings and no recipe: it gives nodes with their marks, and who reads 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcimg.quoting import quoted
 
@@ -28,9 +28,8 @@ def compose(text: str) -> yaml.Node | None:
     """Parse YAML to nodes that know their lines, None for an empty text; raises MistakeError."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = yaml.compose(text, Loader=loader)
+        root = yaml.compose(text, Loader=_loader())
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be read"
@@ -38,6 +37,27 @@ def compose(text: str) -> yaml.Node | None:
     if root is not None:
         _refuse_twins(root)
     return root
+
+
+def _loader() -> type[yaml.SafeLoader]:
+    """Give a loader to which only true and false are truth values, as to YAML 1.2.
+
+    PyYAML's own takes the key `on` for one, and the country `no`.
+    """
+    import re
+
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        pass
+
+    truth = "tag:yaml.org,2002:bool"
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in rows if tag != truth]
+        for first, rows in Loader.yaml_implicit_resolvers.items()
+    }
+    Loader.add_implicit_resolver(truth, re.compile(r"(?i:true|false)$"), list("tTfF"))
+    return Loader
 
 
 def construct(root: yaml.Node | None) -> object:
@@ -54,20 +74,51 @@ def construct(root: yaml.Node | None) -> object:
         raise MistakeError(mark.line + 1 if mark else 1, f"not YAML: {quoted(problem)}") from error
 
 
-def line_of(root: yaml.Node | None, path: Iterable[object]) -> int:
-    """Find the line of the key that `path` leads to, or of the last step of it that is there."""
-    import yaml
+def has_aliases(root: yaml.Node | None) -> bool:
+    """Tell whether a value is used twice: aliases of aliases make a short text endless."""
+    waiting: list[Any] = [root]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            return True
+        seen.add(id(node))
+        for each in node.value if node is not None and isinstance(node.value, list) else ():
+            waiting += each if isinstance(each, tuple) else (each,)
+    return False
 
+
+def line_of(root: yaml.Node | None, path: Iterable[object]) -> int:
+    """Find the line of the key or item that `path` leads to, or of its last step that is there."""
     line = 1 if root is None else root.start_mark.line + 1
     node = root
     for step in path:
-        if not isinstance(node, yaml.MappingNode):
+        found = next((one for one in _below((), node) if str(one[0][0]) == str(step)), None)
+        if found is None:
             break
-        pair = next((pair for pair in node.value if pair[0].value == str(step)), None)
-        if pair is None:
-            break
-        line, node = pair[0].start_mark.line + 1, pair[1]
+        _, line, node = found
     return line
+
+
+def places_of(root: yaml.Node | None) -> dict[tuple[object, ...], int]:
+    """Give the line of each key, and of each item of a list by its number, two levels deep."""
+    found: dict[tuple[object, ...], int] = {}
+    for way, line, node in _below((), root):
+        found[way] = line
+        found.update({deeper: at for deeper, at, _ in _below(way, node)})
+    return found
+
+
+def _below(
+    way: tuple[object, ...], node: yaml.Node | None
+) -> list[tuple[tuple[object, ...], int, yaml.Node]]:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return [((*way, k.value), k.start_mark.line + 1, value) for k, value in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [((*way, at), item.start_mark.line + 1, item) for at, item in enumerate(node.value)]
+    return []
 
 
 def _refuse_twins(root: yaml.Node) -> None:

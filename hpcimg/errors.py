@@ -70,6 +70,10 @@ class RegistryError(HpcimgError):
             self.exit_code = ExitCode.TEMPORARY
 
 
+class ContentError(RegistryError):
+    """A document is whole and is not what it should be; its author has to push it again."""
+
+
 class DigestMismatchError(RegistryError):
     """Bytes do not have the digest or the size that names them."""
 

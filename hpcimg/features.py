@@ -24,10 +24,13 @@ _AMD_TARGET = re.compile(r"gfx[0-9][0-9a-f]*(-[0-9]+)*(-generic)?(:(xnack|sramec
 _CAPABILITY = re.compile(r"(?:([0-9]{1,3})[._-]([0-9])|([0-9]{1,3})([0-9]))([af])?(\+ptx)?")
 _VERSION = re.compile(r"[0-9]{1,9}(?:[._-][0-9]{1,9})*")
 _NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})*")
+_VARIANT = re.compile(r"(?:variant[-_:=#/ ]\s*)?(v[0-9.]+)")
 _SQUASHED = str.maketrans("", "", "-_ /=")
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_-]+(/[a-z0-9._]+)?")
 _ARCHITECTURES = ("386", "amd64", "arm", "arm64", "loong64", "ppc64", "ppc64le", "riscv64", "s390x")
 _VERSIONED = frozenset({"nvdrv", "cuda", "rocm", "glibc", "kernel"})
+# Their minor numbers are releases of their own, with other packages.
+_WHOLE_RELEASE = frozenset({"ubuntu", "alpine", "opensuse-leap", "sles"})
 _MODES = ("xnack", "sramecc")
 _TEXT_LIMIT = 512
 _SHOWN = 64
@@ -106,10 +109,31 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(".")) if _NUMBERS.fullmatch(text) else ()
 
 
+def is_meaningful(feature: Feature) -> bool:
+    """Tell whether some node could satisfy it: no opaque word, no misspelt target or number."""
+    values = feature.alternatives
+    if feature.kind == "cpu":
+        return all(value in facts()["cpu_targets"] for value in values)
+    if feature.kind == "nvcap":
+        return all(_CAPABILITY.fullmatch(value) and "." in value for value in values)
+    if feature.kind == "amdgpu":
+        return all(_AMD_TARGET.fullmatch(value) for value in values)
+    if feature.kind in _VERSIONED:
+        return all(_VERSION.fullmatch(value) for value in values)
+    return bool(feature.kind)
+
+
 def variant_word(architecture: str, variant: str) -> str:
     """Say in words which CPU level a platform's variant means."""
     known: str | None = facts()["variants"].get(architecture, {}).get(variant)
     return known or f"variant:{variant}"
+
+
+def distribution(name: str, version: str) -> str:
+    """Spell the value of an `os` word: only the major number where that names a release."""
+    if name not in _WHOLE_RELEASE:
+        version = version.partition(".")[0]
+    return f"{name}:{version}" if name and version else name
 
 
 def _printable(text: str) -> str:
@@ -123,8 +147,7 @@ def _parse_text(text: str, architecture: str | None) -> list[Feature]:
     if len(text) > _TEXT_LIMIT:
         # An opaque word, since nothing offers it; its start shows in reasons, records and lists.
         return [Feature("", f"too-long:{text[:_SHOWN]}...")]
-    prefixes = facts()["path_prefixes"]
-    for form in (text, *(text[len(p) :] for p in prefixes if text.startswith(p))):
+    for form in _forms(text):
         site = _SITE_WORD.fullmatch(form)
         if site:
             return [Feature(site[1], site[2].strip())]
@@ -132,11 +155,30 @@ def _parse_text(text: str, architecture: str | None) -> list[Feature]:
         if found:
             return found
         if _AMD_TARGET.fullmatch(form):
-            return [Feature("amdgpu", form)]
+            return [Feature("amdgpu", _amd_target(form))]
         found = _of_kind(form, architecture)
         if found:
             return found
-    return [Feature("", text)]
+    return _of_variant(text, architecture) or [Feature("", text)]
+
+
+def _forms(text: str) -> list[str]:
+    """List a text and what is left of it without the folders of EESSI's paths."""
+    forms = [text]
+    for form in forms:
+        rests = [form[len(p) :] for p in facts()["path_prefixes"] if form.startswith(p)]
+        forms += [rest for rest in rests if rest not in forms]
+    return forms
+
+
+def _of_variant(text: str, architecture: str | None) -> list[Feature]:
+    """Read a platform's variant that is written as a feature; it means nothing by itself."""
+    match = _VARIANT.fullmatch(text)
+    known: dict[str, str] = facts()["variants"].get(architecture, {})
+    if match is None or match[1] not in known:
+        return []
+    kind, _, value = known[match[1]].partition(":")
+    return [Feature(kind, value)]
 
 
 @lru_cache(maxsize=1)
@@ -159,6 +201,11 @@ def _cpu_target(text: str, architecture: str | None) -> list[Feature]:
     ]
 
 
+def _cpu_path(text: str, architecture: str | None) -> list[Feature]:
+    found = (_cpu_target(form, architecture) for form in _forms(text))
+    return next(filter(None, found), [])
+
+
 @lru_cache(maxsize=1)
 def _kind_pattern() -> re.Pattern[str]:
     words = sorted(facts()["kind_words"], key=len, reverse=True)
@@ -177,40 +224,64 @@ def _of_kind(text: str, architecture: str | None) -> list[Feature]:
         return []
     if not numeric and match[2] != ":" and word in facts()["numeric_words"]["words"]:
         return []
-    if word in facts()["ptx_words"]["words"] and not value.endswith("+ptx"):
-        value += "+ptx"
+    value = "|".join(_alternative(word, part.strip()) for part in value.split("|"))
     return _with_value(facts()["kind_words"][word], value, architecture)
+
+
+def _alternative(word: str, text: str) -> str:
+    """Take from one of several values the word of their kind, where it is repeated there."""
+    kinds = facts()["kind_words"]
+    again = _kind_pattern().fullmatch(text)
+    while again and kinds[again[1].replace("_", "-")] == kinds[word]:
+        if not again[2] and not again[3][:1].isdecimal():
+            break
+        word, text = again[1].replace("_", "-"), again[3].strip()
+        again = _kind_pattern().fullmatch(text)
+    is_portable = word in facts()["ptx_words"]["words"] and not text.endswith("+ptx")
+    return f"{text}+ptx" if is_portable else text
 
 
 def _with_value(kind: str, text: str, architecture: str | None) -> list[Feature]:
     match = _COMPARATOR.fullmatch(text)
     comparator, value = (match[1] or "", match[2].strip()) if match else ("", text)
-    if comparator == facts()["kinds"][kind]["comparator"]:
+    row = facts()["kinds"][kind]
+    if comparator == row["comparator"]:
         comparator = ""
+    parts = [part.strip() for part in value.split("|")]
+    if not all(parts) or (comparator and comparator not in row.get("comparators", ())):
+        return []  # opaque: what nobody judges must not pass for judged
     if kind == "cpu":
-        return _with_target(value, comparator, architecture)
+        return _with_target(parts, comparator, architecture)
     if kind == "nvcap":
-        parts = sorted({_capability(part.strip()) for part in value.split("|")}, key=_by_number)
-        return [Feature(kind, "|".join(parts), comparator)]
+        codes = sorted({_capability(part) for part in parts}, key=_by_number)
+        return [Feature(kind, "|".join(codes), comparator)]
     known = facts()["value_aliases"].get(kind, {})
-    parts = [_plain(kind, part.strip()) for part in value.split("|")]
-    return [Feature(kind, "|".join(known.get(part, part) for part in parts), comparator)]
+    plain = {known.get(one, one) for one in (_plain(kind, part) for part in parts)}
+    return [Feature(kind, "|".join(sorted(plain)), comparator)]
 
 
 def _plain(kind: str, value: str) -> str:
-    """Spell a value of a kind that has no grammar of its own: versions with dots, sizes short."""
+    """Spell a single value: versions with dots, sizes short, an AMD target's modes in order."""
+    if kind == "amdgpu":
+        return _amd_target(value)
     if kind in _VERSIONED and _VERSION.fullmatch(value):
         return re.sub("[-_]", ".", value)
     return re.sub(r"xlarge$", "xl", value) if kind == "instsize" else value
 
 
-def _with_target(value: str, comparator: str, architecture: str | None) -> list[Feature]:
-    known = [_cpu_target(part.strip(), architecture) for part in value.split("|")]
+def _amd_target(text: str) -> str:
+    """Put the modes in LLVM's order, each once."""
+    processor, *modes = text.split(":")
+    return ":".join((processor, *sorted(set(modes))))
+
+
+def _with_target(parts: list[str], comparator: str, architecture: str | None) -> list[Feature]:
+    known = [_cpu_path(part, architecture) for part in parts]
     if len(known) == 1 and known[0]:
         return [replace(f, comparator=comparator) if f.kind == "cpu" else f for f in known[0]]
     names = [
-        found[0].value if len(found) == 1 else re.sub("[- ]", "_", part.strip())
-        for found, part in zip(known, value.split("|"), strict=True)
+        found[0].value if len(found) == 1 else re.sub("[- ]", "_", part)
+        for found, part in zip(known, parts, strict=True)
     ]
     return [Feature("cpu", "|".join(sorted(set(names))), comparator)]
 
@@ -230,14 +301,16 @@ def _by_number(capability: str) -> tuple[int, str]:
 
 
 def _joined(pieces: list[str]) -> list[str]:
-    """Join what the colons of canonical words have split: `cpu`, `broadwell`."""
+    """Join what the colons of canonical words have split: `cpu`, `broadwell`; `os`, `rhel`, `9`."""
     words: list[str] = []
     waiting = False
     for piece in pieces:
-        if words and (waiting or piece.startswith(_MODES)):
+        is_release = bool(words) and words[-1].startswith("os:") and piece[:1].isdigit()
+        if words and (waiting or is_release or piece.startswith(_MODES)):
             words[-1] += ":" + piece
             waiting = False
         else:
             words.append(piece)
-            waiting = piece.replace("_", "-") in facts()["kind_words"] or piece.startswith("site.")
+            is_kind = piece == "variant" or piece.replace("_", "-") in facts()["kind_words"]
+            waiting = is_kind or piece.startswith("site.")
     return words

@@ -6,15 +6,17 @@ One rule for each vendor's kinds of features; knows nothing of CPUs or of the or
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hpcimg.features import Feature, version_of
+from hpcimg.node.gpus import CODE_KINDS, VENDOR_NAMES
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hpcimg.node.profile import Gpu, GpuFacts
+    from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
 
 T = TypeVar("T")
 
@@ -22,7 +24,7 @@ Quality = tuple[int, int, int]
 """How well code suits a GPU: its tier, then what tells two of one tier apart; more is better."""
 NO_QUALITY: Quality = (0, 0, 0)
 
-VENDORS = {
+VENDOR_OF = {
     "nvcap": "nvidia",
     "nvdrv": "nvidia",
     "cuda": "nvidia",
@@ -31,7 +33,6 @@ VENDORS = {
     "intelgpu": "intel",
 }
 """Whose GPU each kind of feature needs."""
-_NAMES = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
 
 _SAME, _OLDER_MINOR, _FAMILY, _JIT, _NOTHING = 4, 3, 2, 1, 0
 _CAPABILITY = re.compile(r"([0-9]{1,3})\.([0-9])([af])?(\+ptx)?")
@@ -40,24 +41,34 @@ _ANY_INTEL = "spirv"
 """The device of code that is compiled when it is loaded."""
 
 
-def without_gpu(gpus: GpuFacts, kind: str) -> str:
+def without_gpu(profile: NodeProfile, kind: str) -> str:
     """Say why the job has no GPU that a feature of this kind could mean; nothing when it has."""
-    vendor = VENDORS[kind]
+    gpus, vendor = profile.gpus, VENDOR_OF[kind]
     if gpus.of(vendor):
         others = [gpu for gpu in gpus.devices if gpu.vendor != vendor]
-        return f"GPU {others[0].index} is {_NAMES[others[0].vendor]}'s" if others else ""
+        return f"GPU {others[0].index} is {VENDOR_NAMES[others[0].vendor]}'s" if others else ""
     if gpus.state == "unknown":
         return f"the node's GPUs are unknown: {gpus.reason}"
     if gpus.devices:
-        return f"the job has no {_NAMES[vendor]} GPU"
-    if gpus.state == "present" and (gpus.amd_driver if vendor == "amd" else gpus.driver):
-        return ""  # words that offer a driver and name no device
+        return (
+            f"the job has no {VENDOR_NAMES[vendor]} GPU{f' ({gpus.reason})' if gpus.reason else ''}"
+        )
+    if gpus.state == "present" and _offers_software(profile, vendor):
+        return ""  # words that offer a driver or a toolkit and name no device
+    if gpus.state == "present":
+        return f"no {VENDOR_NAMES[vendor]} GPU is offered"
     return gpus.reason or "there is no GPU"
+
+
+def _offers_software(profile: NodeProfile, vendor: str) -> bool:
+    if vendor == "nvidia":
+        return bool(profile.gpus.driver or profile.gpus.cuda)
+    return vendor == "amd" and any(word.startswith("rocm:") for word in profile.words)
 
 
 def unsuited(gpus: GpuFacts, feature: Feature, siblings: Sequence[Feature]) -> str:
     """Say why the GPUs do not satisfy a feature, or nothing; `siblings` are all of its image."""
-    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
+    if feature.kind in CODE_KINDS.values():
         return _unsuited_device(gpus, feature)
     if feature.kind == "cuda":
         return _cuda(gpus, feature, siblings)
@@ -74,12 +85,24 @@ def _unsuited_device(gpus: GpuFacts, feature: Feature) -> str:
         return "no GPU with a known capability is offered"
     for gpu in gpus.devices:
         if _best(feature, gpu)[0] == _NOTHING:
-            return f"GPU {gpu.index} has {gpu.capability or gpu.target}"
+            unknown = ""
+            if "sramecc" not in gpu.target and _best(_without_sramecc(feature), gpu)[0]:
+                unknown = ", and its sramecc mode is unknown"
+            return f"GPU {gpu.index} has {gpu.capability or gpu.target}{unknown}"
     return ""
 
 
+def _without_sramecc(feature: Feature) -> Feature:
+    return replace(feature, value=re.sub(":sramecc[+-]", "", feature.value))
+
+
+def without_modes(word: str) -> str:
+    """Leave the modes out of a canonical word for AMD GPUs."""
+    return re.sub(f":{_AMD_MODES.pattern}", "", word)
+
+
 def _best(feature: Feature, gpu: Gpu) -> Quality:
-    if VENDORS.get(feature.kind) != gpu.vendor:
+    if VENDOR_OF.get(feature.kind) != gpu.vendor:
         return NO_QUALITY
     if feature.kind == "amdgpu":
         return max(_suits_amd(value, gpu.target) for value in feature.alternatives)
@@ -153,14 +176,26 @@ def _cuda_toolkit(gpus: GpuFacts, toolkit: str, siblings: Sequence[Feature]) -> 
         return ""
     oldest, newest = (version_of(capability) for capability in known)
     # Words for the code itself know better, PTX included.
-    says_code = any(one.kind == "nvcap" for one in siblings)
+    code = [one for one in siblings if one.kind == "nvcap"]
     for gpu in gpus.of("nvidia"):
         have = version_of(gpu.capability)
         if have < oldest:
             return f"GPU {gpu.index} has {gpu.capability}, which CUDA {toolkit} no longer knows"
-        if have > newest and not says_code:
+        if have > newest and not code:
             return f"GPU {gpu.index} has {gpu.capability}, which CUDA {toolkit} does not know yet"
+        if any(_best(one, gpu)[0] == _JIT for one in code) and _speaks(gpus) < wanted:
+            return f"the driver does not compile CUDA {toolkit}'s code for GPU {gpu.index}"
     return ""
+
+
+def _speaks(gpus: GpuFacts) -> tuple[int, ...]:
+    """Give the newest CUDA that the driver speaks: it compiles portable code of no newer one."""
+    if gpus.cuda:
+        return version_of(gpus.cuda)
+    releases: dict[str, str] = facts()["cuda_of_driver"]
+    rows = {version_of(driver): version_of(cuda) for driver, cuda in releases.items()}
+    known = [driver for driver in rows if driver <= version_of(gpus.driver or "")]
+    return rows[max(known)] if known else ()
 
 
 def _cuda_driver(gpus: GpuFacts, wanted: tuple[int, ...]) -> str:

@@ -76,7 +76,7 @@ class PolicyRule:
         )
 
 
-_CHANGES = {
+CHANGES = {
     "policy": "kind",
     "allow_generic": "allow_generic",
     "strict": "strict",
@@ -97,8 +97,20 @@ def policy_for(
     found: dict[str, Any] = {}
     for rule in rules:
         if rule.holds(reference, profile):
-            changes = {name: getattr(rule, key) for key, name in _CHANGES.items()}
+            changes = {name: getattr(rule, key) for key, name in CHANGES.items()}
             found.update({name: value for name, value in changes.items() if value is not None})
     if kind is not None:
         found["kind"] = kind
     return Policy(**found)
+
+
+def deciding_rules(
+    rules: Iterable[PolicyRule], reference: Reference, profile: NodeProfile
+) -> dict[str, int]:
+    """Tell for each part of the policy which rule, by its place, has the last word on it."""
+    found: dict[str, int] = {}
+    for at, rule in enumerate(rules):
+        if rule.holds(reference, profile):
+            stated = (name for key, name in CHANGES.items() if getattr(rule, key) is not None)
+            found.update(dict.fromkeys(stated, at))
+    return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`phase` is wait, fetch, convert or publish; `done` of `total` bytes, 0 where unknown."""
+    """`phase` is wait, fetch, copy, convert or publish; `done` of `total` bytes, 0: unknown."""
 
     phase: str
     done: int = 0

@@ -8,5 +8,9 @@ _LIMIT = 80
 def quoted(value: object, limit: int = _LIMIT) -> str:
     """Quote a foreign value so that it can neither forge a line nor flood or drive a terminal."""
     text = value if isinstance(value, str) else str(value)
-    shown = text if len(text) <= limit else text[:limit] + "..."
-    return ascii(shown)
+    return ascii(cut(text, limit))
+
+
+def cut(text: str, limit: int = _LIMIT) -> str:
+    """Cut words that are printable already, and whose number nobody bounds."""
+    return text if len(text) <= limit else text[:limit] + "..."

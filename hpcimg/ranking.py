@@ -5,13 +5,14 @@ Takes for granted that the hard tests have passed; knows no reasons for a reject
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
 from hpcimg.gpu_rules import NO_QUALITY, Quality, gpu_quality
-from hpcimg.requirements import WEIGHT_ANNOTATION
-from hpcimg.satisfaction import target_rank
+from hpcimg.node.gpus import CODE_KINDS
+from hpcimg.requirements import WEIGHT, WEIGHT_ANNOTATION
+from hpcimg.satisfaction import target_rank, unsatisfied
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -37,9 +38,7 @@ Rank = tuple[
     bool, bool, Quality, int, float, bool, float, int, int, tuple[tuple[int, ...], ...], int
 ]
 
-_CODE = ("nvcap", "amdgpu", "intelgpu")
 _VERSIONS = ("cuda", "rocm", "nvdrv")
-_WEIGHT = re.compile(r"-?[0-9]{1,9}")
 
 
 def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> Rank:
@@ -49,7 +48,10 @@ def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> R
     never stands behind. Its position decides the last tie, so there is no tie.
     """
     features = entry.features
-    quality = [gpu_quality(profile.gpus, f) for f in features if f.kind in _CODE]
+    code = [f for f in features if f.kind in CODE_KINDS.values()]
+    # `>=` is a condition on the GPU; where the code itself is named, that tells how well it suits.
+    named = [f for f in code if f.comparator != ">="] or code
+    quality = [gpu_quality(profile.gpus, f) for f in named]
     targets = [target_rank(profile, f) for f in features if f.kind == "cpu"]
     return (
         bool(features),
@@ -61,7 +63,7 @@ def rank(profile: NodeProfile, entry: Entry, policy: Policy, position: int) -> R
         _weight(entry),
         max(targets, default=0),
         sum(_counts(profile, f) for f in features),
-        tuple(_newest(features, kind) for kind in _VERSIONS),
+        tuple(_newest(profile, features, kind) for kind in _VERSIONS),
         -position,
     )
 
@@ -89,7 +91,7 @@ def _measured(entry: Entry, policy: Policy) -> float:
 def _weight(entry: Entry) -> float:
     """Read the author's weight; a text that is no whole number is none."""
     text = entry.descriptor.annotations.get(WEIGHT_ANNOTATION, "")
-    return float(text) if _WEIGHT.fullmatch(text) else 0.0
+    return float(text) if WEIGHT.fullmatch(text) else 0.0
 
 
 def _is_avoided(profile: NodeProfile, entry: Entry, avoid: Avoid) -> bool:
@@ -119,6 +121,9 @@ def _counts(profile: NodeProfile, feature: Feature) -> bool:
     return feature.kind != "mpi" or str(feature) in profile.words
 
 
-def _newest(features: tuple[Feature, ...], kind: str) -> tuple[int, ...]:
-    found = (version_of(v) for f in features if f.kind == kind for v in f.alternatives)
-    return max(found, default=())
+def _newest(profile: NodeProfile, features: tuple[Feature, ...], kind: str) -> tuple[int, ...]:
+    """Give the newest version of a kind; of several alternatives only those count that fit."""
+    found = [replace(f, value=one) for f in features if f.kind == kind for one in f.alternatives]
+    if len(found) > 1:
+        found = [one for one in found if not unsatisfied(profile, one, features)]
+    return max((version_of(one.value) for one in found), default=())

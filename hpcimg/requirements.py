@@ -5,6 +5,8 @@ Knows descriptors and words; fetches nothing, judges nothing.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -22,6 +24,11 @@ TARGET_ANNOTATION = "org.supercontainers.hardware.cpu.target.microarch"
 """Another project's annotation that names the CPU target."""
 WEIGHT_ANNOTATION = "org.hpcimg.weight"
 """A descriptor's annotation with its author's preference, a whole number; more is better."""
+WEIGHT = re.compile(r"[+-]?[0-9]{1,9}")
+"""How such a number is written."""
+
+WORD_LIMIT = 256
+"""How many words one place may have for one image."""
 
 SOURCES = ("annotation", "features", "variant", "compatibility", "labels", "environment")
 """Where a requirement can be written; of two that say the same, the first is named."""
@@ -56,7 +63,9 @@ class Entry:
 
     def requiring(self, more: Iterable[Requirement]) -> Entry:
         """Add requirements: all places count, so the stricter word decides."""
-        return replace(self, requirements=(*self.requirements, *more))
+        known = {*self.requirements}
+        requirements = (*self.requirements, *(one for one in more if one not in known))
+        return replace(self, requirements=requirements, skip=self.skip or too_many(requirements))
 
 
 def entries_of(index: Index) -> tuple[Entry, ...]:
@@ -66,23 +75,42 @@ def entries_of(index: Index) -> tuple[Entry, ...]:
 
 def entry_of(descriptor: Descriptor) -> Entry:
     """Give one entry with what its descriptor says."""
-    return Entry(descriptor, requirements_of(descriptor))
+    requirements = requirements_of(descriptor)
+    return Entry(descriptor, requirements, skip=too_many(requirements))
+
+
+def too_many(requirements: Iterable[Requirement]) -> str:
+    """Say that one place has more words than are read, or nothing; such an image is not chosen."""
+    words = Counter(one.source for one in requirements)
+    is_over = max(words.values(), default=0) > WORD_LIMIT
+    return f"has more than {WORD_LIMIT} words" if is_over else ""
 
 
 def requirements_of(descriptor: Descriptor) -> tuple[Requirement, ...]:
-    """Read what a descriptor requires, from its annotations, features and variant."""
+    """Read what a descriptor requires, from its annotations, features and variant.
+
+    Of a place that has more than WORD_LIMIT words, it gives as many as show that.
+    """
     architecture = None if descriptor.platform is None else descriptor.platform.architecture
-    words = [("annotation", descriptor.annotations.get(FEATURES_ANNOTATION, ""))]
-    target = descriptor.annotations.get(TARGET_ANNOTATION)
-    if target:
-        words.append(("annotation", f"cpu:{target}"))
-    if descriptor.platform is not None:
-        words += [("features", word) for word in descriptor.platform.features]
-        if descriptor.platform.variant:
-            word = variant_word(descriptor.platform.architecture, descriptor.platform.variant)
-            words.append(("variant", word))
     return tuple(
         Requirement(feature, source)
-        for source, word in words
+        for source, words in _written(descriptor).items()
+        for word in words[: WORD_LIMIT + 1]
         for feature in parse_feature(word, architecture)
     )
+
+
+def _written(descriptor: Descriptor) -> dict[str, list[str]]:
+    """Give the words of each place, each spelling once."""
+    target = descriptor.annotations.get(TARGET_ANNOTATION)
+    annotation = [descriptor.annotations.get(FEATURES_ANNOTATION, ""), target and f"cpu:{target}"]
+    written = {"annotation": ",".join(filter(None, annotation))}
+    platform = descriptor.platform
+    if platform is not None:
+        written["features"] = ",".join(platform.features)
+        if platform.variant:
+            written["variant"] = variant_word(platform.architecture, platform.variant)
+    return {
+        source: [word for word in dict.fromkeys(text.split(",")) if word.strip()]
+        for source, text in written.items()
+    }

@@ -9,7 +9,8 @@ import re
 from typing import TYPE_CHECKING
 
 from hpcimg.features import Feature, version_of
-from hpcimg.gpu_rules import unsuited, without_gpu
+from hpcimg.gpu_rules import unsuited, without_gpu, without_modes
+from hpcimg.node.gpus import CODE_KINDS
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # The kernel hands out AMX state only on request, which older kernels do not know.
 _AMX_KERNEL = (5, 16)
+# An image brings its own MPI, and no site's MPI is put into it yet.
+_NEVER_REJECT = frozenset({"mpi"})
 
 
 def unsatisfied(profile: NodeProfile, feature: Feature, siblings: Sequence[Feature] = ()) -> str:
@@ -27,8 +30,11 @@ def unsatisfied(profile: NodeProfile, feature: Feature, siblings: Sequence[Featu
     `siblings` are all features of its image: some kinds leave the verdict to another.
     """
     if feature.is_for_gpu:
-        reason = without_gpu(profile.gpus, feature.kind)
-        reason = reason or unsuited(profile.gpus, feature, siblings)
+        reason = without_gpu(profile, feature.kind)
+        if not reason and not (feature.kind == "rocm" and _offers_release(profile, feature)):
+            reason = unsuited(profile.gpus, feature, siblings)
+    elif feature.kind in _NEVER_REJECT:
+        reason = ""
     else:
         reason = _RULES.get(feature.kind, _offered)(profile, feature)
     return f"needs {feature}; {reason}" if reason else ""
@@ -52,10 +58,17 @@ def is_exactly(profile: NodeProfile, feature: Feature) -> bool:
         return version_of(feature.value) == version_of(profile.gpus.driver or "")
     if feature.kind == "cuda":
         return version_of(feature.value) == version_of(profile.gpus.cuda or "")
-    offered = {gpu.capability or gpu.target for gpu in profile.gpus.devices}
-    if feature.kind in {"nvcap", "amdgpu", "intelgpu"}:
-        return offered == {feature.value}
+    named = {without_modes(word) for word in profile.offered()}
+    is_code = feature.kind in CODE_KINDS.values()
+    if is_code and without_modes(feature.word) not in named:
+        return False
     return not unsatisfied(profile, feature)
+
+
+def _offers_release(profile: NodeProfile, feature: Feature) -> bool:
+    """Tell whether the site's words offer this ROCm or a newer one; no driver follows from it."""
+    offered = [version_of(word[5:]) for word in profile.words if word.startswith("rocm:")]
+    return any(have >= version_of(value) for have in offered for value in feature.alternatives)
 
 
 def _cpu(profile: NodeProfile, feature: Feature) -> str:
@@ -68,14 +81,15 @@ def _cpu(profile: NodeProfile, feature: Feature) -> str:
 
 def _cpuflag(profile: NodeProfile, feature: Feature) -> str:
     aliases = facts()["flag_aliases"]["flags"]
+    reason = "this CPU does not have it"
     for flag in feature.alternatives:
         if not any(one in profile.flags for one in (flag, *aliases.get(flag, ()))):
             continue
         kernel = _kernel_version(profile)
-        if flag.startswith("amx") and kernel and kernel < _AMX_KERNEL:
-            return f"kernel {profile.kernel} cannot grant it"
-        return ""
-    return "this CPU does not have it"
+        if not flag.startswith("amx") or not kernel or kernel >= _AMX_KERNEL:
+            return ""
+        reason = f"kernel {profile.kernel} cannot grant it"
+    return reason
 
 
 def _kernel(profile: NodeProfile, feature: Feature) -> str:
@@ -105,12 +119,6 @@ def _glibc(profile: NodeProfile, feature: Feature) -> str:
     return f"the host's GPU libraries need glibc {profile.injected_glibc}"
 
 
-def _mpi(profile: NodeProfile, feature: Feature) -> str:
-    """Reject nothing: an image brings its own MPI, and no site's MPI is put into it yet."""
-    del profile, feature
-    return ""
-
-
 def _offered(profile: NodeProfile, feature: Feature) -> str:
     """Judge by equality: of traits, of the site's words, of words that nobody knows."""
     offered = {*profile.words, *profile.traits}
@@ -133,5 +141,4 @@ _RULES: dict[str, Callable[[NodeProfile, Feature], str]] = {
     "cpuflag": _cpuflag,
     "kernel": _kernel,
     "glibc": _glibc,
-    "mpi": _mpi,
 }

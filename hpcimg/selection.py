@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from hpcimg.errors import NoCandidateError
+from hpcimg.gpu_rules import without_modes
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES
 from hpcimg.policy import Policy
+from hpcimg.quoting import cut
 from hpcimg.ranking import Rank, deciding_rule, rank
 from hpcimg.satisfaction import is_exactly, unsatisfied
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Verdict = Literal["chosen", "fits", "rejected", "skipped"]
 
 _REASONS_SHOWN = 4
+_LABEL_LIMIT = 160
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """Name it by what it is for, as people tell the builds of one image apart."""
-        return ",".join(self.features) or "the generic image"
+        return cut(",".join(self.features), _LABEL_LIMIT) or "the generic image"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,18 @@ def select(
 ) -> Resolution:
     """Pick the best entry that the node can run; every candidate carries its reason."""
     policy = policy or Policy()
-    judged = _refuse_blind(profile, [_judge(profile, entry, policy) for entry in entries])
+    return choose(profile, judge_all(profile, entries, policy), policy)
+
+
+def judge_all(
+    profile: NodeProfile, entries: Sequence[Entry], policy: Policy
+) -> tuple[Candidate, ...]:
+    """Say of each entry whether it fits the node, and else why not."""
+    return _refuse_blind(profile, [judge(profile, entry, policy) for entry in entries])
+
+
+def choose(profile: NodeProfile, judged: Sequence[Candidate], policy: Policy) -> Resolution:
+    """Pick the best of the candidates that fit, whoever has judged them."""
     ranks = {
         at: rank(profile, one.entry, policy, at)
         for at, one in enumerate(judged)
@@ -98,7 +112,7 @@ def check_single(profile: NodeProfile, entry: Entry, policy: Policy | None = Non
     There is nothing to choose, so only another architecture, or `strict`, refuses it.
     """
     policy = replace(policy or Policy(), kind="compatible", allow_generic=True)
-    judged = _judge(profile, entry, policy)
+    judged = judge(profile, entry, policy)
     if judged.verdict == "fits":
         only = replace(judged, verdict="chosen", reason="the only image behind the name")
         return Resolution(only, (only,))
@@ -110,20 +124,35 @@ def check_single(profile: NodeProfile, entry: Entry, policy: Policy | None = Non
     return Resolution(None, (judged,))
 
 
-def require(resolution: Resolution, reference: Reference) -> Candidate:
-    """Return the pick; raise NoCandidateError that says why no entry fits."""
+def require(resolution: Resolution, reference: Reference, node: str = "") -> Candidate:
+    """Return the pick; raise NoCandidateError that says why no entry fits.
+
+    `node` is the name of the node, or of several, that it was chosen for; none for this one.
+    """
     if resolution.pick is not None:
         return resolution.pick
-    failed = (_in_one_clause(one) for one in resolution.candidates if one.verdict == "rejected")
+    failed = (
+        _in_one_clause(one)
+        for one in resolution.candidates
+        if one.verdict == "rejected" or one.entry.skip
+    )
     reasons = dict.fromkeys(failed)
     shown = list(reasons)[:_REASONS_SHOWN]
     if len(reasons) > len(shown):
         shown.append(f"and {len(reasons) - len(shown)} more")
     nothing = "none of its entries is an image" if resolution.candidates else "it has no entries"
     raise NoCandidateError(
-        f"no image of {reference} runs here: {'; '.join(shown) or nothing}",
-        f"see every entry with `hpcimg explain {reference}`, or push one that fits this node",
+        f"no image of {reference} runs {f'on {node}' if node else 'here'}: "
+        f"{'; '.join(shown) or nothing}",
+        f"see every entry with `hpcimg explain {reference}{_option(node)}`, or push one that fits",
     )
+
+
+def _option(node: str) -> str:
+    """Say for whom to ask; of many nodes the name is cut short, so it is no list."""
+    if " and " in node:
+        return " --nodes LIST"
+    return f" --node{'s' if ',' in node else ''} {node}" if node else ""
 
 
 def _in_one_clause(candidate: Candidate) -> str:
@@ -133,7 +162,8 @@ def _in_one_clause(candidate: Candidate) -> str:
     return f"{'' if named else candidate.label + ' '}{need}{f' ({why})' if mark else ''}"
 
 
-def _judge(profile: NodeProfile, entry: Entry, policy: Policy) -> Candidate:
+def judge(profile: NodeProfile, entry: Entry, policy: Policy) -> Candidate:
+    """Judge one entry by itself."""
     not_an_image = entry.skip or _not_an_image(entry.descriptor)
     if not_an_image:
         return Candidate(entry, "skipped", not_an_image)
@@ -166,12 +196,16 @@ def _is_exact(profile: NodeProfile, features: Sequence[Feature]) -> bool:
     """Compare as MetaHub did: the words are the node's, neither fewer nor more.
 
     A node that was told in words offers just those. Of a detected one, which knows more than any
-    author writes, the CPU target and the GPUs must be named, and every word must be exact.
+    author writes, the CPU target and the GPUs must be named, and every word must be exact. An AMD
+    GPU's modes need no naming.
     """
     words = {str(f) for f in features}
     if profile.declared:
         return words == set(profile.offered())
-    return words >= set(profile.offered()) and all(is_exactly(profile, f) for f in features)
+    named = set(map(without_modes, words))
+    return named >= set(map(without_modes, profile.offered())) and all(
+        is_exactly(profile, f) for f in features
+    )
 
 
 def _disagreement(entry: Entry, feature: Feature) -> str:
@@ -183,7 +217,7 @@ def _disagreement(entry: Entry, feature: Feature) -> str:
     mine = [source for source, words in said.items() if feature.word in words]
     others = [source for source in said if source not in mine]
     if others:
-        return f" ({mine[0]} and {others[0]} disagree: {','.join(sorted(said[others[0]]))})"
+        return f" ({mine[0]} and {others[0]} disagree: {cut(','.join(sorted(said[others[0]])))})"
     return "" if {"annotation", "features"} & {*mine} else f" (by its {mine[0]})"
 
 
@@ -209,7 +243,7 @@ def _wrong_platform(profile: NodeProfile, entry: Descriptor) -> str:
     )
 
 
-def _refuse_blind(profile: NodeProfile, judged: Sequence[Candidate]) -> list[Candidate]:
+def _refuse_blind(profile: NodeProfile, judged: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Refuse every entry when the job's GPUs are not known and some entry is for GPUs.
 
     To run the CPU build on GPUs that were paid for would be a guess.
@@ -217,12 +251,12 @@ def _refuse_blind(profile: NodeProfile, judged: Sequence[Candidate]) -> list[Can
     gpus = profile.gpus
     blind = gpus.state == "unknown" and gpus.wanted
     if not blind or not any(_may_use_gpu(profile, one) for one in judged):
-        return list(judged)
+        return tuple(judged)
     reason = f"is refused: the job has GPUs that could not be read ({gpus.reason})"
-    return [
+    return tuple(
         replace(one, verdict="rejected", reason=reason) if one.verdict == "fits" else one
         for one in judged
-    ]
+    )
 
 
 def _may_use_gpu(profile: NodeProfile, one: Candidate) -> bool:

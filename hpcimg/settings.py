@@ -5,21 +5,21 @@ Root-owned on a compute node; what a user may change comes by option, never from
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import SettingsError
-from hpcimg.features import parse_feature
-from hpcimg.policy import KINDS, Avoid, PolicyRule
+from hpcimg.policy import KINDS, PolicyRule
+from hpcimg.rules import read_rules
+from hpcimg.sections import SectionReader
 
 if TYPE_CHECKING:
-    import yaml
+    pass
 
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
@@ -32,7 +32,6 @@ _CHOICES = {"policy": KINDS, "gpu_scope": ("job", "node"), "match": MATCHES}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
-_WORDS = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
 _HINT = "correct the settings file"
 
 
@@ -42,6 +41,7 @@ class RegistrySettings:
 
     plain_http: bool = False
     ca_file: str | None = None
+    referrers: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,22 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     return parse_settings(text, source=str(path))
 
 
+def places_of_settings(environ: Mapping[str, str] = os.environ) -> dict[tuple[object, ...], str]:
+    """Say where each key of the settings file stands, and each rule by its number: `FILE:LINE`."""
+    from hpcimg.document import compose, places_of
+
+    path = Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+    try:
+        root = compose(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    found = places_of(root)
+    return {
+        tuple(_SPELLINGS.get(str(word), word) for word in way): f"{path}:{line}"
+        for way, line in found.items()
+    }
+
+
 def has_site_file() -> bool:
     """Tell whether there is a site's file at all, which is the first question of a new site."""
     return DEFAULT_PATH.exists()
@@ -139,19 +155,9 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
     )
 
 
-class _Reader:
-    """Turns the parsed document into settings; keeps the nodes to name a wrong key's line.
-
-    `at` is always the way to a value, from key to key.
-    """
-
-    def __init__(self, root: yaml.Node | None, source: str) -> None:
-        self.root = root
-        self.source = source
-
+class _Reader(SectionReader):
     def settings(self, document: Any) -> Settings:
-        if isinstance(document, dict):
-            document = {_SPELLINGS.get(key, key): value for key, value in document.items()}
+        document, written = self.respelled(document)
         top = self.section(document, Settings, ())
         registries = self.mapping(top.get("registries"), ("registries",))
         top["registries"] = MappingProxyType(
@@ -167,9 +173,10 @@ class _Reader:
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, ("store",)))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
-        top["platform_features"] = self.words(top.get("platform_features"), ("platform_features",))
-        rules = self.sequence(top.get("policies"), ("policies",))
-        top["policies"] = tuple(self.rule(one, ("policies", at)) for at, one in enumerate(rules))
+        features = written.get("platform_features", "platform_features")
+        top["platform_features"] = self.words(top.get("platform_features"), (features,))
+        registry = top.get("default_registry", Settings.default_registry)
+        top["policies"] = read_rules(self, top.get("policies"), registry)
         for key, choices in _CHOICES.items():
             if top.get(key, choices[0]) not in choices:
                 raise self.error((key,), f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
@@ -178,92 +185,14 @@ class _Reader:
             raise self.error(("store", "path"), message)
         return Settings(**top)
 
-    def section(self, value: Any, kind: type, at: tuple[object, ...]) -> dict[str, Any]:
-        """Check one mapping against the fields of `kind`: known keys, values of the right type."""
-        known = {item.name: item for item in fields(kind)}
-        section = self.mapping(value, at)
-        for key, given in section.items():
-            here = (*at, key)
-            if key not in known:
-                raise self.error(here, f'"{key}" is no setting; known: {", ".join(sorted(known))}')
-            scalar = _scalar_of(known[key])
-            if (given is None and known[key].default is None) or scalar is None:
-                continue
-            if not _fits(given, scalar):
-                raise self.error(here, f'"{key}" must be {_WORDS[type(scalar)]}, not {given!r}')
-        return dict(section)
-
-    def rule(self, value: Any, at: tuple[object, ...]) -> PolicyRule:
-        given = self.section(value, PolicyRule, at)
-        for key in ("nodes", "targets", "prefer"):
-            if key in given:
-                given[key] = self.words(given[key], (*at, key))
-        if "prefer" in given:
-            given["prefer"] = tuple(str(f) for word in given["prefer"] for f in parse_feature(word))
-        if "avoid" in given:
-            given["avoid"] = self.avoid(given["avoid"], (*at, "avoid"))
-        if "weights" in given:
-            weights = self.mapping(given["weights"], (*at, "weights"))
-            given["weights"] = MappingProxyType(self.numbers(weights, (*at, "weights")))
-        if given.get("policy", KINDS[0]) not in KINDS:
-            message = f'"policy" is {" or ".join(KINDS)}, not {given["policy"]!r}'
-            raise self.error((*at, "policy"), message)
-        return PolicyRule(**given)
-
-    def avoid(self, value: Any, at: tuple[object, ...]) -> tuple[Avoid, ...]:
-        """Read one or several of `{cpuflag: avx512f, on: [TARGET, ...]}`."""
-        found = []
-        for one in value if isinstance(value, list) else [value]:
-            given = self.mapping(one, at)
-            on = self.words(given.pop("on", None), (*at, "on"))
-            for kind, word in given.items():
-                found += [Avoid(feature, on) for feature in parse_feature(f"{kind}:{word}")]
-        return tuple(found)
-
-    def numbers(self, given: dict[Any, Any], at: tuple[object, ...]) -> dict[str, float]:
-        for key, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise self.error((*at, key), f"{str(key)!r} must be a number, not {value!r}")
-        return {str(key): float(value) for key, value in given.items()}
-
-    def words(self, value: Any, at: tuple[object, ...]) -> tuple[str, ...]:
-        found = self.sequence(value, at)
-        if not all(isinstance(word, str) for word in found):
-            raise self.error(at, f'"{at[-1]}" must be a list of texts')
-        return tuple(found)
-
-    def sequence(self, value: Any, at: tuple[object, ...]) -> list[Any]:
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise self.error(at, f'"{at[-1]}" must be a list')
-        return value
-
-    def mapping(self, value: Any, at: tuple[object, ...]) -> dict[Any, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            name = at[-1] if at else "the file"
-            raise self.error(at, f'"{name}" must be a mapping of keys to values')
-        return value
-
-    def error(self, at: tuple[object, ...], message: str) -> SettingsError:
-        from hpcimg.document import line_of
-
-        return SettingsError(f"{self.source}:{line_of(self.root, at)}: {message}", _HINT)
-
-
-def _scalar_of(item: Field[Any]) -> bool | float | str | None:
-    """Give a value of the type that a field wants; None for one that is no scalar."""
-    if isinstance(item.default, bool | int | float | str):
-        return item.default
-    optional: dict[str, bool | float | str] = {"str | None": "", "bool | None": False}
-    return optional.get(str(item.type))
-
-
-def _fits(given: object, default: bool | float | str) -> bool:  # noqa: FBT001 - any scalar default
-    if isinstance(default, bool) or isinstance(given, bool):
-        return isinstance(default, bool) and isinstance(given, bool)
-    if isinstance(default, int | float):
-        return isinstance(given, int | float) and 0 <= given < math.inf
-    return isinstance(given, str)
+    def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
+        """Bring keys to one spelling; also tell how each of those was written."""
+        if not isinstance(document, dict):
+            return document, {}
+        written: dict[str, str] = {}
+        for key in document:
+            name = _SPELLINGS.get(str(key), str(key))
+            if name in written:
+                raise self.error((key,), f'"{key}" stands twice, in two spellings')
+            written[name] = key
+        return {name: document[key] for name, key in written.items()}, written

@@ -5,13 +5,31 @@ It must not know images: it says which nodes there are and what a job was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from hpcimg.errors import NotFoundError
-from hpcimg.process import run
+from hpcimg.errors import NotFoundError, UsageError
 from hpcimg.quoting import quoted
 
 _SECONDS = 60.0
+_NODES_LIMIT = 1 << 17
+_BRACKETS = 4
+_NAME_LENGTH = 253
+_LIST = re.compile(r"(?:[^][,\s]|\[[0-9,-]+\])+")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_FEATURE = re.compile(r"[A-Za-z0-9_.:+/-]+")
+"""What a feature may be made of: Slurm reads `, & | * [ ] ( )`, and `=` and quotes, otherwise."""
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class NodeFeatures:
+    """The features that Slurm has of a node, in its order; `active` are some of the `available`."""
+
+    available: tuple[str, ...] = ()
+    active: tuple[str, ...] = ()
 
 
 def nodes_of_partition(partition: str) -> tuple[str, ...]:
@@ -23,10 +41,118 @@ def nodes_of_partition(partition: str) -> tuple[str, ...]:
 def nodes_of_list(names: str) -> tuple[str, ...]:
     """Expand a node list such as `bdw[1-4],gpu1` into names, also of nodes that there are not.
 
-    Raises NotFoundError when it names none.
+    Raises UsageError for what is no list, and for an empty one.
     """
-    argv = ["scontrol", "show", "hostnames", names]
-    return _names(argv, f"{quoted(names)} names no node")
+    # No call of scontrol, since each start of an image on several nodes comes by here.
+    words = _LIST.findall(names)
+    if ",".join(words) != names:
+        raise UsageError(f"{quoted(names)} is no list of nodes", "write it as bdw[1-4],gpu1")
+    if not words:
+        raise UsageError("the list of nodes is empty", "write it as bdw[1-4],gpu1")
+    found = sorted(set(itertools.islice(_expanded(words), _NODES_LIMIT + 1)))
+    if len(found) > _NODES_LIMIT:
+        raise UsageError(f"{quoted(names)} names more than {_NODES_LIMIT} nodes")
+    return tuple(found)
+
+
+def names_several(names: str) -> bool:
+    """Tell from the text alone whether a list as Slurm writes it names more than one node."""
+    return "," in names or "[" in names
+
+
+def job_nodes(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Name all nodes of the job, of which a step may have some; empty outside of a job."""
+    # Where srun joins a job from outside, the variable that names the job has the step's alone.
+    listed = environment.get("SLURM_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    return nodes_of_list(listed) if listed else ()
+
+
+def job_match(environment: Mapping[str, str]) -> str:
+    """Give the environment's word for how a job's nodes choose; empty where it has none.
+
+    The first variable is the user's, the second what the plugin makes of its option for steps.
+    """
+    return environment.get("HPCIMG_CONTAINER_MATCH") or environment.get("SLURM_HPCIMG_MATCH", "")
+
+
+def job_name(environment: Mapping[str, str]) -> tuple[str, str, str]:
+    """Name the job by cluster, number and start time; what is not known is empty."""
+    names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_START_TIME")
+    cluster, number, started = (environment.get(name, "") for name in names)
+    return cluster, number, started
+
+
+def named_nodes(partition: str | None, names: str | None) -> tuple[str, ...]:
+    """Give the nodes that a command's `--partition` or `--nodes` means; without either, none."""
+    if partition:
+        return nodes_of_partition(partition)
+    return () if names is None else nodes_of_list(names)
+
+
+def folded(names: Iterable[str]) -> str:
+    """Write node names as Slurm does, `bdw[1-3,7],gpu1`; `nodes_of_list` reads it."""
+    found: dict[tuple[str, int], list[int]] = {}
+    plain = []
+    matches = {name: _NUMBERED.fullmatch(name) for name in sorted(set(names))}
+    padded = {m[1] for m in matches.values() if m and m[2].startswith("0") and len(m[2]) > 1}
+    for name, match in matches.items():
+        if match is None:
+            plain.append(name)
+        else:
+            width = len(match[2]) if match[1] in padded else 0
+            found.setdefault((match[1], width), []).append(int(match[2]))
+    groups = [_group(start, width, numbers) for (start, width), numbers in found.items()]
+    return ",".join(sorted([*plain, *groups]))
+
+
+def _group(start: str, width: int, numbers: list[int]) -> str:
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [
+        f"{run[0]:0{width}}-{run[-1]:0{width}}" if len(run) > 1 else f"{run[0]:0{width}}"
+        for run in runs
+    ]
+    listed = ",".join(words)
+    return f"{start}{listed}" if len(numbers) == 1 else f"{start}[{listed}]"
+
+
+def is_feature(word: str) -> bool:
+    """Tell whether Slurm can take a word as a node's feature."""
+    return _FEATURE.fullmatch(word) is not None
+
+
+def features_of_nodes() -> dict[str, NodeFeatures]:
+    """Ask Slurm for the features of all its nodes."""
+    from hpcimg.process import run
+
+    argv = ["scontrol", "--oneliner", "show", "nodes"]
+
+    return parse_features(run(argv, timeout=_SECONDS).stdout.decode(errors="replace"))
+
+
+def parse_features(text: str) -> dict[str, NodeFeatures]:
+    """Parse what `scontrol --oneliner show node` prints, for the features of each node."""
+    found = {}
+    for line in text.splitlines():
+        words = dict(word.partition("=")[::2] for word in reversed(line.split()))
+        if "NodeName" in words:
+            lists = (words.get(f"{state}Features", "") for state in ("Available", "Active"))
+            available, active = (
+                tuple(filter(None, text.replace("(null)", "").split(","))) for text in lists
+            )
+            found[words["NodeName"]] = NodeFeatures(available, active)
+    return found
+
+
+def update_features_argv(names: Sequence[str], features: NodeFeatures) -> list[str]:
+    """Make the command line that sets the features of nodes until Slurm reads its files again."""
+    available, active = ",".join(features.available), ",".join(features.active)
+    lists = [f"AvailableFeatures={available}", f"ActiveFeatures={active}"]
+    return ["scontrol", "update", f"NodeName={folded(names)}", *lists]
 
 
 def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -70,7 +196,34 @@ def run_argv(nodes: Sequence[str], words: Sequence[str]) -> list[str]:
     return ["srun", "--quiet", size, "--ntasks-per-node=1", f"--nodelist={listed}", *words]
 
 
+def _expanded(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        # Odd places hold what stood in brackets.
+        parts = re.split(r"\[([0-9,-]+)\]", word, maxsplit=_BRACKETS)
+        if sum(map(len, parts[::2])) > _NAME_LENGTH:
+            raise UsageError(f"{quoted(word)} is too long for the name of a node")
+        choices = [_numbers(part) if at % 2 else (part,) for at, part in enumerate(parts)]
+        yield from map("".join, itertools.product(*choices))
+
+
+def _numbers(text: str) -> list[str]:
+    """Expand `1-3,07`; the first number's width counts, as Slurm has it."""
+    found: list[str] = []
+    for word in text.split(","):
+        match = _RANGE.fullmatch(word)
+        first, last = (match[1], match[2] or match[1]) if match else ("1", "0")
+        if not 0 <= int(last) - int(first) < _NODES_LIMIT:
+            raise UsageError(f"{quoted(text)} is no range of numbers", "write it as bdw[1-4],gpu1")
+        if len(found) > _NODES_LIMIT:
+            break
+        found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return found
+
+
 def _names(argv: Sequence[str], none: str) -> tuple[str, ...]:
+    # Launches come by here, and start no program.
+    from hpcimg.process import run
+
     done = run(argv, timeout=_SECONDS)
     names = sorted(set(done.stdout.decode(errors="replace").split()))
     if not names:

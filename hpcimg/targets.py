@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from hpcimg.vocabulary import facts
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_BY_GENERATION = frozenset({"arm", "ppc64", "ppc64le"})
 _FAMILIES = {
+    "386": "x86",
     "amd64": "x86_64",
+    "arm": "arm",
     "arm64": "aarch64",
     "ppc64le": "ppc64le",
     "ppc64": "ppc64",
@@ -25,7 +30,8 @@ _FAMILIES = {
 class CpuFacts:
     """What the kernel says of a CPU; `architecture` in the specification's words.
 
-    `part` is Arm's part number, `generation` POWER's, `name` RISC-V's own name.
+    `part` is Arm's part number, `generation` POWER's or the version of 32-bit Arm, `name`
+    RISC-V's own name.
     """
 
     architecture: str
@@ -53,12 +59,20 @@ def match(cpu: CpuFacts) -> CpuTarget:
     family = _FAMILIES.get(cpu.architecture)
     if family is None:
         return CpuTarget(None, ())
+    is_arm = cpu.architecture == "arm64"
     fitting = _fitting(cpu, family) or [_targets()[family]]
     named = _named(cpu, fitting)
-    if cpu.part and named.cpu_part == cpu.part:
-        # archspec knows no flags of Arm's generic levels; the part number vouches for them.
-        fitting = list({t.name: t for t in [*fitting, *named.ancestors]}.values())
-    ranked = sorted(fitting, key=lambda t: (_rank(cpu, t), t.name), reverse=True)
+    if is_arm:
+        levels = _arm_levels(cpu)
+        if cpu.part and named.cpu_part == cpu.part:
+            levels += named.ancestors
+        fitting = list({t.name: t for t in [*fitting, *levels]}.values())
+        if named.name == family:
+            named = max(fitting, key=lambda t: (_rank(cpu, t), t.name))
+    # No level of Arm's, however high, suits a CPU better than the vendor's target that names it.
+    ranked = sorted(
+        fitting, key=lambda t: (is_arm and t is named, _rank(cpu, t), t.name), reverse=True
+    )
     return CpuTarget(named.name, tuple(target.name for target in ranked))
 
 
@@ -70,6 +84,11 @@ def is_known(name: str) -> bool:
 def is_of(name: str, architecture: str) -> bool:
     """Tell whether a known target belongs to an architecture, in the specification's words."""
     return str(_targets()[name].family) == _FAMILIES.get(architecture)
+
+
+def vendor_of(name: str) -> str:
+    """Name the maker of a target's CPUs as the kernel does; that of levels is `generic`."""
+    return str(_targets()[name].vendor) if is_known(name) else "generic"
 
 
 def family_of(architecture: str) -> str | None:
@@ -100,6 +119,13 @@ def ancestors(name: str) -> tuple[str, ...]:
     return tuple(target.name for target in _targets()[name].ancestors)
 
 
+def runs(name: str) -> tuple[str, ...]:
+    """Name the targets whose code an ideal CPU of a known target runs, by its flags."""
+    family = str(_targets()[name].family)
+    architecture = next((a for a, f in _FAMILIES.items() if f == family), "")
+    return match(facts_of(name, architecture)).compatible
+
+
 def ranked(names: Iterable[str]) -> tuple[str, ...]:
     """Order known targets, the most specific first."""
     nobody = CpuFacts("")
@@ -116,27 +142,80 @@ def arm_vendor(implementer: str) -> str:
     return vendors.get(implementer.lower(), implementer or "generic")
 
 
-def _targets() -> Any:
+def linux_flags(words: Iterable[str]) -> frozenset[str]:
+    """Add to the flags that macOS tells, in lower case, what Linux calls them."""
+    from archspec.cpu.schema import TARGETS_JSON
+
+    found = set(words)
+    for theirs, ours in TARGETS_JSON["conversions"]["darwin_flags"].items():
+        if found.issuperset(theirs.split()):
+            found.update(ours.split())
+    return frozenset(found)
+
+
+def cpuid_flags() -> Iterator[tuple[int, int, str, int, str]]:
+    """List where CPUID tells a flag: leaf, subleaf, register, bit, and the flag's name."""
+    from archspec.cpu.schema import CPUID_JSON
+
+    for question in (*CPUID_JSON["flags"], *CPUID_JSON["extension-flags"]):
+        leaf, subleaf = question["input"]["eax"], question["input"]["ecx"]
+        for bit in question["bits"]:
+            yield leaf, subleaf, bit["register"], bit["bit"], bit["name"]
+
+
+@lru_cache(maxsize=1)
+def _targets() -> dict[str, Any]:
+    """Give archspec's targets, and the versions of 32-bit Arm, which it does not tell apart."""
     import archspec.cpu
 
-    return archspec.cpu.TARGETS
+    found: dict[str, Any] = dict(archspec.cpu.TARGETS)
+    below = found["arm"]
+    for name in facts()["arm_versions"]:
+        number = int(name.removeprefix("armv"))
+        below = archspec.cpu.Microarchitecture(name, [below], "generic", set(), {}, number)
+        found[name] = below
+    return found
 
 
 def _fitting(cpu: CpuFacts, family: str) -> list[Any]:
-    from archspec.cpu.detect import COMPATIBILITY_CHECKS, partial_uarch
-
-    if family in {"ppc64", "ppc64le"}:
-        # archspec's own check asks which machine it runs on, so it cannot judge a recorded one.
+    if family == "x86":
+        return _fitting_386(cpu)
+    if family in _BY_GENERATION:
+        # archspec's check of POWER asks which machine it runs on, so it cannot judge another.
         return [
             target
             for target in _targets().values()
             if str(target.family) == family and target.generation <= cpu.generation
         ]
+    from archspec.cpu.detect import COMPATIBILITY_CHECKS, partial_uarch
+
     partial = partial_uarch(
         name=cpu.name or family, vendor=cpu.vendor, features=set(cpu.flags), cpu_part=cpu.part
     )
     check = COMPATIBILITY_CHECKS[family]
     return [target for target in _targets().values() if check(partial, target)]
+
+
+def _fitting_386(cpu: CpuFacts) -> list[Any]:
+    """Judge by flags alone: archspec has no check, and says Intel of what others run as well."""
+    flags = {"sse3" if flag == "pni" else flag for flag in cpu.flags}
+    return [
+        target
+        for target in _targets().values()
+        if str(target.family) == "x86"
+        and (not target.ancestors or ("cmov" in flags and target.features <= flags))
+    ]
+
+
+def _arm_levels(cpu: CpuFacts) -> list[Any]:
+    """Find Arm's generic levels by their flags, since archspec knows none of these."""
+    rows: dict[str, list[str]] = facts()["arm_levels"]["flags"]
+    levels = [_targets()[name] for name in rows]
+    return [
+        level
+        for level in levels
+        if all(set(rows.get(t.name, ())) <= set(cpu.flags) for t in (level, *level.ancestors))
+    ]
 
 
 def _named(cpu: CpuFacts, fitting: list[Any]) -> Any:

@@ -21,6 +21,14 @@ SITE_DIRECTORY = Path("/etc/hpcimg/features.d")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _CANONICAL = re.compile(r"(cpu|cpuflag):[a-z0-9._]+")
+# Names of processors are looked up without their separators.
+_ROW_NAMES = {
+    "cpu_aliases": re.compile(r"[a-z0-9]+"),
+    "cuda_drivers": _VERSION,
+    "cuda_gpus": _VERSION,
+    "cuda_of_driver": _VERSION,
+    "rocm_drivers": _VERSION,
+}
 _WRITABLE_BY_OTHERS = 0o022
 
 
@@ -36,13 +44,31 @@ def with_site(own: dict[str, Any], directory: Path, owner: int = 0) -> dict[str,
     Raises SettingsError that names the file, and what is wrong with it.
     """
     found = own
-    for path in sorted(directory.glob("*.json")):
+    for path in _files_of(directory):
         for place in (directory, path):
-            status = place.stat()
+            try:
+                status = place.stat()
+            except OSError as error:
+                raise _wrong(str(place), f"it cannot be read: {error.strerror}") from error
             if status.st_uid != owner or status.st_mode & _WRITABLE_BY_OTHERS:
                 raise _wrong(str(place), "others than root may write it")
         found = merged(found, _read(path), str(path))
     return found
+
+
+def _files_of(directory: Path) -> list[Path]:
+    """List the files; what an editor leaves beside them, and a link to nothing, is not one."""
+    try:
+        found = sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(
+            f'vocabulary directory "{directory}" cannot be read: {error.strerror}',
+            "let all users read it, or remove it",
+        ) from error
+    files = [path for path in found if path.suffix == ".json" and path.name[0] != "."]
+    return [path for path in files if path.exists() or not path.is_symlink()]
 
 
 def merged(own: dict[str, Any], site: Any, source: str) -> dict[str, Any]:
@@ -58,10 +84,17 @@ def merged(own: dict[str, Any], site: Any, source: str) -> dict[str, Any]:
         for row, value in rows.items():
             if not ADDABLE[name](value):
                 raise _wrong(source, f"{quoted(row)} in {quoted(name)} is {quoted(value)}")
+            if not _ROW_NAMES.get(name, _WORD).fullmatch(row):
+                raise _wrong(source, f"{quoted(row)} cannot be the name of a row in {quoted(name)}")
         result[name] = {**own[name], **rows}
     unknown = sorted(set(result["kind_words"].values()) - set(result["kinds"]))
     if unknown:
         raise _wrong(source, f"{quoted(unknown[0])} is no kind")
+    meant = {word for alias in result["cpu_aliases"].values() for word in alias["features"]}
+    targets = {word[4:] for word in meant if word.startswith("cpu:")}
+    unknown = sorted(targets - set(result["cpu_targets"]))
+    if unknown:
+        raise _wrong(source, f"{quoted(unknown[0])} is no known CPU target")
     return result
 
 
@@ -71,6 +104,10 @@ def _is_version(value: object) -> bool:
 
 def _is_word(value: object) -> bool:
     return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def _is_list(value: object) -> bool:
@@ -95,8 +132,10 @@ ADDABLE: dict[str, Callable[[object], bool]] = {
     "cpu_aliases": _is_alias,
     "cuda_drivers": _is_version,
     "cuda_gpus": _is_pair,
+    "cuda_of_driver": _is_version,
     "intel_devices": _is_word,
     "kind_words": _is_word,
+    "names": _is_text,
     "nvidia_devices": _is_version,
     "rocm_drivers": _is_version,
 }

@@ -23,16 +23,50 @@ SPANK_PLUGIN(hpcimg, 1)
 
 static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC};
 
-static char option_name[64], option_variable[128];
-static char *option_image; /* --container-image of this component or step */
+/* Our options; the names begin with the site's prefix, and `value` is of this component or step. */
+static struct {
+    const char *word, *argument, *usage;
+    char name[64], variable[128], *value;
+} options[] = {
+    {.word = "image",
+     .argument = "NAME",
+     .usage = "[hpcimg] run in the build of image NAME that fits the node; \"none\" for the host"},
+    {.word = "match",
+     .argument = "WORD",
+     .usage = "[hpcimg] how a job's nodes choose their builds: " MATCH_WORDS},
+};
+enum { IMAGE, MATCH, OPTIONS };
+_Static_assert(sizeof(options) / sizeof(*options) == OPTIONS, "each option has a number");
 
-static int take_option(int value, const char *argument, int remote)
+static int take_option(int number, const char *argument, int remote)
 {
-    (void)value;
     (void)remote;
-    free(option_image);
-    option_image = strdup(argument);
-    return option_image != NULL ? 0 : -1;
+    free(options[number].value);
+    options[number].value = strdup(argument);
+    return options[number].value != NULL ? 0 : -1;
+}
+
+static int register_options(spank_t spank)
+{
+    for (int i = 0; i < OPTIONS; i++) {
+        struct spank_option option = {
+            .name = options[i].name,
+            .arginfo = (char *)options[i].argument,
+            .usage = (char *)options[i].usage,
+            .has_arg = 1,
+            .val = i,
+            .cb = take_option,
+        };
+        (void)snprintf(options[i].name, sizeof(options[i].name), "%s-%s", site.prefix,
+                       options[i].word);
+        write_option_variable(options[i].name, options[i].variable, sizeof(options[i].variable));
+        if (spank_option_register(spank, &option) == ESPANK_SUCCESS)
+            continue;
+        slurm_error("hpcimg: could not register --%s: is Pyxis loaded too? see prefix=",
+                    options[i].name);
+        return -1;
+    }
+    return 0;
 }
 
 static bool read_argument(const char *argument)
@@ -66,13 +100,7 @@ static bool is_submit_side(void)
 
 EXPORT int slurm_spank_init(spank_t spank, int argc, char **argv)
 {
-    static struct spank_option option = {
-        .arginfo = "NAME",
-        .usage =
-            "[hpcimg] run in the build of image NAME that fits the node; \"none\" for the host",
-        .has_arg = 1,
-        .cb = take_option,
-    };
+    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable};
 
     for (int i = 0; i < argc; i++) {
         if (!read_argument(argv[i])) {
@@ -80,32 +108,30 @@ EXPORT int slurm_spank_init(spank_t spank, int argc, char **argv)
             return -1;
         }
     }
-    (void)snprintf(option_name, sizeof(option_name), "%s-image", site.prefix);
-    option.name = option_name;
-    write_option_variable(option_name, option_variable, sizeof(option_variable));
-    if (spank_option_register(spank, &option) != ESPANK_SUCCESS) {
-        slurm_error("hpcimg: could not register --%s: is Pyxis loaded too? see prefix=",
-                    option_name);
+    if (register_options(spank) != 0)
         return -1;
-    }
     if (is_submit_side())
-        request_init(option_variable);
+        request_init(&variables);
     return 0;
 }
 
 EXPORT int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 {
+    const struct asked asked = {options[IMAGE].value, options[MATCH].value};
+    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable};
     int code = 0;
 
     (void)argc;
     (void)argv;
     if (is_submit_side())
-        code = request_complete(spank, option_image);
+        code = request_complete(spank, &asked);
     else if (spank_context() == S_CTX_REMOTE)
-        step_request(spank, option_image, option_variable);
-    /* The next component of a heterogeneous command has an option of its own. */
-    free(option_image);
-    option_image = NULL;
+        step_request(spank, &asked, &variables);
+    /* The next component of a heterogeneous command has options of its own. */
+    for (int i = 0; i < OPTIONS; i++) {
+        free(options[i].value);
+        options[i].value = NULL;
+    }
     /* Nothing is allocated yet, and an error would add two lines of Slurm's own to ours. */
     if (code != 0 && is_submit_side())
         exit(1);

@@ -5,11 +5,13 @@
 
 #include "common.h"
 
+#include <limits.h>
 #include <slurm/slurm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Slurm's own parsed options and their accessors, as its cli_filter plugins use them; the same from
  * 22.05 to 26.05. Weak, since they are no promise: without them --container-image still works. */
@@ -22,6 +24,8 @@ static struct {
     const char *container; /* SLURM_CONTAINER: a bundle that an outer command runs in */
     const char *image;     /* what an outer command asked for, for all its steps */
     const char *option;    /* the same as the value that Slurm gives our option by default */
+    const char *match;     /* how its nodes choose */
+    const char *twin;      /* the same, of this command's own environment */
 } outer;
 
 bool is_image_name(const char *name)
@@ -32,6 +36,12 @@ bool is_image_name(const char *name)
            strspn(name,
                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/@#[]") ==
                length;
+}
+
+bool is_match(const char *word)
+{
+    return strcmp(word, "per-node") == 0 || strcmp(word, "uniform") == 0 ||
+           strcmp(word, "uniform-or-fail") == 0;
 }
 
 /* Paths are Slurm's own bundles; they stay with Slurm. */
@@ -54,6 +64,26 @@ static bool is_file(const char *path)
     return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+static bool is_beside(const char *slurm_conf)
+{
+    const char *end = strrchr(slurm_conf, '/');
+    char path[PATH_MAX];
+    int length =
+        snprintf(path, sizeof(path), "%.*s/oci.conf", end != NULL ? (int)(end - slurm_conf) : 1,
+                 end != NULL ? slurm_conf : ".");
+
+    return length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0;
+}
+
+/* Without an oci.conf Slurm takes no notice of --container, and runs the command on the host. */
+static bool runs_bundles(void)
+{
+    const char *named = getenv("SLURM_CONF");
+
+    return (named != NULL && is_beside(named)) || is_beside("/etc/slurm/slurm.conf") ||
+           is_beside("/run/slurm/conf/slurm.conf");
+}
+
 static const char *remember(const char *name)
 {
     const char *value = getenv(name);
@@ -69,14 +99,23 @@ void write_option_variable(const char *option, char *name, size_t size)
             *c = '_';
 }
 
-void request_init(const char *variable)
+void request_init(const struct asked *variables)
 {
-    outer.option = remember(variable);
+    outer.option = remember(variables->image);
     outer.container = remember("SLURM_CONTAINER");
     outer.image = remember(IMAGE_VARIABLE);
     /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */
     if (outer.image == NULL)
         outer.image = remember("SLURM_SPANK_" PROLOG_VARIABLE);
+    outer.match = remember(MATCH_VARIABLE);
+    if (outer.match == NULL)
+        outer.match = remember("SLURM_SPANK_" MATCH_PROLOG_VARIABLE);
+    outer.twin = remember(MATCH_TWIN);
+    /* What is settled goes on in MATCH_VARIABLE. Left in place, the first would give our option an
+     * outer command's word as if this one had said it, the second would overrule this command's
+     * word in the commands of its job. */
+    (void)unsetenv(variables->match);
+    (void)unsetenv(MATCH_TWIN);
 }
 
 static int refuse(const char *what, const char *value, const char *hint)
@@ -86,6 +125,22 @@ static int refuse(const char *what, const char *value, const char *hint)
     return -1;
 }
 
+static int refuse_path(const char *path)
+{
+    return refuse(is_file(path) ? "image files cannot be run yet:" : "a path is no image's name:",
+                  path, "name an image of a registry, or run: apptainer exec FILE COMMAND");
+}
+
+static int check_bundle(const char *path)
+{
+    if (is_file(path))
+        return refuse_path(path);
+    if (runs_bundles())
+        return 0;
+    return refuse("Slurm runs no OCI bundles here, but the command on the host:", path,
+                  "name an image of a registry, or set up Slurm's oci.conf");
+}
+
 /* The image that --container names, NULL when it names none; after it Slurm knows no container. */
 static int take_container(char **image)
 {
@@ -93,16 +148,17 @@ static int take_container(char **image)
 
     *image = NULL;
     if (slurm_options == NULL || slurm_option_get == NULL || slurm_option_reset == NULL) {
-        if (variable == NULL || is_bundle(variable) || outer.container != NULL)
+        if (variable == NULL || outer.container != NULL)
             return 0;
+        if (is_bundle(variable))
+            return check_bundle(variable);
         return refuse("this Slurm does not let go of --container", variable,
                       "write --container-image=NAME");
     }
     *image = slurm_option_get(slurm_options, "container");
     if (*image != NULL && is_bundle(*image)) {
-        if (is_file(*image))
-            return refuse("image files cannot be run yet:", *image,
-                          "name an image of a registry, or run: apptainer exec FILE COMMAND");
+        if (check_bundle(*image) != 0)
+            return -1;
         *image = NULL;
     }
     if (*image == NULL)
@@ -146,6 +202,34 @@ static bool is_same_for_all(const char *image)
     return strcmp(first, image) == 0;
 }
 
+/* How the nodes choose: carried on also without an image, which a later step may name. */
+static int complete_match(spank_t spank, const char *option, bool has_image)
+{
+    static char *first; /* what a component said; they share one environment */
+    const char *match = option != NULL ? option : outer.twin;
+
+    if (match == NULL)
+        match = outer.match;
+    if (match == NULL || match[0] == '\0')
+        return 0;
+    if (!is_match(match)) {
+        /* Only who asks for an image is held up by what an environment says of it. */
+        if (option == NULL && !has_image)
+            return 0;
+        return refuse("this is no way to match the nodes of a job:", match, "write " MATCH_WORDS);
+    }
+    if (option != NULL && first != NULL && strcmp(first, option) != 0)
+        return refuse("the components of one command match differently, one of them", option,
+                      "say it once, or the same in each component");
+    if (option != NULL && first == NULL && (first = strdup(option)) == NULL)
+        return -1;
+    match = first != NULL ? first : match;
+    if (setenv(MATCH_VARIABLE, match, 1) != 0)
+        return -1;
+    (void)spank_job_control_setenv(spank, MATCH_PROLOG_VARIABLE, match, 1);
+    return 0;
+}
+
 /* Before 23.11 the joiner is put into the job's argv, and --multi-prog's tasks have others: they
  * would run on the host. On the node nothing tells them apart. */
 static bool would_miss_joiner(void)
@@ -158,11 +242,12 @@ static bool would_miss_joiner(void)
 #endif
 }
 
-int request_complete(spank_t spank, const char *option)
+int request_complete(spank_t spank, const struct asked *options)
 {
     const char *image = NULL;
 
-    if (settle(option, &image) != 0)
+    if (settle(options->image, &image) != 0 ||
+        complete_match(spank, options->match, image != NULL) != 0)
         return -1;
     if (!is_same_for_all(image != NULL ? image : NO_IMAGE))
         return refuse("the components of one command ask for different images, one of them for",
@@ -170,6 +255,8 @@ int request_complete(spank_t spank, const char *option)
                       "name the same image in each component, or start them as steps of their own");
     if (image == NULL)
         return 0;
+    if (is_bundle(image))
+        return refuse_path(image);
     if (!is_image_name(image))
         return refuse("this is not an image name:", image,
                       "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");

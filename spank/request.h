@@ -11,19 +11,34 @@
 #define PROLOG_VARIABLE "HPCIMG_IMAGE"       /* arrives as SPANK_HPCIMG_IMAGE */
 #define NO_IMAGE        "none"
 
+/* The same for how a job's nodes choose, and what says it where the command line does not. */
+#define MATCH_VARIABLE        "SLURM_HPCIMG_MATCH"
+#define MATCH_PROLOG_VARIABLE "HPCIMG_MATCH"
+#define MATCH_TWIN            "HPCIMG_CONTAINER_MATCH"
+#define MATCH_WORDS           "per-node, uniform or uniform-or-fail"
+#define MATCH_SIZE            24
+
+/* What the options of one command or one of its components say; NULL where they say nothing. */
+struct asked {
+    const char *image, *match;
+};
+
 /* A name that may travel: no longer than the grammar allows, and of its characters only. */
 bool is_image_name(const char *name);
+
+/* One of MATCH_WORDS. */
+bool is_match(const char *word);
 
 /* The variable in which sbatch and salloc leave the value of the option for the job's own commands,
  * as Slurm's spank.c makes it. */
 void write_option_variable(const char *option, char *name, size_t size);
 
-/* Remember what an outer command asked for: `variable` is the option's. */
-void request_init(const char *variable);
+/* Remember what the environment and an outer command ask for; `variables` are the options'. */
+void request_init(const struct asked *variables);
 
-/* Settle one component's request, from our option, from --container (which is taken away from
- * Slurm) or from an outer command, and carry it to the steps and the prolog. Called once for each
- * component of a heterogeneous command; -1 when it cannot be served. */
-int request_complete(spank_t spank, const char *option);
+/* Settle one component's request, from our options, from --container (which is taken away from
+ * Slurm), from the environment or from an outer command, and carry it to the steps and the prolog.
+ * Called once for each component of a heterogeneous command; -1 when it cannot be served. */
+int request_complete(spank_t spank, const struct asked *options);
 
 #endif

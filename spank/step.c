@@ -4,7 +4,9 @@
 
 #include "common.h"
 #include "container.h"
+#include "get.h"
 #include "identity.h"
+#include "job.h"
 #include "join.h"
 #include "request.h"
 #include "stage.h"
@@ -23,9 +25,9 @@ static struct {
     char image[NAME_LENGTH + 2]; /* empty: on the host; one more than allowed: refused later */
     bool refused;                /* asked for, but it could not start: nothing may run */
     int lifeline[2];
-    uint32_t job, id;
+    uint32_t id;
+    struct job job;
     char node[HOST_NAME_MAX + 1];
-    char gpus[256];
     struct entry entry;
     char *ticket; /* to be written by root once the container stands */
     struct container container;
@@ -50,6 +52,18 @@ static void read_name(spank_t spank, const char *option, const char *variable)
         step.image[0] = '\0';
 }
 
+/* As settled on the submit side; sbatch --export-file leaves it only where Slurm itself carries it.
+ * A word that is too long is cut, and found to be none when the step starts. */
+static void read_match(spank_t spank, const char *option)
+{
+    const char *const variables[] = {MATCH_VARIABLE, "SLURM_SPANK_" MATCH_PROLOG_VARIABLE};
+
+    for (size_t i = 0; i < 2 && step.job.match[0] == '\0'; i++)
+        (void)spank_getenv(spank, variables[i], step.job.match, MATCH_SIZE);
+    if (step.job.match[0] == '\0' && option != NULL)
+        (void)snprintf(step.job.match, MATCH_SIZE, "%s", option);
+}
+
 /* What this step's own commands get by default is its image. Slurm keeps the option of salloc or
  * sbatch in their environment all the same, and with it gone stale, a command that names just that
  * image could not be told from one that names none. */
@@ -64,14 +78,15 @@ static void renew_default(spank_t spank, const char *variable)
 
 /* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
  * --container-image` asks for the script itself. */
-void step_request(spank_t spank, const char *option, const char *variable)
+void step_request(spank_t spank, const struct asked *options, const struct asked *variables)
 {
     if (spank_get_item(spank, S_JOB_STEPID, &step.id) != ESPANK_SUCCESS ||
         step.id == SLURM_EXTERN_CONT || step.id == SLURM_INTERACTIVE_STEP ||
         step.id == SLURM_PENDING_STEP)
         return;
-    read_name(spank, option, variable);
-    renew_default(spank, variable);
+    read_name(spank, options->image, variables->image);
+    renew_default(spank, variables->image);
+    read_match(spank, options->match);
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
     if (step.image[0] != '\0')
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
@@ -95,73 +110,24 @@ static bool check_programs(const struct site *site)
     return false;
 }
 
-/* GPUs of the step as Slurm gave them to this node, "none" when it gave none. A step inherits the
- * variable of the job's script, also when it got no GPU itself. */
-static void read_gpus(spank_t spank)
-{
-    const char *variable = step.id == SLURM_BATCH_SCRIPT ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS";
-    char text[sizeof(step.gpus)];
-
-    (void)snprintf(step.gpus, sizeof(step.gpus), "none");
-    if (spank_getenv(spank, variable, text, sizeof(text)) != ESPANK_SUCCESS)
-        return;
-    if (text[0] != '\0' && strspn(text, "0123456789,-abcdefGPUMIG/") == strlen(text))
-        memcpy(step.gpus, text, sizeof(text));
-}
-
-/* `hpcimg get` as `who`: its exit code, and in `step` what to run. */
-static int get_entry(const struct identity *who, const char *scope, const struct site *site,
-                     uid_t uid, char *output)
-{
-    char job[16], user[16];
-    size_t size = 0;
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), code;
-    char *argv[] = {(char *)site->python,
-                    "-I",
-                    "-m",
-                    "hpcimg",
-                    "get",
-                    "--store",
-                    (char *)scope,
-                    "--job",
-                    job,
-                    "--uid",
-                    user,
-                    "--gpus",
-                    step.gpus,
-                    "--node",
-                    step.node,
-                    "--",
-                    step.image,
-                    NULL};
-
-    (void)snprintf(job, sizeof(job), "%u", step.job);
-    (void)snprintf(user, sizeof(user), "%u", uid);
-    code = run_stage(who, argv, null, output, &size);
-    (void)close(null);
-    if (code == 0 && !parse_entry(output, &step.entry))
-        code = -1;
-    return code;
-}
-
 static int ensure_entry(const struct identity *user, const struct site *site, char *output)
 {
-    enum { NOT_FOR_THE_SITE = 80 }; /* `get --store site`: only the user's credentials may help */
     struct identity account = {.uid = 0};
     int code;
 
-    if (read_ticket(step.job, step.image, step.gpus, &step.entry) ||
-        (await_ticket(step.job, step.image, step.gpus) &&
-         read_ticket(step.job, step.image, step.gpus, &step.entry)))
+    if (read_ticket(&step.job, step.image, &step.entry) ||
+        (await_ticket(&step.job, step.image) && read_ticket(&step.job, step.image, &step.entry)))
         return 0;
     if (!find_identity(site->account, 0, &account) || account.uid == 0)
         return refuse("the store's account does not exist on this node",
                       "create it, or name it in plugstack.conf: account=NAME");
-    code = get_entry(&account, "site", site, user->uid, output);
-    if (code == 0)
+    code = get_entry(&account, "site", site->python, &step.job, step.image, step.node, output,
+                     &step.entry);
+    if (code == 0 && !step.entry.is_for_once)
         step.ticket = strdup(output);
-    else if (code == NOT_FOR_THE_SITE)
-        code = get_entry(user, "own", site, user->uid, output);
+    else if (code == GET_NOT_FOR_THE_SITE)
+        code = get_entry(user, "own", site->python, &step.job, step.image, step.node, output,
+                         &step.entry);
     if (code == -1)
         return refuse("the image could not be fetched: hpcimg get did not run to its end",
                       "look at the node's syslog, and try there: hpcimg node show");
@@ -226,7 +192,7 @@ static int start_container(spank_t spank, const struct identity *user, const str
 
     (void)snprintf(uid, sizeof(uid), "%u", user->uid);
     (void)snprintf(gid, sizeof(gid), "%u", user->gid);
-    (void)snprintf(job, sizeof(job), "%u", step.job);
+    (void)snprintf(job, sizeof(job), "%u", step.job.id);
     (void)snprintf(starter, sizeof(starter), "%.4000s/starter", site->libexec);
     (void)snprintf(holder, sizeof(holder), "%.4000s/holder", site->libexec);
     read_workdir(workdir, sizeof(workdir));
@@ -259,16 +225,23 @@ void step_start(spank_t spank, const struct site *site)
         (void)refuse("that is not an image name", "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
         return;
     }
+    if (step.job.match[0] != '\0' && !is_match(step.job.match)) {
+        (void)refuse("the step's way to match its nodes is none", "write " MATCH_WORDS);
+        return;
+    }
     /* Kept for the life of the step: the image's environment stays in it. */
     output = malloc(STAGE_OUTPUT + 1);
     if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &user) ||
-        spank_get_item(spank, S_JOB_ID, &step.job) != ESPANK_SUCCESS) {
+        !read_job(spank, step.id == SLURM_BATCH_SCRIPT, &step.job)) {
         (void)refuse("this step's request is not in order", "look at the slurmd log");
         return;
     }
-    read_gpus(spank);
-    step.refused = !check_programs(site) || ensure_entry(&user, site, output) != 0 ||
-                   start_container(spank, &user, site, output) != 0;
+    step.job.user = user.uid;
+    if (!check_programs(site) || ensure_entry(&user, site, output) != 0)
+        return;
+    if (step.entry.warning[0] != '\0')
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
+    step.refused = start_container(spank, &user, site, output) != 0;
 }
 
 void step_open(void)
@@ -293,7 +266,7 @@ void step_adopt(spank_t spank)
     if (spank_get_item(spank, S_TASK_PID, &task) == ESPANK_SUCCESS)
         adopt_container(&step.container, task);
     if (step.ticket != NULL)
-        write_ticket(step.job, step.image, step.gpus, step.ticket);
+        write_ticket(&step.job, step.image, step.ticket);
 }
 
 void step_task_ended(spank_t spank)

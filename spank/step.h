@@ -4,12 +4,13 @@
 #define HPCIMG_STEP_H
 
 #include "programs.h"
+#include "request.h"
 
 #include <slurm/spank.h>
 
-/* Root: note what this step asked for; `option` is the value of our option, NULL for none, and
- * `variable` is where sbatch and salloc leave it in the job's environment. */
-void step_request(spank_t spank, const char *option, const char *variable);
+/* Root: note what this step asked for; `options` are the values of our options, and `variables` is
+ * where sbatch and salloc leave them in the job's environment. */
+void step_request(spank_t spank, const struct asked *options, const struct asked *variables);
 
 /* The user's effective uid, once a step: have the image ready and start its container. What fails
  * here is told to the user, and then no task runs. */

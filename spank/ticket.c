@@ -1,5 +1,6 @@
-/* See ticket.h. The file's name is the image's with "+" for "/", then "~" and the GPUs: a step
- * with other GPUs than the job may need another image. */
+/* See ticket.h. The file's name is IMAGE~GPUS~NODES, and ~MATCH where the job says it, with "+" for
+ * "/": a step with other GPUs than its job may need another image, and so may one that knows of
+ * more nodes than the prolog, which is told of one component of a heterogeneous job. */
 #define _GNU_SOURCE
 #include "ticket.h"
 
@@ -17,28 +18,42 @@
 #define PREFETCH_MILLISECONDS 2000 /* a warm prefetch takes a quarter of it, a cold one minutes */
 #define TICKET_SIZE           8192
 
-bool parse_entry(const char *text, struct entry *entry)
+bool parse_line(const char *text, const char *key, char *value, size_t size)
 {
-    const char *image = strstr(text, "image=");
+    const char *found = strstr(text, key);
     size_t length;
 
-    if (image == NULL || (image != text && image[-1] != '\n'))
+    while (found != NULL && found != text && found[-1] != '\n')
+        found = strstr(found + 1, key);
+    if (found == NULL)
         return false;
-    image += strlen("image=");
-    length = strcspn(image, "\n");
-    if (image[0] != '/' || length >= sizeof(entry->image))
+    found += strlen(key);
+    length = strcspn(found, "\n");
+    if (length >= size)
         return false;
-    memcpy(entry->image, image, length);
-    entry->image[length] = '\0';
+    memcpy(value, found, length);
+    value[length] = '\0';
+    return true;
+}
+
+bool parse_entry(const char *text, struct entry *entry)
+{
+    if (!parse_line(text, "image=", entry->image, sizeof(entry->image)) || entry->image[0] != '/')
+        return false;
+    if (!parse_line(text, "warning=", entry->warning, sizeof(entry->warning)))
+        entry->warning[0] = '\0';
+    entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }
 
-static bool ticket_name(const char *name, const char *gpus, char *text, size_t size)
+static bool ticket_name(const struct job *job, const char *name, char *text, size_t size)
 {
-    int length = snprintf(text, size, "%s~%s", name, gpus);
+    int length = snprintf(text, size, "%s~%s~%u%s%s", name, job->gpus, job->node_count,
+                          job->match[0] != '\0' ? "~" : "", job->match);
 
-    if (length <= 0 || length >= NAME_MAX || (size_t)length >= size || strchr(gpus, '/') != NULL)
+    if (length <= 0 || length >= NAME_MAX || (size_t)length >= size ||
+        strchr(job->gpus, '/') != NULL)
         return false;
     for (char *c = text; *c != '\0'; c++)
         if (*c == '/')
@@ -62,36 +77,51 @@ static int open_tickets(uint32_t job)
     return -1;
 }
 
-bool read_ticket(uint32_t job, const char *name, const char *gpus, struct entry *entry)
+/* A file of the job's directory that is root's alone, as text; false when there is none. */
+static bool read_own(uint32_t job, const char *file, char *text, size_t limit)
 {
-    char file[NAME_MAX + 1], text[TICKET_SIZE];
     struct stat status;
     ssize_t size = -1;
-    int directory, fd = -1;
+    int directory = open_tickets(job), fd;
 
-    if (!ticket_name(name, gpus, file, sizeof(file)) || (directory = open_tickets(job)) < 0)
+    if (directory < 0)
         return false;
     fd = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == 0 &&
         (status.st_mode & 022) == 0)
-        size = read_all(fd, text, sizeof(text) - 1);
+        size = read_all(fd, text, limit - 1);
     if (fd >= 0)
         (void)close(fd);
     (void)close(directory);
     if (size <= 0)
         return false;
     text[size] = '\0';
-    return parse_entry(text, entry) && access(entry->image, F_OK) == 0;
+    return true;
 }
 
-bool await_ticket(uint32_t job, const char *name, const char *gpus)
+bool read_job_file(uint32_t job, char *text, size_t size)
+{
+    return read_own(job, ".job", text, size);
+}
+
+bool read_ticket(const struct job *job, const char *name, struct entry *entry)
+{
+    char file[NAME_MAX + 1], text[TICKET_SIZE];
+
+    return ticket_name(job, name, file, sizeof(file)) &&
+           read_own(job->id, file, text, sizeof(text)) && parse_entry(text, entry) &&
+           !entry->is_for_once && access(entry->image, F_OK) == 0;
+}
+
+bool await_ticket(const struct job *job, const char *name)
 {
     const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
     char file[NAME_MAX + 1] = ".";
     int directory, lock = -1;
     bool done = false;
 
-    if (!ticket_name(name, gpus, file + 1, sizeof(file) - 1) || (directory = open_tickets(job)) < 0)
+    if (!ticket_name(job, name, file + 1, sizeof(file) - 1) ||
+        (directory = open_tickets(job->id)) < 0)
         return false;
     lock = openat(directory, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     (void)close(directory);
@@ -106,12 +136,12 @@ bool await_ticket(uint32_t job, const char *name, const char *gpus)
     return done;
 }
 
-void write_ticket(uint32_t job, const char *name, const char *gpus, const char *text)
+void write_ticket(const struct job *job, const char *name, const char *text)
 {
     char file[NAME_MAX + 1], temporary[64];
     int directory, fd;
 
-    if (!ticket_name(name, gpus, file, sizeof(file)) || (directory = open_tickets(job)) < 0)
+    if (!ticket_name(job, name, file, sizeof(file)) || (directory = open_tickets(job->id)) < 0)
         return;
     (void)snprintf(temporary, sizeof(temporary), ".new-%d", (int)getpid());
     fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);

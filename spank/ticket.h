@@ -2,31 +2,43 @@
 #ifndef HPCIMG_TICKET_H
 #define HPCIMG_TICKET_H
 
+#include "job.h"
+
 #include <limits.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include <stddef.h>
 
-#define TICKETS "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
+#define JOB_FILE_SIZE (1 << 17)
+#define TICKETS       "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
 
 struct entry {
     char image[PATH_MAX]; /* the SIF to run */
+    bool is_for_once;     /* other nodes of the next step may find another: it asks again */
     bool has_gpu;         /* the job has a GPU: bring the host's driver in */
+    char warning[1024];   /* what the user of each step should know; may be empty */
 };
 
-/* Parse what `hpcimg get` prints: "image=PATH" and "gpu=yes|no", a line each. */
+/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "warning=TEXT" or
+ * "ticket=no", a line each. */
 bool parse_entry(const char *text, struct entry *entry);
 
-/* Read the job's ticket for `name` and the GPUs it got. Only root's files count, and only where
- * the prolog made the job's directory: it also clears what an older job of that number left. */
-bool read_ticket(uint32_t job, const char *name, const char *gpus, struct entry *entry);
+/* The value of the line that begins with `key`; false when there is none, or it is too long. */
+bool parse_line(const char *text, const char *key, char *value, size_t size);
+
+/* Read what the prolog was told of the job, in lines as above; false where it has left nothing. */
+bool read_job_file(uint32_t job, char *text, size_t size);
+
+/* Read the job's ticket for `name`, its GPUs, how many nodes it has and how they match. Only root's
+ * files count, and only where the prolog made the job's directory: it also clears what an older job
+ * of that number left. */
+bool read_ticket(const struct job *job, const char *name, struct entry *entry);
 
 /* Wait a moment while the prolog's prefetch for `name` still works: when it lets its lock go, the
  * ticket is there, or it will not be. False when there is nothing to wait for, or not any longer:
  * the step then asks for itself, joins the fetch and shows how far it is. */
-bool await_ticket(uint32_t job, const char *name, const char *gpus);
+bool await_ticket(const struct job *job, const char *name);
 
 /* Write one, whole or not at all. It saves the next step some time and may fail in silence. */
-void write_ticket(uint32_t job, const char *name, const char *gpus, const char *text);
+void write_ticket(const struct job *job, const char *name, const char *text);
 
 #endif

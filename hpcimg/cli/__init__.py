@@ -12,8 +12,11 @@ from hpcimg.errors import ExitCode, HpcimgError
 # Each noun or verb and the module that parses it: a launch must not pay for the others.
 VERBS = {
     "resolve": "choose",
-    "explain": "choose",
+    "explain": "explain",
     "inspect": "choose",
+    "needs": "coverage",
+    "coverage": "coverage",
+    "wanted": "coverage",
     "run": "launch",
     "srun": "launch",
     "get": "launch",
@@ -52,15 +55,16 @@ def main(words: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _confess(error)
+        return confess(error)
 
 
-def _confess(error: Exception) -> int:
+def confess(error: Exception, node: str = "") -> int:
     """Report a defect of ours in two lines as well; who mends it asks for the traceback."""
     from hpcimg.cli.output import print_error
 
     what = f"unexpected {type(error).__name__}: {error}"
-    print_error(HpcimgError(what, "run it again with HPCIMG_DEBUG=1 and report what it prints"))
+    hint = "run it again with HPCIMG_DEBUG=1 and report what it prints"
+    print_error(HpcimgError(what, hint), node)
     return int(ExitCode.INTERNAL)
 
 

@@ -35,11 +35,12 @@ def _warm(arguments: argparse.Namespace) -> int:
     from hpcimg.cli.output import ShowProgress, print_error, print_foreign, print_json
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
+    from hpcimg.slurm import named_nodes
     from hpcimg.workflow.access import become_account
     from hpcimg.workflow.warm import plan, warm
 
     settings = read_settings(os.environ)
-    nodes = _nodes(arguments)
+    nodes = named_nodes(arguments.partition, arguments.nodes)
     become_account(settings)
     planned = plan(arguments.name, nodes, settings)
     # Before the long work, which may fail and take the word from us.
@@ -54,14 +55,6 @@ def _warm(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_plan_json(planned))
     return int(ExitCode.NO_CANDIDATE) if planned.refused else 0
-
-
-def _nodes(arguments: argparse.Namespace) -> tuple[str, ...]:
-    from hpcimg.slurm import nodes_of_list, nodes_of_partition
-
-    if arguments.partition:
-        return nodes_of_partition(arguments.partition)
-    return nodes_of_list(arguments.nodes) if arguments.nodes else ()
 
 
 def _print_variant(variant: Variant) -> None:

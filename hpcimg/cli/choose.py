@@ -1,4 +1,4 @@
-"""resolve, explain and inspect: what a name means, for a node and as it is."""
+"""resolve and inspect: what a name means, for a node and as it is."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from hpcimg.cli.parser import Adder, add_profile_options
 from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
-    from hpcimg.workflow.resolve import Resolved
-
-_MARKS = {"chosen": ("*", "green"), "fits": ("+", "yellow"), "rejected": ("-", "dim")}
+    from hpcimg.settings import Settings
+    from hpcimg.workflow.asked import Answer
+    from hpcimg.workflow.source import ImageSource
 
 
 def add(verbs: Adder) -> None:
-    """Add the three verbs."""
+    """Add the two verbs."""
     resolve = verbs.add_parser("resolve", help="print the image that a name means on a node")
     resolve.add_argument("name", metavar="NAME")
     add_profile_options(resolve)
     resolve.set_defaults(call=_resolve)
-
-    explain = verbs.add_parser("explain", help="show every image behind a name: taken or not, why")
-    explain.add_argument("name", metavar="NAME")
-    explain.add_argument("--json", action="store_true", help="print an object for programs")
-    add_profile_options(explain)
-    explain.set_defaults(call=_explain)
 
     inspect = verbs.add_parser("inspect", help="show what a registry has behind a name")
     inspect.add_argument("name", metavar="NAME")
@@ -35,24 +29,21 @@ def add(verbs: Adder) -> None:
     inspect.set_defaults(call=_inspect)
 
 
-def _resolved(arguments: argparse.Namespace) -> Resolved:
-    from hpcimg.settings import read_settings
-    from hpcimg.workflow.access import own_access
-    from hpcimg.workflow.profile import chosen_profile
-    from hpcimg.workflow.resolve import read_name, resolve, site_policy
+def answer(arguments: argparse.Namespace, settings: Settings, source: ImageSource) -> Answer:
+    """Answer what a verb's options ask of its name; tell of words that mean nothing."""
+    from hpcimg.workflow.asked import Question, ask
 
-    settings = read_settings(os.environ)
-    profile = chosen_profile(
-        settings,
-        os.environ,
+    question = Question(
         node=arguments.node,
+        nodes=arguments.nodes,
         file=arguments.profile,
         platform=arguments.platform,
+        gpus=arguments.gpus,
+        policy=arguments.policy,
     )
+    found = ask(arguments.name, question, settings, os.environ, source)
     _tell_unknown(arguments.platform)
-    client = own_access(settings, os.environ).client
-    reference = read_name(arguments.name, settings)
-    return resolve(reference, profile, client, site_policy(settings, reference, profile))
+    return found
 
 
 def _tell_unknown(platform: str | None) -> None:
@@ -65,39 +56,16 @@ def _tell_unknown(platform: str | None) -> None:
 
 
 def _resolve(arguments: argparse.Namespace) -> int:
-    print(_resolved(arguments).image())
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.access import own_access
+
+    settings = read_settings(os.environ)
+    found = answer(arguments, settings, own_access(settings, os.environ).source)
+    if found.own is not None:
+        what = "the nodes of the job have no image in common, so each takes its own: this node's is"
+        print(f"hpcimg: {what}", file=sys.stderr)
+    print(found.image())
     return 0
-
-
-def _explain(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import print_json
-    from hpcimg.errors import ExitCode
-
-    resolved = _resolved(arguments)
-    if arguments.json:
-        print_json(resolved.to_json())
-    else:
-        _print_explanation(resolved)
-    return 0 if resolved.resolution.pick else int(ExitCode.NO_CANDIDATE)
-
-
-def _print_explanation(resolved: Resolved) -> None:
-    from hpcimg.cli.output import paint
-
-    profile = resolved.profile
-    gpus = ", ".join(f"{gpu.name} {gpu.capability}".strip() for gpu in profile.gpus.devices)
-    kind = "index" if resolved.is_index else "image"
-    print(f"{paint(str(resolved.reference), 'bold')} ({kind} {resolved.digest})")
-    print(f"node {profile.node or '(words)'}: {profile.os}/{profile.architecture}", end="")
-    print(f", cpu {profile.target or 'unknown'}, gpu {gpus or profile.gpus.state}", end="")
-    print(f", driver {profile.gpus.driver}" if profile.gpus.driver else "")
-    for candidate in resolved.resolution.candidates:
-        mark, colour = _MARKS.get(candidate.verdict, (" ", "dim"))
-        print(paint(f" {mark} {candidate.label}: {candidate.verdict}", colour))
-        print(f"     {candidate.descriptor.digest}")
-        print(f"     {candidate.reason}")
-    if resolved.resolution.pick is None:
-        print(paint("nothing fits: a job with this name is refused on this node", "red"))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,9 @@ def add(verbs: Adder) -> None:
     run = verbs.add_parser("run", help="run a command in the image that fits this node")
     run.add_argument("name", metavar="NAME")
     run.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    run.add_argument(
+        "--match", default="", metavar="WORD", help="how the job's nodes choose: per-node, uniform"
+    )
     run.add_argument("--dry-run", action="store_true", help="print the command line instead")
     run.add_argument(
         "--say-once", action="store_true", help="of a node's tasks only the first says what fails"
@@ -60,6 +63,14 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uid", default="", metavar="UID")
     parser.add_argument("--gpus", default="none", metavar="LIST", help="the job's GPUs, or none")
     parser.add_argument("--node", default="", metavar="NAME", help="the node's name, for messages")
+    parser.add_argument("--match", default="", metavar="WORD", help="how the job's nodes choose")
+    parser.add_argument("--nodelist", default="", metavar="LIST", help="all nodes of the job")
+    parser.add_argument("--cluster", default="", metavar="NAME")
+    parser.add_argument(
+        "--leader", default="", metavar="ID", help="the number that a job's components share"
+    )
+    parser.add_argument("--step", default="", metavar="ID", help="of the job, where it is one")
+    parser.add_argument("--started", default="", metavar="TIME", help="the job's start, in s")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -72,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("there is no command to run", "write: hpcimg run NAME -- COMMAND")
     is_silent = arguments.say_once and not is_first_task(os.environ)
     try:
-        argv = _have_image(arguments.name, command, is_silent=is_silent)
+        argv = _have_image(arguments.name, command, arguments.match, is_silent=is_silent)
         if not arguments.dry_run:
             replace(argv, os.environ)
     except HpcimgError as error:
@@ -81,16 +92,19 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _have_image(name: str, command: list[str], *, is_silent: bool) -> list[str]:
+def _have_image(name: str, command: list[str], match: str, *, is_silent: bool) -> list[str]:
     from hpcimg.cli.output import ShowProgress
     from hpcimg.progress import silent
     from hpcimg.settings import read_settings
     from hpcimg.workflow.run import run_argv
 
     show = ShowProgress(name)
+    if is_silent:
+        logging.getLogger("hpcimg").setLevel(logging.ERROR)
     try:
         report = silent if is_silent else show
-        return run_argv(name, command, read_settings(os.environ), os.environ, report)
+        settings = read_settings(os.environ)
+        return run_argv(name, command, settings, os.environ, report, match=match)
     finally:
         show.close()
 
@@ -134,6 +148,13 @@ def _get(arguments: argparse.Namespace) -> int:
             return ASK_AS_USER
         print_error(error, arguments.node)
         return int(error.exit_code)
+    except Exception as error:
+        # The same as everywhere, but of a job's nodes it must be told which.
+        if os.environ.get("HPCIMG_DEBUG"):
+            raise
+        from hpcimg.cli import confess
+
+        return confess(error, arguments.node)
     return 0
 
 
@@ -151,19 +172,32 @@ def _errors_alone() -> Iterator[None]:
 
 
 def _ready(arguments: argparse.Namespace) -> Ready:
+    from dataclasses import replace
+
     from hpcimg.cli.output import ShowProgress
     from hpcimg.settings import read_settings
-    from hpcimg.slurm import parse_gpus
+    from hpcimg.slurm import names_several, nodes_of_list, parse_gpus
     from hpcimg.workflow.get import get
+    from hpcimg.workflow.match import together
 
+    # Root-owned settings alone decide here, whatever the environment says.
+    settings = read_settings({})
+    match = arguments.match or settings.match
+    # Where each node chooses alone, the others' names are nobody's matter.
+    nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist and match != "per-node" else ()
+    named = (arguments.cluster, arguments.leader or arguments.job, arguments.uid, arguments.started)
     start = f"hpcimg: {arguments.node}: " if arguments.node else "hpcimg: "
     return get(
         arguments.name,
-        # Root-owned settings alone decide here, whatever the environment says.
-        read_settings({}),
+        settings,
         scope=arguments.store,
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
+        together=replace(
+            together(match, nodes, named),
+            step=arguments.step,
+            several=names_several(arguments.nodelist),
+        ),
         on_progress=ShowProgress(arguments.name, start),
     )
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcimg.cli import node_features
 from hpcimg.cli.parser import Adder
 
 if TYPE_CHECKING:
@@ -24,21 +25,34 @@ def add(verbs: Adder) -> None:
     show.add_argument(
         "--cpuinfo", metavar="FILE", type=Path, help="read a recorded /proc/cpuinfo or lscpu text"
     )
+    show.add_argument(
+        "--root", metavar="DIR", type=Path, help="read a recorded machine's proc, sys and etc"
+    )
     show.set_defaults(call=_show)
 
     publish = node.add_parser("publish", help="tell the store, and keep it for this boot (as root)")
     publish.add_argument("--json", action="store_true", help="print the profile for programs")
     publish.set_defaults(call=_publish)
+    forget = node.add_parser("forget", help="remove the profile of a node that is gone (as root)")
+    forget.add_argument("name", metavar="NAME")
+    forget.set_defaults(call=_forget)
+    node_features.add(node)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from hpcimg.node.detect import detect
+    from hpcimg.node.detect import detect, recorded
+    from hpcimg.node.words import with_offered
+    from hpcimg.settings import read_settings
     from hpcimg.workflow.profile import this_node
 
-    if arguments.cpuinfo is not None:
-        _print_profile(detect(cpuinfo=arguments.cpuinfo), as_json=arguments.json)
+    if arguments.root is not None:
+        profile = detect(root=recorded(arguments.root), cpuinfo=arguments.cpuinfo)
+    elif arguments.cpuinfo is not None:
+        profile = detect(cpuinfo=arguments.cpuinfo)
     else:
-        _print_profile(this_node(refresh=arguments.refresh), as_json=arguments.json)
+        offered = read_settings(os.environ).platform_features
+        profile = with_offered(this_node(refresh=arguments.refresh), offered)
+    _print_profile(profile, as_json=arguments.json)
     return 0
 
 
@@ -52,31 +66,19 @@ def _publish(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _forget(arguments: argparse.Namespace) -> int:
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.profile import forget
+
+    environment = {} if os.geteuid() == 0 else os.environ
+    forget(read_settings(environment), arguments.name)
+    return 0
+
+
 def _print_profile(profile: NodeProfile, *, as_json: bool) -> None:
     if as_json:
         print(profile.to_json(), end="")
-        return
-    print(f"node      {profile.node}")
-    print(f"platform  {profile.os}/{profile.architecture}, kernel {profile.kernel}")
-    print(f"cpu       {profile.target or 'unknown'} ({profile.model or profile.vendor})")
-    if features := _features(profile):
-        print(f"features  {' '.join(features)}")
-    print(f"runs      {' '.join(profile.compatible)}")
-    if profile.gpus.state == "present":
-        for gpu in profile.gpus.devices:
-            print(f"gpu       {gpu.index}: {gpu.name}, capability {gpu.capability}, {gpu.uuid}")
-        print(f"driver    {profile.gpus.driver}")
     else:
-        reason = f" ({profile.gpus.reason})" if profile.gpus.reason else ""
-        print(f"gpu       {profile.gpus.state}{reason}")
-    for note in (*profile.notes, *profile.unknowns):
-        print(f"note      {note}")
+        from hpcimg.cli.node_page import print_page
 
-
-def _features(profile: NodeProfile) -> tuple[str, ...]:
-    """List archspec's features of the target; all other flags are in the JSON."""
-    from hpcimg import targets
-
-    if profile.target is None:
-        return ()
-    return tuple(sorted(targets.facts_of(profile.target, profile.architecture).flags))
+        print_page(profile)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hpcimg.progress import Progress
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from hpcimg.errors import HpcimgError
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
-_PHASES = {"wait": "waiting for", "fetch": "fetching", "convert": "converting"}
+_PHASES = {"wait": "waiting for", "fetch": "fetching", "copy": "copying", "convert": "converting"}
+_GAP = "  "
 _EVERY_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0
 
@@ -48,13 +51,57 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=False))
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print left-aligned columns, plain enough for a script to cut."""
+def print_table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    colours: Sequence[str | Sequence[str]] = (),
+) -> None:
+    """Print left-aligned columns: a line a row for scripts to cut, wrapped on a terminal.
+
+    `colours` has one for each row, an empty word, or one for each of its cells.
+    """
     lines = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    for number, line in enumerate(lines):
-        text = "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True))
-        print(paint(text.rstrip(), "bold") if number == 0 else text.rstrip())
+    columns = list(zip(*lines, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    if sys.stdout.isatty():
+        # Names and digests are copied from here, so no word is broken.
+        longest = [
+            max(len(w) for cell in column for w in (cell.split() or [""])) for column in columns
+        ]
+        widths = _narrowed(widths, longest, shutil.get_terminal_size().columns)
+    for line, colour in zip(lines, ("bold", *colours, *[""] * len(lines)), strict=False):
+        for cells in _laid_out(line, widths):
+            if isinstance(colour, str):
+                text = _GAP.join(cells).rstrip()
+                print(paint(text, colour) if colour else text)
+            else:
+                each = zip(cells, colour, strict=True)
+                print(_GAP.join(paint(c, one) if one else c for c, one in each).rstrip())
+
+
+def _narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Take from the widest columns what the lines are too long, but leave each its least."""
+    found = list(widths)
+    for _ in range(sum(found) + len(_GAP) * (len(found) - 1) - room):
+        spare = [at for at, width in enumerate(found) if width > least[at]]
+        if not spare:
+            break
+        found[max(spare, key=lambda at: found[at])] -= 1
+    return found
+
+
+def _laid_out(line: Sequence[str], widths: Sequence[int]) -> list[list[str]]:
+    """Break a row's cells into lines of padded words."""
+    import textwrap
+
+    cells = [
+        textwrap.wrap(cell, width, break_on_hyphens=False, break_long_words=False)
+        if len(cell) > width
+        else [cell]
+        for cell, width in zip(line, widths, strict=True)
+    ]
+    rows = zip_longest(*cells, fillvalue="")
+    return [[word.ljust(width) for word, width in zip(row, widths, strict=True)] for row in rows]
 
 
 class SyslogStream(io.TextIOBase):

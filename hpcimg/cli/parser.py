@@ -6,9 +6,10 @@ import argparse
 import logging
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from hpcimg import __version__
+from hpcimg.errors import UsageError
 
 Adder = Any  # argparse has no public name for what add_subparsers returns
 
@@ -28,7 +29,15 @@ class _Verbose(argparse.Action):
         logger.setLevel(logging.INFO if logger.level == logging.NOTSET else logging.DEBUG)
 
 
-class _VerbParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in two lines, as all of our errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the command line prints."""
+        raise UsageError(message, f"see {self.prog} --help")
+
+
+class _VerbParser(_Parser):
     """A verb's parser, which takes -v as well; one without options of its own does not."""
 
     def __init__(self, **options: Any) -> None:
@@ -39,7 +48,7 @@ class _VerbParser(argparse.ArgumentParser):
 
 def make_parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
     """Make the parser with the verbs of these modules; each has an `add(verbs)`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hpcimg", description="One image name; every node runs the best build of it."
     )
     parser.add_argument("--version", action="version", version=f"hpcimg {__version__}")
@@ -64,10 +73,23 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--node", metavar="NAME", help="choose for this node's published profile")
     parser.add_argument(
+        "--nodes", metavar="LIST", help="choose what all of these can run, as bdw[1-4],skx1"
+    )
+    parser.add_argument(
         "--profile", metavar="FILE", type=Path, help="choose for a profile in a file"
+    )
+    parser.add_argument(
+        "--gpus",
+        metavar="LIST",
+        help="choose for a job with these GPUs of the node, as 0,1 or none",
     )
     parser.add_argument(
         "--platform",
         metavar="WORDS",
         help="choose for what the words offer, as linux/amd64:broadwell:nv-compute-5-2",
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("compatible", "exact"),
+        help="choose by this policy, whatever the site's",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcimg import targets
 from hpcimg.errors import UsageError
+from hpcimg.node.foreign import is_foreign, parse_foreign
 from hpcimg.oci.model import normalise_platform
 from hpcimg.quoting import quoted
 
@@ -21,12 +22,20 @@ if TYPE_CHECKING:
 
 _LIMIT = 64 * 1024 * 1024
 _POWER = re.compile(r"POWER(\d{1,2})", re.IGNORECASE)
+_ARM_32 = re.compile(r"armv([0-9])")
+_X86_32 = re.compile("i[3-6]86")
 _LSCPU_LINE = re.compile(r"^\s*Architecture:\s", re.MULTILINE)
 _RISCV_NAMES = {
     "sifive,u74-mc": "u74mc",
     "spacemit,x60": "x60",
     "spacemit(r) x60": "x60",
 }
+# What of a core decides what it runs; the rest is its number, its clock, its place.
+_OF_A_KIND = (
+    *("vendor_id", "model name", "flags", "Features", "uarch", "isa", "cpu"),
+    *("CPU implementer", "CPU architecture", "CPU part"),
+)
+_DIFFER = "its cores differ"
 
 Fields = dict[str, str]
 
@@ -38,10 +47,15 @@ class Cpu:
     facts: targets.CpuFacts
     model: str
     notes: tuple[str, ...]
+    threads: int = 0
+    """Threads of a core, where the text tells."""
 
 
-def read_cpu(path: Path, machine: str = "") -> Cpu:
-    """Read a live or recorded description; `machine` is uname's word, used where it is silent."""
+def read_cpu(path: Path, machine: str = "", hypervisor: str = "") -> Cpu:
+    """Read a live or recorded description.
+
+    `machine` is uname's word and `hypervisor` a name for it, used where the text is silent.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(_LIMIT)
@@ -52,51 +66,78 @@ def read_cpu(path: Path, machine: str = "") -> Cpu:
         ) from error
     text = raw.decode("utf-8", errors="replace")
     try:
-        return parse_cpu(text, machine)
+        return parse_cpu(text, machine, hypervisor)
     except UsageError as error:
         raise UsageError(f"{quoted(path)}: {error.message}", error.hint) from error
 
 
-def parse_cpu(text: str, machine: str = "") -> Cpu:
-    """Parse either format, told apart by its text."""
+def parse_cpu(text: str, machine: str = "", hypervisor: str = "") -> Cpu:
+    """Parse any of the formats, told apart by the text."""
+    if is_foreign(text):
+        facts, model = parse_foreign(text)
+        return Cpu(facts, model, ())
     if text.lstrip().startswith("{") or _LSCPU_LINE.search(text):
         return parse_lscpu(text)
-    return parse_cpuinfo(text, machine)
+    return parse_cpuinfo(text, machine, hypervisor)
 
 
-def parse_cpuinfo(text: str, machine: str = "") -> Cpu:
+def parse_cpuinfo(text: str, machine: str = "", hypervisor: str = "") -> Cpu:
     """Parse /proc/cpuinfo; only what all cores have counts."""
     blocks = [block for block in map(_fields, re.split(r"\n\s*\n", text)) if block]
-    cores = [block for block in blocks if _flags_of(block)] or blocks
+    cores = [block for block in blocks if _flags_of(block)]
+    cores = cores or [block for block in blocks if "processor" in block] or blocks[:1]
     if not cores:
         raise _unreadable()
     first = cores[0]
-    cpu = Cpu(_facts(first, machine), _model(first), ())
-    if len(cores) > 1:
-        cpu = _intersected(cpu, cores)
-    return _with_notes(cpu, "hypervisor" in cpu.facts.flags)
+    kinds = {tuple(map(core.get, _OF_A_KIND)): core for core in cores}
+    facts = _common([_facts(core, machine) for core in kinds.values()])
+    if len({core.get("isa") for core in cores}) > 1:
+        facts = replace(facts, name="")
+    cpu = Cpu(facts, _model(first), (_DIFFER,) if len(kinds) > 1 else (), _threads(first))
+    return _with_notes(cpu, hypervisor, is_virtual="hypervisor" in cpu.facts.flags)
 
 
 def parse_lscpu(text: str) -> Cpu:
     """Parse what lscpu prints, as text in the C locale or as JSON."""
-    found = _json_fields(text) if text.lstrip().startswith("{") else _fields(text)
+    found = _lscpu_fields(text)
     if "Architecture" not in found:
         raise _unreadable()
-    model = found.get("Model name", "").removeprefix("-")
-    architecture = normalise_platform("linux", found["Architecture"])[1]
+    architecture = normalise_platform("linux", found["Architecture"][0])[1]
+    # It describes each kind of core anew.
+    models = tuple(dict.fromkeys(one.removeprefix("-") for one in found.get("Model name", [""])))
+    vendors = dict.fromkeys(found.get("Vendor ID", ["generic"]))
+    every = [set(flags.split()) for flags in found.get("Flags", [""])]
+    flags = tuple(sorted(set.intersection(*every)))
+    facts = _common([_of_lscpu(architecture, v, flags, m) for v in vendors for m in models])
+    differ = len(models) > 1 or len(vendors) > 1 or set.union(*every) > set(flags)
+    hypervisor = found.get("Hypervisor vendor", [""])[0]
+    threads = found.get("Thread(s) per core", [""])[0]
+    cpu = Cpu(
+        facts,
+        ", ".join(models),
+        (_DIFFER,) if differ else (),
+        int(threads) if threads.isdecimal() else 0,
+    )
+    return _with_notes(cpu, hypervisor, is_virtual=bool(hypervisor))
+
+
+def _of_lscpu(
+    architecture: str, vendor: str, flags: tuple[str, ...], model: str
+) -> targets.CpuFacts:
     generation = _POWER.search(model) if architecture.startswith("ppc64") else None
-    facts = targets.CpuFacts(
-        architecture=architecture,
-        vendor=found.get("Vendor ID", "generic"),
-        flags=tuple(sorted(set(found.get("Flags", "").split()))),
+    if arm := _ARM_32.match(architecture):
+        architecture, generation = "arm", arm
+    core = model.lower().replace("-", "_")
+    # lscpu has put the part number into words already.
+    is_core = architecture == "arm64" and targets.is_known(core)
+    return targets.CpuFacts(
+        architecture,
+        vendor,
+        flags,
+        part=targets.facts_of(core, architecture).part if is_core else "",
         generation=int(generation[1]) if generation else 0,
         name=_RISCV_NAMES.get(model.lower(), "") if architecture == "riscv64" else "",
     )
-    core = model.lower().replace("-", "_")
-    if architecture == "arm64" and targets.is_known(core):
-        # lscpu has put the part number into words already.
-        facts = replace(facts, part=targets.facts_of(core, architecture).part)
-    return _with_notes(Cpu(facts, model, ()), "Hypervisor vendor" in found)
 
 
 def _unreadable() -> UsageError:
@@ -110,12 +151,20 @@ def _fields(text: str) -> Fields:
     return {key.strip(): value.strip() for key, mark, value in pairs if mark}
 
 
-def _json_fields(text: str) -> Fields:
-    found: Fields = {}
+def _lscpu_fields(text: str) -> dict[str, list[str]]:
+    """Collect the values of each field, which may stand there more than once."""
+    found: dict[str, list[str]] = {}
+    if not text.lstrip().startswith("{"):
+        for line in text.splitlines():
+            key, mark, value = line.partition(":")
+            if mark:
+                found.setdefault(key.strip(), []).append(value.strip())
+        return found
 
     def collect(entries: Sequence[Any]) -> None:
         for entry in entries:
-            found[str(entry["field"]).rstrip(":")] = str(entry.get("data") or "")
+            key = str(entry["field"]).rstrip(":")
+            found.setdefault(key, []).append(str(entry.get("data") or ""))
             collect(entry.get("children", ()))
 
     try:
@@ -138,14 +187,11 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
     flags = tuple(sorted(_flags_of(core)))
     power = _POWER.search(core.get("cpu", ""))
     if "flags" in core:
-        is_wide = "lm" in flags or not machine
-        architecture = "amd64" if is_wide else normalise_platform("linux", machine)[1]
+        # A 32-bit kernel shows lm all the same, and runs no 64-bit code.
+        architecture = "386" if _X86_32.fullmatch(machine) else "amd64"
         return targets.CpuFacts(architecture, core.get("vendor_id", "generic"), flags)
     if "CPU implementer" in core or "Features" in core:
-        is_wide = core.get("CPU architecture", "8").startswith(("8", "AArch64"))
-        vendor = targets.arm_vendor(core.get("CPU implementer", ""))
-        part = core.get("CPU part", "")
-        return targets.CpuFacts("arm64" if is_wide else "arm", vendor, flags, part)
+        return _arm(core, flags, machine)
     if power:
         generation = int(power[1])
         # Little-endian Linux needs a POWER8.
@@ -160,17 +206,43 @@ def _facts(core: Fields, machine: str) -> targets.CpuFacts:
     return targets.CpuFacts(normalise_platform("linux", machine)[1])
 
 
-def _intersected(cpu: Cpu, cores: Sequence[Fields]) -> Cpu:
-    """Keep what every core has: a thread may be moved to any of them."""
-    common = set.intersection(*(_flags_of(core) for core in cores))
-    parts = {core.get("CPU part", "") for core in cores}
-    differ = len(parts) > 1 or common != set(cpu.facts.flags)
-    facts = replace(cpu.facts, flags=tuple(sorted(common)))
-    if len(parts) > 1:
-        facts = replace(facts, part="")
-    return replace(cpu, facts=facts, notes=("its cores differ",) if differ else ())
+def _arm(core: Fields, flags: tuple[str, ...], machine: str) -> targets.CpuFacts:
+    vendor, part = targets.arm_vendor(core.get("CPU implementer", "")), core.get("CPU part", "")
+    told = re.match("[0-9]+", core.get("CPU architecture", "").replace("AArch64", "8"))
+    version = int(told[0]) if told else 8
+    if version >= 8 and not _ARM_32.match(machine):
+        return targets.CpuFacts("arm64", vendor, flags, part)
+    # The kernel says 7 of the ARM1176, which has no more than the sixth version's instructions.
+    version = 6 if _model(core).startswith("ARMv6-compatible") else version
+    return targets.CpuFacts("arm", vendor, flags, part, version)
 
 
-def _with_notes(cpu: Cpu, is_virtual: bool) -> Cpu:  # noqa: FBT001 - private, one caller each
-    notes = (*cpu.notes, "it runs under a hypervisor") if is_virtual else cpu.notes
-    return replace(cpu, notes=notes)
+def _common(kinds: Sequence[targets.CpuFacts]) -> targets.CpuFacts:
+    """Keep what every kind of core has: a thread may be moved to any of them."""
+    first = kinds[0]
+    return replace(
+        first,
+        vendor=first.vendor if len({one.vendor for one in kinds}) == 1 else "generic",
+        flags=tuple(sorted(set.intersection(*(set(one.flags) for one in kinds)))),
+        part=first.part if len({one.part for one in kinds}) == 1 else "",
+        generation=min(one.generation for one in kinds),
+        name=first.name if len({one.name for one in kinds}) == 1 else "",
+    )
+
+
+def _threads(core: Fields) -> int:
+    """Count the threads of a core; only x86's text tells, and offline siblings do not count."""
+    threads, cores = core.get("siblings", ""), core.get("cpu cores", "")
+    if threads.isdecimal() and cores.isdecimal() and int(cores):
+        return int(threads) // int(cores)
+    return 0
+
+
+def _with_notes(cpu: Cpu, hypervisor: str, *, is_virtual: bool) -> Cpu:
+    if "TCG" in f"{cpu.model} {hypervisor}":
+        # Every flag is true, and slow: software plays the processor.
+        return replace(cpu, notes=(*cpu.notes, "it is emulated: QEMU TCG"))
+    if not is_virtual:
+        return cpu
+    name = f": {hypervisor}" if hypervisor else ""
+    return replace(cpu, notes=(*cpu.notes, f"it runs under a hypervisor{name}"))

@@ -14,76 +14,135 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import UsageError
+from hpcimg.node.gpus import joined
+from hpcimg.node.probe import Finding, entries, read_text
 from hpcimg.node.profile import NodeProfile
+from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hpcimg.node.cloud import Dmi
+
 CACHE_PATH = Path("/run/hpcimg/node.json")
-_CPUINFO = Path("/proc/cpuinfo")
+HERE = Path("/")
+_CPUINFO = "proc/cpuinfo"
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _DRIVER = "proc/driver/nvidia"
+_MODULES = ("amdgpu", "i915", "xe")
+_FABRICS = ("sys/class/infiniband", "sys/class/cxi")
 _CACHE_LIMIT = 512 * 1024
 
 
 def detect(
-    *, cpuinfo: Path | None = None, node: str | None = None, gpu_time_limit: float | None = None
+    *,
+    root: Path = HERE,
+    cpuinfo: Path | None = None,
+    node: str | None = None,
+    gpu_time_limit: float | None = None,
 ) -> NodeProfile:
-    """Detect this node; `cpuinfo` names a recorded description to read instead of the CPU's own.
+    """Detect this node, or the machine whose proc, sys and etc were recorded under `root`.
 
-    `node` is the name to give it, the host's own otherwise. Takes about as long as NVML does.
+    `cpuinfo` names a recorded description to read instead of the CPU's own, `node` the name to
+    give it, the host's own otherwise. Takes about as long as NVML does.
     """
     from hpcimg import targets
+    from hpcimg.node.cloud import read_dmi
     from hpcimg.node.cpu import read_cpu
-    from hpcimg.node.gpu import TIME_LIMIT, probe_gpus
+    from hpcimg.node.host import find_glibc, find_smt, read_kernel, read_machine
+    from hpcimg.node.injected import find_injected
 
-    system = os.uname()
-    cpu = read_cpu(cpuinfo or _CPUINFO, "" if cpuinfo else system.machine)
-    found = targets.match(cpu.facts)
-    gpus = probe_gpus(TIME_LIMIT if gpu_time_limit is None else gpu_time_limit)
-    unknowns = [] if found.name else ["CPU target: archspec does not know this architecture"]
-    if gpus.state == "unknown":
-        unknowns.append(f"GPUs: {gpus.reason}")
+    # A recorded CPU tells of itself alone.
+    machine = read_machine(root) if cpuinfo is None else ""
+    dmi = read_dmi(root)
+    cpu = read_cpu(cpuinfo or root / _CPUINFO, machine, dmi.hypervisor)
+    target = targets.match(cpu.facts)
+    found = _findings(root, dmi, gpu_time_limit)
+    found["smt"] = find_smt(None if cpuinfo else root, cpu.threads)
+    gpus = joined(finding.gpus for finding in found.values())
+    glibc, found["glibc"] = find_glibc(None if root == HERE else root)
+    injected, found["injected_glibc"] = find_injected(root, {g.vendor for g in gpus.devices})
+    unknowns = [] if target.name else ["cpu: archspec does not know this architecture"]
+    unknowns += [f"gpus: {gpus.reason}"] if gpus.reason and gpus.state != "none" else []
+    sources = {kind: finding.source for kind, finding in found.items() if finding.source}
     return NodeProfile(
-        # Slurm knows nodes by their short names.
-        node=node or system.nodename.partition(".")[0],
+        node=node or _node_name(root),
         os="linux",
         architecture=cpu.facts.architecture,
-        target=found.name,
-        compatible=found.compatible,
+        target=target.name,
+        compatible=target.compatible,
         flags=cpu.facts.flags,
         gpus=gpus,
-        kernel=system.release,
-        boot_id=read_boot_id(),
+        kernel=read_kernel(root),
+        boot_id=read_boot_id(root),
         vendor=cpu.facts.vendor,
         model=cpu.model,
-        notes=cpu.notes,
-        unknowns=tuple(unknowns),
-        sources={"cpu": str(cpuinfo or _CPUINFO), "gpus": "NVML", "kernel": "uname"},
+        traits=tuple(sorted(word for one in found.values() for word in one.traits)),
+        glibc=glibc,
+        injected_glibc=injected,
+        notes=(*cpu.notes, *(note for one in found.values() for note in one.notes)),
+        unknowns=(*unknowns, *(why for one in found.values() for why in one.unknowns)),
+        sources={"cpu": str(cpuinfo or f"/{_CPUINFO}"), "kernel": "/proc/sys/kernel", **sources},
     )
 
 
-def read_boot_id(root: Path = Path("/")) -> str:
+def recorded(root: Path) -> Path:
+    """Check that a recorded machine is there: without its CPU there is no profile."""
+    if not (root / _CPUINFO).is_file():
+        raise UsageError(
+            f"{quoted(root)} is no recorded machine: it has no {_CPUINFO}",
+            "name a folder with the machine's proc, sys and etc",
+        )
+    return root
+
+
+def _findings(root: Path, dmi: Dmi, time_limit: float | None) -> dict[str, Finding]:
+    """Run all probes but the CPU's; the place in this list is that on the page."""
+    from hpcimg.node.amd import probe_amd
+    from hpcimg.node.cloud import find_instance
+    from hpcimg.node.fabric import probe_fabric
+    from hpcimg.node.gpu import TIME_LIMIT, probe_nvidia
+    from hpcimg.node.host import find_os
+    from hpcimg.node.intel import probe_intel
+    from hpcimg.node.pci import read_pci
+
+    bus = read_pci(root)
+    limit = TIME_LIMIT if time_limit is None else time_limit
+    return {
+        "nvidia": probe_nvidia(root, bus, time_limit=limit),
+        "amd": probe_amd(root, bus),
+        "intel": probe_intel(bus),
+        "fabric": probe_fabric(root),
+        "os": find_os(root),
+        "inst": find_instance(dmi),
+    }
+
+
+def _node_name(root: Path) -> str:
+    """Give the host's short name, as Slurm knows it; a recorded machine's may be its folder's."""
+    name = read_text(root / "proc/sys/kernel/hostname") or root.resolve().name
+    return name.partition(".")[0]
+
+
+def read_boot_id(root: Path = HERE) -> str:
     """Return the kernel's name of this boot, empty where it has none."""
-    with contextlib.suppress(OSError):
-        return (root / _BOOT_ID).read_text(encoding="ascii").strip()
-    return ""
+    return read_text(root / _BOOT_ID)
 
 
-def cache_key(root: Path = Path("/")) -> str:
-    """Name what a kept profile depends on: the boot, the GPU driver, the MIG layout.
+def cache_key(root: Path = HERE) -> str:
+    """Name what a kept profile depends on: the boot, the GPU drivers, the MIG layout, the fabrics.
 
     Reads a few small files under `root`, never NVML; empty when the boot has no name, and then
-    nothing may be kept.
+    nothing may be kept. A module that is loaded later may bring GPUs.
     """
     boot_id = read_boot_id(root)
     if not boot_id:
         return ""
     driver = root / _DRIVER
-    version = ""
-    with contextlib.suppress(OSError):
-        version = (driver / "version").read_text(encoding="utf-8", errors="replace")
-    facts = json.dumps([boot_id, version, list(_mig_layout(driver))])
+    modules = [name for name in _MODULES if (root / "sys/module" / name).exists()]
+    fabrics = [path.name for place in _FABRICS for path in entries(root / place)]
+    version = read_text(driver / "version")
+    facts = json.dumps([boot_id, version, list(_mig_layout(driver)), modules, fabrics])
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
@@ -117,7 +176,8 @@ def write_cached(profile: NodeProfile, key: str, path: Path = CACHE_PATH) -> boo
 
     One with unknown GPUs is not kept: a driver that is slow to start would stay unknown.
     """
-    if not key or profile.gpus.state == "unknown":
+    is_unsure = any(why.startswith("gpus:") for why in profile.unknowns)
+    if not key or is_unsure or profile.gpus.state == "unknown":
         return False
     if not path.parent.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,10 @@ def _device(nvml: Any, index: int) -> dict[str, Any]:
     name = ""
     with contextlib.suppress(nvml.NVMLError):
         name = nvml.nvmlDeviceGetName(handle)
+    number = index
+    # Slurm counts the device files; NVML only those that the job's device cgroup leaves.
+    with contextlib.suppress(nvml.NVMLError):
+        number = nvml.nvmlDeviceGetMinorNumber(handle)
     mig, slices = False, []
     # Before Ampere there is no MIG, and older drivers lack the function.
     with contextlib.suppress(nvml.NVMLError):
@@ -49,7 +53,7 @@ def _device(nvml: Any, index: int) -> dict[str, Any]:
     if mig:
         slices = list(_slices(nvml, handle))
     return {
-        "index": index,
+        "index": number,
         "uuid": nvml.nvmlDeviceGetUUID(handle),
         "name": name,
         "capability": f"{major}.{minor}",

@@ -12,55 +12,19 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import UsageError
-from hpcimg.features import Feature, parse_feature, parse_platform_words, variant_word
+from hpcimg.features import canonical_words
+from hpcimg.node.gpus import Gpu, GpuFacts
 from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+__all__ = ["Gpu", "GpuFacts", "NodeProfile"]
 
 _VERSION = 1
 _HINT = "make the profile with `hpcimg node show --json`"
 _PROFILE_LIMIT = 256 * 1024
 _CAPABILITY = re.compile(r"[0-9]{1,3}\.[0-9]")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU. Of NVIDIA's it tells the `capability`, of the others' the code's `target`.
-
-    `target` is AMD's as `gfx90a:sramecc+:xnack-`, Intel's device name as `pvc`. `slices` are the
-    UUIDs of an NVIDIA GPU's MIG slices, which have its capability. Slurm counts by `index`.
-    """
-
-    index: int
-    uuid: str
-    name: str
-    capability: str = ""
-    mig: bool = False
-    slices: tuple[str, ...] = ()
-    vendor: str = "nvidia"
-    target: str = ""
-
-
-@dataclass(frozen=True)
-class GpuFacts:
-    """What is known of the GPUs; `reason` says why they are none or unknown.
-
-    `driver` and `cuda`, which it speaks, are NVIDIA's; `amd_driver` is the amdgpu module's version.
-    `wanted` says that the job asked for GPUs, so that not knowing them is a refusal.
-    """
-
-    state: str = "none"
-    reason: str = ""
-    driver: str | None = None
-    cuda: str | None = None
-    devices: tuple[Gpu, ...] = ()
-    wanted: bool = False
-    amd_driver: str | None = None
-
-    def of(self, vendor: str) -> tuple[Gpu, ...]:
-        """Give one vendor's devices: `nvidia`, `amd` or `intel`."""
-        return tuple(gpu for gpu in self.devices if gpu.vendor == vendor)
 
 
 @dataclass(frozen=True)
@@ -96,21 +60,27 @@ class NodeProfile:
     unknowns: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def allocated(self, gpu_ids: tuple[str, ...] | None) -> NodeProfile:
-        """Restrict the GPUs to those of a job, named by index, UUID or MIG UUID.
+    def allocated(self, gpu_ids: tuple[str, ...] | None, *, nodes: int = 1) -> NodeProfile:
+        """Restrict the GPUs to those of a job that spans `nodes` nodes.
 
-        None: nobody manages the GPUs, so all count. Empty: the job has no GPU.
+        They are named by Slurm's number, UUID or MIG UUID. None: nobody manages the GPUs, so all
+        count. Empty: the job has no GPU.
         """
         if gpu_ids is None or self.declared:
-            return self
-        return replace(self, gpus=_allocated(self.gpus, gpu_ids))
+            return replace(self, job_nodes=nodes)
+        return replace(self, gpus=self.gpus.allocated(gpu_ids), job_nodes=nodes)
 
     def offered(self) -> tuple[str, ...]:
         """List the canonical words that policy `exact` compares: CPU target, GPUs, own words."""
         if self.declared:
             return self.words
-        found = {f"nvcap:{gpu.capability}" for gpu in self.gpus.devices} | set(self.words)
-        return tuple(sorted(found | ({f"cpu:{self.target}"} if self.target else set())))
+        # An image for several kinds of GPUs names them in one word: it must run on each.
+        values: dict[str, set[str]] = {"cpu": {self.target}} if self.target else {}
+        for gpu in self.gpus.devices:
+            kind, _, value = gpu.word.partition(":")
+            values.setdefault(kind, set()).add(value)
+        found = [f"{kind}:{'|'.join(sorted(ones))}" for kind, ones in values.items()]
+        return canonical_words([*found, *self.words], self.architecture)
 
     def facts_digest(self) -> str:
         """Name the facts that decide a selection; nodes of one type have the same digest."""
@@ -161,97 +131,6 @@ def _is_told(gpu: Gpu) -> bool:
     if gpu.vendor == "nvidia":
         return _CAPABILITY.fullmatch(gpu.capability) is not None
     return gpu.vendor in {"amd", "intel"} and bool(gpu.target)
-
-
-def profile_from_words(text: str, *, node: str = "", kernel: str = "") -> NodeProfile:
-    """Make a profile of `linux/amd64:broadwell:nv-compute-5-2`: the words say what is offered.
-
-    GPUs named so are allocated ones. Raises UsageError for a word that nothing can offer.
-    """
-    os, architecture, variant, features = parse_platform_words(text)
-    if variant is not None:
-        features = (*features, *parse_feature(variant_word(architecture, variant), architecture))
-    cpus = [name for f in features if f.kind == "cpu" for name in _single(f, text)]
-    target, compatible, flags = _cpu_of(architecture, cpus, _values(features, "cpuflag"), text)
-    return NodeProfile(
-        node=node,
-        os=os,
-        architecture=architecture,
-        target=target,
-        compatible=compatible,
-        flags=flags,
-        gpus=_gpus_of(features, text),
-        kernel=kernel,
-        words=tuple(sorted({str(f) for f in features})),
-        declared=True,
-        sources={"all": "words"},
-    )
-
-
-def _allocated(gpus: GpuFacts, ids: tuple[str, ...]) -> GpuFacts:
-    if not ids:
-        return GpuFacts("none", "the job has no GPU", gpus.driver, gpus.cuda)
-    if gpus.state != "present":
-        return replace(gpus, wanted=True)
-    named: dict[str, Gpu] = {}
-    for gpu in gpus.devices:
-        named.update(dict.fromkeys((str(gpu.index), gpu.uuid, *gpu.slices), gpu))
-    missing = [word for word in ids if word not in named]
-    if missing:
-        reason = f"the job has GPU {quoted(missing[0])}, which detection did not see"
-        return replace(gpus, state="unknown", reason=reason, devices=(), wanted=True)
-    chosen = {named[word].index: named[word] for word in ids}
-    return replace(gpus, devices=tuple(chosen.values()), wanted=True)
-
-
-def _values(features: Iterable[Feature], kind: str) -> tuple[str, ...]:
-    return tuple(f.value for f in features if f.kind == kind)
-
-
-def _single(feature: Feature, text: str) -> tuple[str, ...]:
-    if len(feature.alternatives) > 1 or feature.comparator:
-        raise UsageError(
-            f"{quoted(str(feature))} in {quoted(text)} is a requirement, not what a node offers",
-            "name what the node has, one value for each word",
-        )
-    return feature.alternatives
-
-
-def _cpu_of(
-    architecture: str, names: list[str], flags: tuple[str, ...], text: str
-) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
-    """Return target, compatible targets and flags of a CPU that is only named."""
-    from hpcimg import targets
-
-    family = targets.family_of(architecture)
-    compatible: set[str] = set()
-    offered = set(flags)
-    for name in names or ([family] if family else []):
-        if not targets.is_known(name) or not targets.is_of(name, architecture):
-            raise UsageError(
-                f"cpu {quoted(name)} in {quoted(text)} is not a known {architecture} target",
-                "use archspec's names, as in broadwell or zen3",
-            )
-        facts = targets.facts_of(name, architecture)
-        offered.update(facts.flags)
-        compatible.update((name, *targets.ancestors(name)))
-        compatible.update(targets.match(facts).compatible)
-    ranked = targets.ranked(compatible)
-    return (ranked[0] if ranked else None), ranked, tuple(sorted(offered))
-
-
-def _gpus_of(features: Iterable[Feature], text: str) -> GpuFacts:
-    features = tuple(features)
-    capabilities = [v for f in features if f.kind == "nvcap" for v in _single(f, text)]
-    drivers = [v for f in features if f.kind == "nvdrv" for v in _single(f, text)]
-    if any(not _CAPABILITY.fullmatch(value) for value in capabilities):
-        raise UsageError(f"{quoted(text)} offers a GPU without a capability MAJOR.MINOR")
-    if not capabilities and not drivers:
-        return GpuFacts("none", "no GPU is named")
-    devices = tuple(Gpu(at, "", "", value) for at, value in enumerate(capabilities))
-    return GpuFacts(
-        "present", driver=drivers[-1] if drivers else None, devices=devices, wanted=True
-    )
 
 
 def _wrong(what: str) -> UsageError:

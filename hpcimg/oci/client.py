@@ -6,6 +6,7 @@ It must not know what an image is picked for, nor where its bytes are kept.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
@@ -15,14 +16,24 @@ from urllib.parse import urlencode
 import requests
 
 from hpcimg import __version__
-from hpcimg.errors import DigestMismatchError, RegistryError
+from hpcimg.errors import AuthenticationError, DigestMismatchError, NotFoundError, RegistryError
 from hpcimg.oci.auth import Access, Authenticator, TokenRequest, pull_access, push_access
 from hpcimg.oci.blob import BlobCheck, is_range_from
 from hpcimg.oci.credentials import FindCredential
 from hpcimg.oci.diagnostics import failure, token_failure
 from hpcimg.oci.digest import digest_of, is_digest, verify_digest
-from hpcimg.oci.model import ACCEPT, DOCUMENT_LIMIT, Descriptor, Index, Manifest, parse_document
+from hpcimg.oci.hosts import Hosts, joined, origin
+from hpcimg.oci.model import (
+    ACCEPT,
+    DOCUMENT_LIMIT,
+    OCI_INDEX,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_document,
+)
 from hpcimg.oci.reference import DEFAULT_TAG, Reference
+from hpcimg.oci.tags import PAGE_LIMIT, PAGE_SIZE, parse_page
 from hpcimg.oci.transport import (
     CHUNK,
     DEFAULT_PATIENCE,
@@ -33,14 +44,20 @@ from hpcimg.oci.transport import (
     Transport,
     chunks_of,
     error_body,
-    joined,
-    origin,
     stated_length,
 )
 from hpcimg.settings import RegistrySettings
 
+log = logging.getLogger(__name__)
+
 TOKEN_LIMIT = 1 << 20
 """Bytes of a token service's answer that are read."""
+
+_CREATED = "org.opencontainers.image.created"
+_NO_REFERRERS = frozenset({400, 405, 406, 410, 501})
+"""How registries besides 404 say that they have no referrers API."""
+_TAG_DIGITS = 64
+"""Digits of a digest that the specification's tag for its referrers has."""
 
 _FORM = "application/x-www-form-urlencoded"
 _BINARY = "application/octet-stream"
@@ -65,15 +82,16 @@ class RegistryClient:
         patience: Patience = DEFAULT_PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._hosts = Hosts(registries, listed_only=listed_only)
         self._transport = Transport(
-            registries,
-            listed_only=listed_only,
+            self._hosts,
             user_agent=f"hpcimg/{__version__}",
             timeouts=timeouts,
             patience=patience,
             sleep=sleep,
         )
         self._timeouts = timeouts
+        self._without_referrers: set[str] = set()
         self._auth = Authenticator(credentials, self._send_token_request, time.monotonic)
 
     def fetch_document(self, reference: Reference) -> Manifest | Index:
@@ -90,6 +108,27 @@ class RegistryClient:
         """Tell whether the registry has this tag or digest."""
         request = Request("HEAD", self._manifest_url(reference), {"Accept": ", ".join(ACCEPT)})
         return self._has(_pull(reference), request, str(reference))
+
+    def referrers(self, reference: Reference, artifact_type: str) -> tuple[str, ...]:
+        """List the digests of what is attached to the image of a digest, newest first.
+
+        Asks for the tag that stands in for the API where there is none. A refusal counts as none,
+        since the image itself could be read; a failure that may pass is raised.
+        """
+        if reference.digest is None or not self._hosts.settings(reference.registry).referrers:
+            return ()
+        if reference.name not in self._without_referrers:
+            query = urlencode({"artifactType": artifact_type})
+            base = f"{self._hosts.base(reference.registry)}{reference.repository}"
+            raw = self._read_index(reference, f"{base}/referrers/{reference.digest}?{query}")
+            if raw is not None:
+                return _attached(raw, artifact_type)
+            self._without_referrers.add(reference.name)
+        algorithm, _, hexadecimal = reference.digest.partition(":")
+        tag = f"{algorithm}-{hexadecimal[:_TAG_DIGITS]}"
+        url = self._manifest_url(replace(reference, tag=tag, digest=None))
+        raw = self._read_index(reference, url)
+        return () if raw is None else _attached(raw, artifact_type)
 
     def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         """Stream a blob; a broken transfer is resumed, and the end is reached by good bytes only.
@@ -165,6 +204,21 @@ class RegistryClient:
             _verify(raw, promised, str(reference))
         return digest_of(raw)
 
+    def tags(self, reference: Reference) -> tuple[str, ...]:
+        """List the tags of the reference's repository, sorted; a long list comes in pages."""
+        base = self._hosts.base(reference.registry)
+        url = f"{base}{reference.repository}/tags/list?{urlencode({'n': PAGE_SIZE})}"
+        found: set[str] = set()
+        for _ in range(PAGE_LIMIT):
+            request = Request("GET", url)
+            raw, headers = self._read(_pull(reference), request, reference.name, DOCUMENT_LIMIT)
+            page = parse_page(raw, headers, url, reference.name)
+            found.update(page.tags)
+            if not page.next_url:
+                return tuple(sorted(found))
+            url = page.next_url
+        raise RegistryError(f'"{reference.name}" has more than {PAGE_LIMIT} pages of tags')
+
     def _blob_from(
         self, reference: Reference, descriptor: Descriptor, check: BlobCheck
     ) -> Iterator[bytes]:
@@ -209,6 +263,21 @@ class RegistryClient:
                     raise
                 attempt += 1
 
+    def _read_index(self, reference: Reference, url: str) -> bytes | None:
+        """Read an index that need not be there; what is no index counts as none."""
+        request = Request("GET", url, {"Accept": OCI_INDEX})
+        try:
+            raw, headers = self._read(_pull(reference), request, str(reference), DOCUMENT_LIMIT)
+        except (NotFoundError, AuthenticationError) as error:
+            log.debug("nothing is attached to %s: %s", reference, error.message)
+            return None
+        except RegistryError as error:
+            if error.status not in _NO_REFERRERS:
+                raise
+            return None
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return raw if media_type == OCI_INDEX else None
+
     def _call(self, access: Access, request: Request) -> requests.Response:
         """Send with what is known to authorise; answer one 401, but never one of another host."""
         response = self._transport.send(_authorised(request, self._auth.value(access)))
@@ -241,14 +310,14 @@ class RegistryClient:
 
     def _manifest_url(self, reference: Reference) -> str:
         target = reference.digest or reference.tag or DEFAULT_TAG
-        base = self._transport.base(reference.registry)
+        base = self._hosts.base(reference.registry)
         return f"{base}{reference.repository}/manifests/{target}"
 
     def _blob_url(self, reference: Reference, digest: str) -> str:
-        return f"{self._transport.base(reference.registry)}{reference.repository}/blobs/{digest}"
+        return f"{self._hosts.base(reference.registry)}{reference.repository}/blobs/{digest}"
 
     def _uploads_url(self, reference: Reference) -> str:
-        return f"{self._transport.base(reference.registry)}{reference.repository}/blobs/uploads/"
+        return f"{self._hosts.base(reference.registry)}{reference.repository}/blobs/uploads/"
 
 
 def _pull(reference: Reference) -> Access:
@@ -279,6 +348,15 @@ def _bounded(chunks: Iterator[bytes], limit: int, what: str) -> bytes:
         if len(body) > limit:
             raise RegistryError(f'"{what}": the registry sent more than {limit} bytes')
     return bytes(body)
+
+
+def _attached(raw: bytes, artifact_type: str) -> tuple[str, ...]:
+    """Give the digests of one type's artifacts, newest first as node-feature-discovery has it."""
+    index = parse_document(raw, OCI_INDEX)
+    entries = index.manifests if isinstance(index, Index) else ()
+    fitting = [each for each in entries if each.artifact_type == artifact_type]
+    fitting.sort(key=lambda each: each.annotations.get(_CREATED, ""))
+    return tuple(each.digest for each in reversed(fitting))
 
 
 def _without_first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -6,8 +6,6 @@ It must not send requests.
 from __future__ import annotations
 
 import json
-import socket
-import ssl
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,6 +90,9 @@ def _broken(message: str, status: int, said: str) -> RegistryError:
 
 def reason_of(error: BaseException) -> tuple[str, bool]:
     """Name the root of a failed connection, and tell whether another try may help."""
+    import socket
+    import ssl
+
     chain = list(_causes(error))
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):

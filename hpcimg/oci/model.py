@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hpcimg.errors import RegistryError
+from hpcimg.errors import ContentError, RegistryError
 from hpcimg.oci.digest import digest_of, is_digest, verify_digest
 from hpcimg.quoting import quoted
 
@@ -59,7 +59,15 @@ _ARCHITECTURES: dict[str, tuple[str, str | None]] = {
     "armel": ("arm", "v6"),
 }
 # A variant that only says what the architecture already means.
-_IMPLIED_VARIANTS = {("amd64", "v1"), ("arm64", "v8"), ("arm64", "8")}
+_IMPLIED_VARIANTS = {
+    ("amd64", "1"),
+    ("amd64", "v1"),
+    ("arm64", "8"),
+    ("arm64", "8.0"),
+    ("arm64", "v8"),
+    ("arm64", "v8.0"),
+    ("riscv64", "rva20u64"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,13 +92,17 @@ class Platform:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One pointer to content: its type, digest and size in bytes."""
+    """One pointer to content: its type, digest and size in bytes.
+
+    `artifact_type` says what is attached to an image, where it points to that.
+    """
 
     media_type: str
     digest: str
     size: int
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str | None = None
 
     @property
     def is_index(self) -> bool:
@@ -173,7 +185,7 @@ def parse_platform(document: Any, where: str = "platform") -> Platform:
 
 
 def _wrong(what: str) -> RegistryError:
-    return RegistryError(
+    return ContentError(
         f"the registry sent a bad manifest: {what}", "the image has to be pushed again"
     )
 
@@ -209,7 +221,7 @@ def _media_type(document: dict[str, Any], hint: str | None) -> str:
     stated = _word(document, "mediaType", "the document")
     sent = (hint or "").partition(";")[0].strip().lower()
     if stated in _SCHEMA1_TYPES or sent in _SCHEMA1_TYPES or document.get("schemaVersion") == 1:
-        raise RegistryError(
+        raise ContentError(
             "the image has a Docker schema 1 manifest, which is not supported",
             "push the image again with a current tool",
         )
@@ -254,6 +266,7 @@ def _descriptor(document: Any, where: str) -> Descriptor:
         size=size,
         platform=None if platform is None else parse_platform(platform, f"{where}.platform"),
         annotations=_annotations(document, where),
+        artifact_type=_word(document, "artifactType", where),
     )
 
 

@@ -201,6 +201,11 @@ def _looks_like_registry(text: str) -> bool:
     return "." in text or ":" in text or text == "localhost"
 
 
+def is_tag(text: str) -> bool:
+    """Tell whether this can be a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def is_registry(text: str) -> bool:
     """Tell whether this is a registry's HOST[:PORT] that cannot be taken for a path."""
     match = _REGISTRY.fullmatch(text)

@@ -1,4 +1,4 @@
-"""HTTP to registries: which hosts may be talked to and how, redirects, retries.
+"""HTTP to registries: redirects, retries, bodies as they come.
 
 It must not know what a manifest or a token is.
 """
@@ -14,35 +14,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError as Urllib3Error
 
-from hpcimg.errors import NotListedError, RegistryError, SettingsError
+from hpcimg.errors import RegistryError
 from hpcimg.oci.diagnostics import BODY_LIMIT, NO_TLS, reason_of, shown_url
-from hpcimg.quoting import quoted
-from hpcimg.settings import RegistrySettings, has_site_file
+from hpcimg.oci.hosts import Hosts, host_of, joined, origin, split_url
 
 log = logging.getLogger(__name__)
-
-API_HOSTS = {"docker.io": "registry-1.docker.io"}
-"""Registries whose API is not at the host that their images are named after."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 REDIRECT_LIMIT = 5
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 CHUNK = 256 << 10
-_PORTS = {"http": 80, "https": 443}
 # More digits than any size has are no number to Python either.
 _LENGTH = re.compile(r"[0-9]{1,19}")
-# Stricter than any URL parser: where two of them would read two hosts, neither is asked.
-_URL = re.compile(
-    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?#].*)?",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 @dataclass(frozen=True)
@@ -132,16 +120,14 @@ class Transport:
 
     def __init__(
         self,
-        registries: Mapping[str, RegistrySettings],
+        hosts: Hosts,
         *,
-        listed_only: bool,
         user_agent: str,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         patience: Patience = DEFAULT_PATIENCE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._registries = registries
-        self._listed_only = listed_only
+        self.hosts = hosts
         self._timeouts = timeouts
         self._sleep = sleep
         self.patience = patience
@@ -151,12 +137,6 @@ class Transport:
         self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
         # Else requests would put a ~/.netrc login into requests of ours.
         self._session.auth = _unchanged
-
-    def base(self, registry: str) -> str:
-        """The URL that a registry's API stands under, plain http only where the site says so."""
-        host = API_HOSTS.get(registry, registry)
-        scheme = "http" if self._settings(registry).plain_http else "https"
-        return f"{scheme}://{host}/v2/"
 
     def send(self, request: Request) -> requests.Response:
         """Send until there is an answer that no retry would better; redirects are followed.
@@ -201,7 +181,7 @@ class Transport:
         raise RegistryError(f"{shown_url(request.url)} redirects more than {REDIRECT_LIMIT} times")
 
     def _once(self, request: Request) -> requests.Response:
-        verify = self._check_host(request.url)
+        verify = self.hosts.check(request.url)
         if request.body is not None and not isinstance(request.body, bytes):
             request.body.seek(0)
         try:
@@ -217,86 +197,6 @@ class Transport:
             )
         except (requests.RequestException, Urllib3Error, OSError, ValueError) as error:
             raise unreachable(request.url, error) from error
-
-    def _check_host(self, url: str) -> str | bool:
-        """Refuse a URL that may not be asked; return what its certificate is checked with."""
-        parts = split_url(url)
-        settings = self._settings_of(parts)
-        if settings is None and self._listed_only:
-            raise self._not_listed(parts)
-        if parts.scheme == "http" and not (settings and settings.plain_http):
-            raise RegistryError(
-                f"{shown_url(url)} uses plain http, which the site does not allow for this host",
-                f'to allow it set "plain_http: true" for "{host_of(parts)}" under "registries:"',
-            )
-        return checked_ca_file(settings.ca_file) if settings and settings.ca_file else True
-
-    def _not_listed(self, parts: SplitResult) -> NotListedError:
-        """Name the registry as images are named after it, which is what the settings list."""
-        host = host_of(parts)
-        host = next((name for name, api in API_HOSTS.items() if api == host), host)
-        hint = f'the administrator can add "{host}" under "registries:" in the settings file'
-        if not self._registries and not has_site_file():
-            hint = f"there is no settings file on this node: {hint}"
-        return NotListedError(f'registry host "{host}" is not listed in the site\'s settings', hint)
-
-    def _settings_of(self, parts: SplitResult) -> RegistrySettings | None:
-        """Find what the settings say of a host; a default port may be written or left out."""
-        port = parts.port or _PORTS[parts.scheme]
-        names = [f"{_bare_host(parts)}:{port}"]
-        if port == _PORTS[parts.scheme]:
-            names.insert(0, _bare_host(parts))
-        names += [name for name, host in API_HOSTS.items() if host in names]
-        return next((self._registries[name] for name in names if name in self._registries), None)
-
-    def _settings(self, registry: str) -> RegistrySettings:
-        return self._registries.get(registry, RegistrySettings())
-
-
-def split_url(url: str) -> SplitResult:
-    """Split an http or https URL of HOST[:PORT]; raise RegistryError for all else."""
-    try:
-        parts = urlsplit(url)
-        if _URL.fullmatch(url) and parts.port != 0:
-            return parts
-    except ValueError:
-        pass
-    raise RegistryError(f"{quoted(shown_url(url))} is no http or https address")
-
-
-def joined(url: str, target: str) -> str:
-    """Resolve a Location header against the URL that was asked."""
-    try:
-        return urljoin(url, target)
-    except ValueError as error:
-        raise RegistryError(f"{shown_url(url)} points to {quoted(target)}, no URL") from error
-
-
-def checked_ca_file(path: str) -> str:
-    """Refuse a certificate file that is not there, which requests reports as a lost connection."""
-    if not Path(path).is_file():
-        raise SettingsError(
-            f'ca_file "{path}" is not a file', 'correct "ca_file" under "registries:"'
-        )
-    return path
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port: what credentials are bound to."""
-    parts = split_url(url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
-
-
-def host_of(parts: SplitResult) -> str:
-    """The host as the settings list it."""
-    host = _bare_host(parts)
-    return host if parts.port in {None, _PORTS.get(parts.scheme)} else f"{host}:{parts.port}"
-
-
-def _bare_host(parts: SplitResult) -> str:
-    """Give the host without its port; an IPv6 address in its brackets, as names have it."""
-    host = parts.hostname or ""
-    return f"[{host}]" if ":" in host else host
 
 
 def redirected(request: Request, url: str) -> Request:

@@ -46,7 +46,7 @@ def publish_profile(store: Store, profile: NodeProfile) -> Path:
 def read_profile(store: Store, node: str) -> NodeProfile:
     """Read the profile that a node published; NotFoundError when it has not.
 
-    Raises StoreError when the file could have been written by somebody else.
+    Raises StoreError when the file could have been written by somebody else, or is no profile.
     """
     path = store.root / NODES / _checked(node)
     try:
@@ -59,7 +59,24 @@ def read_profile(store: Store, node: str) -> NodeProfile:
     except (OSError, UntrustedError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StoreError(f'not using the node profile "{path}": {reason}', _HINT) from error
-    return NodeProfile.from_json(raw)
+    try:
+        return NodeProfile.from_json(raw)
+    except UsageError as error:
+        what = f'the profile of node "{node}", "{path}", is damaged: {error.message}'
+        raise StoreError(what, f"run `hpcimg node publish` on {node}") from error
+
+
+def forget_profile(store: Store, node: str) -> None:
+    """Remove what a node published; NotFoundError where it has not, StoreError where nobody may."""
+    path = store.root / NODES / _checked(node)
+    try:
+        path.unlink()
+    except FileNotFoundError as error:
+        what = f'node "{node}" has published no profile'
+        raise NotFoundError(what, f"look at its spelling{_others(store)}") from error
+    except OSError as error:
+        what = f'could not remove "{path}": {error.strerror}'
+        raise StoreError(what, "run it as root or as the store's account") from error
 
 
 def published_nodes(store: Store) -> tuple[str, ...]:

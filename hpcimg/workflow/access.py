@@ -4,47 +4,122 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcimg.errors import SettingsError
+from hpcimg.store.documents import DOCUMENTS, DocumentCache, Place
 from hpcimg.store.store import Store, site_store, user_store
+from hpcimg.workflow.source import CachedSource
 
 if TYPE_CHECKING:
     from hpcimg.oci.client import RegistryClient
+    from hpcimg.oci.credentials import FindCredential
+    from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
 
 
 @dataclass(frozen=True)
 class Access:
-    """A client and the store that its images go into."""
+    """A source of documents and blobs, and the store that images go into."""
 
-    client: RegistryClient
+    source: CachedSource
     store: Store
+
+    @property
+    def client(self) -> RegistryClient:
+        """The registry client without any cache, for what is written."""
+        return self.source.client
 
 
 def site_access(settings: Settings) -> Access:
-    """Ask as the site does: listed registries alone, without anybody's credentials."""
-    from hpcimg.oci.client import RegistryClient
-    from hpcimg.oci.credentials import no_credential
+    """Ask as the site does: listed registries alone, without anybody's credentials.
 
-    client = RegistryClient(settings.registries, no_credential, listed_only=True)
-    return Access(client, site_store(settings.store))
+    The site's documents are written by its account, so that all may read what it has read.
+    """
+
+    def find() -> FindCredential:
+        from hpcimg.oci.credentials import no_credential
+
+        return no_credential
+
+    store = site_store(settings.store)
+    site = Place(store.root / DOCUMENTS, store.owner)
+    if os.geteuid() == store.owner:
+        documents = DocumentCache((site,), site)
+    else:
+        own = _own_place(os.environ)
+        documents = DocumentCache((site, own), own)
+    return Access(_source(settings, find, documents, listed_only=True), store)
 
 
 def own_access(
     settings: Settings, environment: Mapping[str, str], *, listed_only: bool = False
 ) -> Access:
     """Ask as this process's user does: own credentials, own store."""
-    from hpcimg.oci.client import RegistryClient
-    from hpcimg.oci.credentials import credential_finder
+
+    def find() -> FindCredential:
+        from hpcimg.oci.credentials import credential_finder
+
+        return credential_finder(environment, home)
 
     home = home_directory()
-    client = RegistryClient(
-        settings.registries, credential_finder(environment, home), listed_only=listed_only
-    )
-    return Access(client, user_store(home, os.geteuid(), settings.store))
+    own = _own_place(environment)
+    documents = DocumentCache((*_site_place(settings), own), own)
+    source = _source(settings, find, documents, listed_only=listed_only)
+    return Access(source, user_store(home, os.geteuid(), settings.store))
+
+
+def _source(
+    settings: Settings,
+    find: Callable[[], FindCredential],
+    documents: DocumentCache,
+    *,
+    listed_only: bool,
+) -> CachedSource:
+    """Make a source whose cache, too, answers for no registry that may not be asked."""
+
+    def connect() -> RegistryClient:
+        from hpcimg.oci.client import RegistryClient
+
+        return RegistryClient(settings.registries, find(), listed_only=listed_only)
+
+    def check(reference: Reference) -> None:
+        from hpcimg.oci.hosts import Hosts
+
+        hosts = Hosts(settings.registries, listed_only=True)
+        hosts.check(hosts.base(reference.registry))
+
+    return CachedSource(documents, connect, check if listed_only else lambda _: None)
+
+
+def _site_place(settings: Settings) -> tuple[Place, ...]:
+    try:
+        store = site_store(settings.store)
+    except SettingsError:
+        return ()  # a machine without the store's account has no site store
+    return (Place(store.root / DOCUMENTS, store.owner),)
+
+
+def _own_place(environment: Mapping[str, str]) -> Place:
+    """Find this user's cache; an XDG_CACHE_HOME that sudo may have left is not root's."""
+    uid = os.geteuid()
+    named = Path(environment.get("XDG_CACHE_HOME", ""))
+    if uid == 0 or not named.is_absolute() or not _is_own(named, uid):
+        named = home_directory() / ".cache"
+    return Place(named / "hpcimg" / DOCUMENTS, uid, private=True)
+
+
+def _is_own(path: Path, uid: int) -> bool:
+    """Tell whether this is a directory, and no link to one, that `uid` alone may write."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o022
 
 
 def home_directory() -> Path:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hpcimg.errors import RegistryError, RuntimeFailure
-from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest
+from hpcimg.oci.model import DOCUMENT_LIMIT, Index, Manifest
 from hpcimg.oci.reference import Reference
 from hpcimg.progress import OnProgress, Progress, silent
 from hpcimg.quoting import quoted
@@ -25,6 +25,7 @@ from hpcimg.store.store import Store
 
 if TYPE_CHECKING:
     from hpcimg.store.workspace import BuiltImage, Workspace
+    from hpcimg.workflow.source import BlobSource
 
 _LAYER_TYPES = frozenset(
     {
@@ -36,16 +37,6 @@ _LAYER_TYPES = frozenset(
         "application/vnd.docker.image.rootfs.diff.tar.zstd",
     }
 )
-
-
-class BlobSource(Protocol):
-    """What is needed of a registry client; all bytes it hands out are checked."""
-
-    def fetch_document(self, reference: Reference) -> Manifest | Index:
-        """Fetch the manifest that the reference's digest names."""
-
-    def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
-        """Stream a blob, which is good when the stream ends without an error."""
 
 
 @dataclass(frozen=True)

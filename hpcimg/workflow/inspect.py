@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.oci.model import Descriptor, Index, Manifest, Platform
-from hpcimg.oci.reference import Reference, parse_reference
+from hpcimg.oci.reference import Reference
+from hpcimg.workflow.resolve import read_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,9 +31,7 @@ class Inspection:
 
 def inspect_image(name: str, settings: Settings, client: RegistryClient) -> Inspection:
     """Fetch the document behind a name and, of an index, each entry's own."""
-    reference = parse_reference(
-        name, default_registry=settings.default_registry, aliases=settings.aliases
-    )
+    reference = read_name(name, settings)
     document = client.fetch_document(reference)
     entries = document.manifests if isinstance(document, Index) else ()
     children = tuple(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import UsageError
-from hpcimg.features import canonical_words
+from hpcimg.features import canonical_words, parse_feature
 from hpcimg.oci.digest import digest_of
 from hpcimg.oci.model import (
     DOCKER_INDEX,
@@ -24,9 +24,11 @@ from hpcimg.oci.model import (
     platform_of_config,
 )
 from hpcimg.oci.reference import Reference, parse_reference
-from hpcimg.requirements import FEATURES_ANNOTATION
-from hpcimg.workflow.copy import copy_image
+from hpcimg.progress import OnProgress, Progress, silent
+from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, WEIGHT_ANNOTATION
+from hpcimg.workflow.copy import copy_image, size_of
 from hpcimg.workflow.recipe import Recipe, RecipeEntry, parse_recipe
+from hpcimg.workflow.resolve import read_name
 
 if TYPE_CHECKING:
     from hpcimg.oci.client import RegistryClient
@@ -46,6 +48,7 @@ class PushedEntry:
     manifest: Manifest = field(repr=False)
     platform: Platform
     features: tuple[str, ...]
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_generic(self) -> bool:
@@ -84,14 +87,19 @@ class PushResult:
 
 
 def push_index(
-    source: Path | str, settings: Settings, client: RegistryClient, *, dry_run: bool = False
+    source: Path | str | Recipe,
+    settings: Settings,
+    client: RegistryClient,
+    *,
+    dry_run: bool = False,
+    on_progress: OnProgress = silent,
 ) -> PushResult:
     """Make the index of a recipe (a file's path, or its text) and push it with its images.
 
     The same recipe and images give the same bytes, so pushing twice changes nothing.
     """
-    recipe = _read(source)
-    target = _reference(recipe.image, settings)
+    recipe = source if isinstance(source, Recipe) else _read(source)
+    target = read_name(recipe.image, settings)
     if target.digest is not None:
         raise UsageError(f'"{target}" names a digest', "an index is pushed under a tag")
     targets = [target, *(_with_tag(target, tag, settings) for tag in recipe.tags)]
@@ -100,12 +108,28 @@ def push_index(
     entries = tuple(sorted(entries, key=lambda entry: not entry.is_generic))
     media_type, raw = index_bytes(entries)
     if not dry_run:
-        for entry in entries:
-            copy_image(client, entry.source, entry.manifest, target)
+        _copy(entries, target, client, on_progress)
         for reference in targets:
             client.put_manifest(reference, raw, media_type)
             log.info("pushed %s with %d entries", reference, len(entries))
     return PushResult(target, digest_of(raw), media_type, raw, entries, dry_run)
+
+
+def _copy(
+    entries: tuple[PushedEntry, ...],
+    target: Reference,
+    client: RegistryClient,
+    report: OnProgress,
+) -> None:
+    total, done = sum(size_of(entry.manifest) for entry in entries), 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        report(Progress("copy", done, total))
+
+    for entry in entries:
+        copy_image(client, entry.source, entry.manifest, target, on_bytes)
 
 
 def index_bytes(entries: tuple[PushedEntry, ...]) -> tuple[str, bytes]:
@@ -127,9 +151,23 @@ def _descriptor(entry: PushedEntry) -> dict[str, Any]:
         "digest": entry.manifest.digest,
         "platform": _platform(entry.platform),
     }
-    if entry.features:
-        descriptor["annotations"] = {FEATURES_ANNOTATION: ",".join(entry.features)}
+    annotations = {**_said_again(entry.features), **dict(entry.annotations)}
+    if annotations:
+        descriptor["annotations"] = dict(sorted(annotations.items()))
     return descriptor
+
+
+def _said_again(features: tuple[str, ...]) -> dict[str, str]:
+    """Say the features in annotations too: tools that rewrite an index keep only those."""
+    if not features:
+        return {}
+    said = {FEATURES_ANNOTATION: ",".join(features)}
+    cpus = [
+        feature for word in features for feature in parse_feature(word) if feature.kind == "cpu"
+    ]
+    if len(cpus) == 1 and len(cpus[0].alternatives) == 1 and not cpus[0].comparator:
+        said[TARGET_ANNOTATION] = cpus[0].value
+    return said
 
 
 def _platform(platform: Platform) -> dict[str, Any]:
@@ -157,12 +195,6 @@ def _read(source: Path | str) -> Recipe:
     return parse_recipe(text, source=str(source))
 
 
-def _reference(name: str, settings: Settings) -> Reference:
-    return parse_reference(
-        name, default_registry=settings.default_registry, aliases=settings.aliases
-    )
-
-
 def _with_tag(target: Reference, tag: str, settings: Settings) -> Reference:
     """Check a further tag by parsing it as part of a whole name."""
     parsed = parse_reference(f"{target.name}:{tag}", default_registry=settings.default_registry)
@@ -170,14 +202,17 @@ def _with_tag(target: Reference, tag: str, settings: Settings) -> Reference:
 
 
 def _resolve(entry: RecipeEntry, settings: Settings, client: RegistryClient) -> PushedEntry:
-    reference = _reference(entry.image, settings)
+    reference = read_name(entry.image, settings)
     document = client.fetch_document(reference)
     if isinstance(document, Index):
         document = _only_image(entry, reference, document, client)
     source = reference.with_digest(document.digest)
     platform = _complete(entry, source, document, client)
     features = canonical_words(platform.features, platform.architecture)
-    return PushedEntry(source, document, platform, features)
+    annotations = dict(entry.annotations)
+    if entry.weight is not None:
+        annotations[WEIGHT_ANNOTATION] = str(entry.weight)
+    return PushedEntry(source, document, platform, features, tuple(annotations.items()))
 
 
 def _only_image(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hpcimg.document import MistakeError, compose
 from hpcimg.errors import UsageError
 from hpcimg.quoting import quoted
+from hpcimg.requirements import FEATURES_ANNOTATION, TARGET_ANNOTATION, WEIGHT, WEIGHT_ANNOTATION
 
 if TYPE_CHECKING:
     import yaml
@@ -23,7 +24,7 @@ NODE_LIMIT = 100_000
 """Values in one file, aliases counted as often as they are used."""
 
 _KEYS = ("image", "tags", "manifests")
-_ENTRY_KEYS = ("image", "platform")
+_ENTRY_KEYS = ("image", "platform", "annotations", "weight")
 _PLATFORM_KEYS = {
     "os": "os",
     "architecture": "architecture",
@@ -37,6 +38,12 @@ _PLATFORM_KEYS = {
     "os.version": "os_version",
 }
 _LISTS = frozenset({"features", "os_features"})
+_WRITTEN_FOR = {
+    FEATURES_ANNOTATION: "platform.features",
+    TARGET_ANNOTATION: "platform.features",
+    WEIGHT_ANNOTATION: "weight",
+}
+"""Annotations that are made from other keys, which to write instead."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class RecipeEntry:
     features: tuple[str, ...] = ()
     os_version: str | None = None
     os_features: tuple[str, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    weight: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,21 @@ class _Node:
 def parse_recipe(text: str, *, source: str = "manifest.yml") -> Recipe:
     """Parse the YAML of an index; raise UsageError that names `source` and the line."""
     return _Parser(source).recipe(text)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Write a recipe as YAML that `parse_recipe` reads as the same."""
+    import yaml
+
+    entries = [
+        {"image": entry.image, "platform": {"features": list(entry.features)}}
+        if entry.features
+        else {"image": entry.image}
+        for entry in recipe.entries
+    ]
+    document = {"image": recipe.image, "manifests": entries}
+    text: str = yaml.safe_dump(document, sort_keys=False, width=200)
+    return text
 
 
 class _Parser:
@@ -101,7 +125,30 @@ class _Parser:
                 if name in platform:
                     self.fail(value.line, f'"{key}" stands twice, in two spellings')
                 platform[name] = self.field(value, key, is_list=name in _LISTS)
-        return RecipeEntry(image=self.word(fields, "image", node.line), **platform)
+        return RecipeEntry(
+            image=self.word(fields, "image", node.line),
+            annotations=self.annotations(fields.get("annotations")),
+            weight=self.weight(fields.get("weight")),
+            **platform,
+        )
+
+    def annotations(self, node: _Node | None) -> tuple[tuple[str, str], ...]:
+        if node is None or node.value is None:
+            return ()
+        if not isinstance(node.value, dict):
+            self.fail(node.line, '"annotations" must be a mapping of keys to texts')
+        for key, value in node.value.items():
+            if key in _WRITTEN_FOR:
+                what = f"{quoted(key)} is written by hpcimg"
+                self.fail(value.line, what, f"write {_WRITTEN_FOR[key]} instead")
+        return tuple((key, self.text(value, key)) for key, value in sorted(node.value.items()))
+
+    def weight(self, node: _Node | None) -> int | None:
+        if node is None or node.value is None:
+            return None
+        if not isinstance(node.value, str) or not WEIGHT.fullmatch(node.value):
+            self.fail(node.line, '"weight" must be a whole number', "the greater one is preferred")
+        return int(node.value)
 
     def field(self, node: _Node, key: str, *, is_list: bool) -> str | tuple[str, ...] | None:
         if is_list:

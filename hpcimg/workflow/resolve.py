@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from hpcimg.errors import RegistryError
 from hpcimg.oci.digest import shortened
-from hpcimg.oci.model import DOCUMENT_LIMIT, Descriptor, Index, Manifest, platform_of_config
+from hpcimg.oci.model import Index, Manifest
 from hpcimg.oci.reference import Reference, parse_reference
 from hpcimg.policy import Policy, policy_for
-from hpcimg.requirements import Entry, entries_of, entry_of
-from hpcimg.selection import Candidate, Resolution, check_single, require, select
+from hpcimg.ranking import Rank, rank
+from hpcimg.selection import Candidate, Resolution, check_single, judge, require, select
+from hpcimg.workflow.entries import EntryReader
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
+    from hpcimg.requirements import Entry
     from hpcimg.settings import Settings
-    from hpcimg.workflow.ensure import BlobSource
+    from hpcimg.workflow.source import ImageSource
 
 log = logging.getLogger(__name__)
+
+READ_ANYHOW = 16
+"""Images that are read for a choice: the best by what the index says of them."""
+READ_LIMIT = 64
+"""Images that may be read for one choice; it is refused where more would be needed."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +41,11 @@ class Resolved:
 
     def require(self) -> Candidate:
         """Give the pick, or raise NoCandidateError with each candidate's reason."""
-        return require(self.resolution, self.reference)
+        return require(self.resolution, self.reference, self.profile.node)
 
     def image(self) -> Reference:
         """Name the pick by its digest."""
         return self.reference.with_digest(self.require().descriptor.digest)
-
-    def to_json(self) -> dict[str, Any]:
-        """Describe the choice: reference, index, profile, pick (or null) and candidates."""
-        candidates = [_candidate_json(each) for each in self.resolution.candidates]
-        pick = self.resolution.pick
-        return {
-            "reference": str(self.reference),
-            "index": self.digest if self.is_index else None,
-            "profile": _profile_json(self.profile),
-            "pick": None if pick is None else _candidate_json(pick),
-            "candidates": candidates,
-        }
 
 
 def read_name(name: str, settings: Settings) -> Reference:
@@ -61,24 +56,26 @@ def read_name(name: str, settings: Settings) -> Reference:
 
 
 def resolve(
-    reference: Reference, profile: NodeProfile, client: BlobSource, policy: Policy
+    reference: Reference, profile: NodeProfile, source: ImageSource, policy: Policy
 ) -> Resolved:
     """Fetch what the reference names and select for the profile; raises RegistryError and kin."""
-    return resolve_document(reference, client.fetch_document(reference), profile, client, policy)
+    return resolve_document(reference, source.fetch_document(reference), profile, source, policy)
 
 
 def resolve_document(
     reference: Reference,
     document: Manifest | Index,
     profile: NodeProfile,
-    client: BlobSource,
+    source: ImageSource,
     policy: Policy,
 ) -> Resolved:
     """Select for the profile from a document that is at hand; one fetch serves many profiles."""
+    reader = EntryReader(reference, source, READ_LIMIT)
+    entries = reader.entries(document, (profile.os, profile.architecture))
     if isinstance(document, Index):
-        resolution = select(profile, entries_of(document), policy)
+        resolution = _choose(reader, entries, profile, policy)
     else:
-        resolution = check_single(profile, _single(reference, document, client), policy)
+        resolution = check_single(profile, entries[0], policy)
     _tell(reference, profile, resolution)
     if resolution.warning:
         log.warning("%s %s", reference, resolution.warning)
@@ -88,7 +85,8 @@ def resolve_document(
 def _tell(reference: Reference, profile: NodeProfile, resolution: Resolution) -> None:
     """Log what is decided, and before it why."""
     for each in resolution.candidates:
-        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, each.reason)
+        why = each.reason.removeprefix("fits, ")
+        log.debug("%s: %s: %s", shortened(each.descriptor.digest), each.verdict, why)
     node = profile.node or "the node that the words describe"
     pick = resolution.pick
     if pick is None:
@@ -106,33 +104,50 @@ def site_policy(
     return policy_for(settings.policy_rules(), reference, profile, kind=kind)
 
 
-def _single(reference: Reference, manifest: Manifest, client: BlobSource) -> Entry:
-    """Describe an image without an index: its platform is what its config says."""
-    if manifest.config.size > DOCUMENT_LIMIT:
-        raise RegistryError(f'the config of "{reference}" has {manifest.config.size} bytes')
-    config = b"".join(client.fetch_blob(reference, manifest.config))
-    return entry_of(
-        Descriptor(
-            media_type=manifest.media_type,
-            digest=manifest.digest,
-            size=len(manifest.raw),
-            platform=platform_of_config(config),
-            annotations=manifest.annotations,
-        )
+def _choose(
+    reader: EntryReader, entries: tuple[Entry, ...], profile: NodeProfile, policy: Policy
+) -> Resolution:
+    def rank_of(at: int, entry: Entry) -> Rank | None:
+        fits = judge(profile, entry, policy).verdict == "fits"
+        return rank(profile, entry, policy, at) if fits else None
+
+    return with_unread(reader, select(profile, completed(reader, entries, rank_of), policy))
+
+
+def completed(
+    reader: EntryReader,
+    entries: tuple[Entry, ...],
+    rank_of: Callable[[int, Entry], Rank | None],
+) -> tuple[Entry, ...]:
+    """Add to the entries what their images say, until the best of all is known.
+
+    What an image says can make its entry worse or better, so a few are read in any case. `rank_of`
+    gives an entry's rank, by its place in the index, or None where it does not fit.
+    """
+    found = list(entries)
+    ranks = {at: known for at, one in enumerate(found) if (known := rank_of(at, one)) is not None}
+    best: Rank | None = None
+    for at in sorted(ranks, key=lambda one: ranks[one], reverse=True):
+        is_known = best is not None and best > ranks[at]
+        if is_known and reader.images_read >= READ_ANYHOW and not reader.has_read(found[at]):
+            break
+        found[at] = reader.complete(found[at])
+        known = rank_of(at, found[at])
+        if known is not None and (best is None or known > best):
+            best = known
+    return tuple(found)
+
+
+def with_unread(reader: EntryReader, resolution: Resolution) -> Resolution:
+    """Say of which candidates only the index is known."""
+    if all(one.verdict != "fits" or reader.has_read(one.entry) for one in resolution.candidates):
+        return resolution
+    return replace(
+        resolution,
+        candidates=tuple(
+            replace(one, reason=f"{one.reason} (by the index alone: its image is not read)")
+            if one.verdict == "fits" and not reader.has_read(one.entry)
+            else one
+            for one in resolution.candidates
+        ),
     )
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "digest": candidate.descriptor.digest,
-        "features": list(candidate.features),
-        "verdict": candidate.verdict,
-        "reason": candidate.reason,
-    }
-
-
-def _profile_json(profile: NodeProfile) -> dict[str, Any]:
-    import json
-
-    parsed: dict[str, Any] = json.loads(profile.to_json())
-    return parsed

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import RuntimeFailure, UsageError
@@ -11,12 +14,15 @@ from hpcimg.progress import OnProgress, silent
 from hpcimg.quoting import quoted
 from hpcimg.runtime.apptainer import exec_argv
 from hpcimg.runtime.convert import ApptainerConverter
-from hpcimg.slurm import job_gpus
+from hpcimg.slurm import job_gpus, job_match, job_name, job_nodes
 from hpcimg.workflow.get import get_for_user
+from hpcimg.workflow.match import together
 from hpcimg.workflow.profile import job_profile
 
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
+
+log = logging.getLogger(__name__)
 
 SAY_ONCE = "--say-once"
 """The option of `hpcimg run` for tasks that would all say the same."""
@@ -28,10 +34,19 @@ def run_argv(
     settings: Settings,
     environment: Mapping[str, str],
     on_progress: OnProgress = silent,
+    *,
+    match: str = "",
 ) -> list[str]:
     """Have the image ready and make the command line that runs `command` in it, on this node."""
-    profile = job_profile(settings, job_gpus(environment))
-    ready = get_for_user(name, settings, environment, profile, on_progress)
+    nodes = job_nodes(environment)
+    cluster, number, started = job_name(environment)
+    named = (cluster, number, str(os.geteuid()), started)
+    said = match or job_match(environment) or settings.match
+    job = replace(together(said, nodes, named), step=environment.get("SLURM_STEP_ID", ""))
+    profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
+    ready = get_for_user(name, settings, environment, profile, job, on_progress)
+    if ready.warning:
+        log.warning("%s", ready.warning)
     program = str(ApptainerConverter(settings.apptainer).program)
     has_gpu = profile.gpus.state == "present"
     return exec_argv(program, ready.entry.image, command, nv=has_gpu)
@@ -43,25 +58,36 @@ def srun_argv(words: Sequence[str]) -> list[str]:
     srun's own options are not known here, so the name must be the last of them: what follows is
     the command. Raises UsageError without it, or where an option of srun's follows.
     """
-    for at, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option not in {"--container", "--container-image"}:
+    srun_words: list[str] = []
+    match: list[str] = []
+    rest = list(words)
+    while rest:
+        option, equals, value = rest.pop(0).partition("=")
+        if option not in {"--container", "--container-image", "--container-match"}:
+            srun_words.append(f"{option}{equals}{value}")
             continue
-        rest = words[at + 1 :] if equals else words[at + 2 :]
-        name = value if equals else words[at + 1] if at + 1 < len(words) else ""
-        if not name or not rest:
+        if not equals:
+            value = rest.pop(0) if rest else ""
+        if option == "--container-match":
+            match = ["--match", value]
+            continue
+        if not value or not rest:
             break
-        if rest[0].startswith("-"):
-            raise UsageError(
-                f"{quoted(rest[0])} comes after the image's name, where the command begins",
-                f"put {option} NAME last of srun's options",
-            )
+        _check_command(rest[0], option)
         srun, ours = _program("srun"), _program("hpcimg")
-        return [srun, *words[:at], ours, "run", SAY_ONCE, name, "--", *rest]
+        return [srun, *srun_words, ours, "run", SAY_ONCE, *match, value, "--", *rest]
     raise UsageError(
         "hpcimg srun needs an image and a command",
         "write: hpcimg srun [srun's options] --container NAME COMMAND [ARGUMENT...]",
     )
+
+
+def _check_command(word: str, option: str) -> None:
+    if word.startswith("-"):
+        raise UsageError(
+            f"{quoted(word)} comes after the image's name, where the command begins",
+            f"put {option} NAME last of srun's options",
+        )
 
 
 def _program(name: str) -> str:

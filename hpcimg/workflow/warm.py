@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import HpcimgError, NotFoundError, RuntimeFailure
+from hpcimg.errors import HpcimgError, RuntimeFailure
 from hpcimg.process import describe, run
 from hpcimg.progress import OnProgress, silent
 from hpcimg.slurm import run_argv
-from hpcimg.store.profiles import published_nodes, read_profile
-from hpcimg.store.store import Store, site_store
+from hpcimg.store.profiles import read_profile
+from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
 from hpcimg.workflow.get import ensure_pick
+from hpcimg.workflow.node_types import all_nodes, scopes
 from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
 
 if TYPE_CHECKING:
-    from hpcimg.node.profile import NodeProfile
     from hpcimg.settings import Settings
 
 _JOB_SECONDS = 4 * 3600.0
@@ -69,14 +69,14 @@ def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
     access = site_access(settings)
     reference = read_name(name, settings)
     # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
-    document = access.client.fetch_document(reference)
+    document = access.source.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}
     refused = []
-    for node in nodes or _published(store):
+    for node in nodes or all_nodes(store):
         try:
-            for profile in _scopes(read_profile(store, node), settings):
+            for profile in scopes(read_profile(store, node), settings):
                 policy = site_policy(settings, reference, profile)
-                resolved = resolve_document(reference, document, profile, access.client, policy)
+                resolved = resolve_document(reference, document, profile, access.source, policy)
                 digest = resolved.require().descriptor.digest
                 picks.setdefault(digest, (resolved, []))[1].append(node)
         except HpcimgError as error:
@@ -108,28 +108,12 @@ def warm(
         on_variant(variant)
 
 
-def _published(store: Store) -> tuple[str, ...]:
-    found = published_nodes(store)
-    if not found:
-        raise NotFoundError(
-            f'no node has published a profile in "{store.root}"',
-            "publish each node's own, at its boot, with `hpcimg node publish`",
-        )
-    return found
-
-
 def is_account(account: str) -> bool:
     """Tell whether this process may write the site's store."""
     try:
         return pwd.getpwnam(account).pw_uid == os.geteuid()
     except KeyError:
         return False
-
-
-def _scopes(profile: NodeProfile, settings: Settings) -> Iterator[NodeProfile]:
-    yield profile
-    if profile.gpus.devices and settings.gpu_scope == "job":
-        yield profile.allocated(())
 
 
 def _warm_through_slurm(name: str, variant: Variant, on_line: Callable[[str], None]) -> None:

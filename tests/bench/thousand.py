@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.model import OCI_INDEX, OCI_MANIFEST, parse_document
 from hpcimg.requirements import entries_of
 from hpcimg.selection import select

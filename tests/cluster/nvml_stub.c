@@ -155,6 +155,12 @@ nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned length)
     return answer(stub.name, name, length);
 }
 
+nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned *number)
+{
+    *number = device->index;
+    return stub.is_ready ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+}
+
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length)
 {
     char text[64];

@@ -13,56 +13,18 @@ import secrets
 import ssl
 import threading
 from collections import deque
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
+
+from exchanges import Document, Fault, Seen
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-
-
-@dataclass
-class Fault:
-    """What goes wrong for the next `times` requests whose "METHOD PATH" contains `match`."""
-
-    match: str
-    times: int = 1
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    keep: int | None = None
-    """Send only so many bytes of the body, then cut the connection."""
-    corrupt: bool = False
-    """Change the first byte of the body."""
-    cut: bool = False
-    """Cut the connection before any answer."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One request as it arrived, and the status it got."""
-
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    headers: dict[str, str]
-    body: bytes
-    status: int
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path} {self.status}"
-
-
-@dataclass(frozen=True)
-class Document:
-    """A manifest or an index as it was put."""
-
-    media_type: str
-    raw: bytes
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 class Registry:
@@ -74,6 +36,8 @@ class Registry:
         self.identity_tokens: set[str] = set()
         self.realm = ""
         self.ranges = True
+        self.page_size = 1000
+        self.has_referrers = False
         self.redirect_blobs_to = ""
         self.blobs: dict[str, bytes] = {}
         self.links: dict[str, set[str]] = {}
@@ -146,6 +110,17 @@ class Registry:
         }
         return self.put_document(repository, tag, media_type, _json(document))
 
+    def referrers_index(self, repository: str, digest: str) -> bytes:
+        """Make the index of the manifests whose subject is this digest, in the order of putting."""
+        entries = []
+        for name, found in self.documents[repository].items():
+            document = json.loads(found.raw)
+            if name.startswith("sha256:") and document.get("subject", {}).get("digest") == digest:
+                entry = {"mediaType": found.media_type, "digest": name, "size": len(found.raw)}
+                extra = {key: document[key] for key in ("artifactType", "annotations")}
+                entries.append({**entry, **extra})
+        return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
     def _describe(self, repository: str, media_type: str, raw: bytes) -> dict[str, object]:
         return {
             "mediaType": media_type,
@@ -214,8 +189,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, b"{}")
         for pattern, serve in (
             (r"/v2/(.+)/manifests/([^/]+)", self._manifest),
+            (r"/v2/(.+)/referrers/([^/]+)", self._referrers),
             (r"/v2/(.+)/blobs/uploads/([^/]*)", self._upload),
             (r"/v2/(.+)/blobs/([^/]+)", self._blob),
+            (r"/v2/(.+)/tags/list", self._tags),
         ):
             if match := re.fullmatch(pattern, self.path_only):
                 return serve(*match.groups())
@@ -241,6 +218,13 @@ class Handler(BaseHTTPRequestHandler):
         }
         return self._answer(200, found.raw, headers)
 
+    def _referrers(self, repository: str, digest: str) -> None:
+        """List what points to a digest, unfiltered as the specification allows."""
+        if not self.registry.has_referrers:
+            return self._error(404, "NOT_FOUND", "no such route")
+        raw = self.registry.referrers_index(repository, digest)
+        return self._answer(200, raw, {"Content-Type": OCI_INDEX})
+
     def _blob(self, repository: str, digest: str) -> None:
         if digest not in self.registry.links.get(repository, set()):
             return self._error(404, "BLOB_UNKNOWN", "blob unknown to registry")
@@ -254,6 +238,19 @@ class Handler(BaseHTTPRequestHandler):
             stated = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
             return self._answer(206, raw[start:], {"Content-Range": stated})
         return self._answer(200, raw)
+
+    def _tags(self, repository: str) -> None:
+        """List tags in pages; the link to the next one is relative, as registries send it."""
+        tags = sorted(t for t in self.registry.documents.get(repository, {}) if ":" not in t)
+        if not tags:
+            return self._error(404, "NAME_UNKNOWN", "repository name not known to registry")
+        left = [tag for tag in tags if tag > self.query.get("last", [""])[0]]
+        size = min(int(self.query["n"][0]), self.registry.page_size)
+        page, headers = left[:size], {}
+        if len(left) > size:
+            link = f"/v2/{repository}/tags/list?n={size}&last={page[-1]}"
+            headers["Link"] = f'<{link}>; rel="next"'
+        return self._answer(200, _json({"name": repository, "tags": page}), headers)
 
     def _upload(self, repository: str, session: str) -> None:
         registry = self.registry
@@ -295,7 +292,7 @@ class Handler(BaseHTTPRequestHandler):
         return allowed
 
     def _needed_scope(self) -> str:
-        match = re.match(r"/v2/(.+)/(?:manifests|blobs)/", self.path_only)
+        match = re.match(r"/v2/(.+)/(?:manifests|blobs|referrers|tags)/", self.path_only)
         actions = "pull" if self.command in {"GET", "HEAD"} else "pull,push"
         return f"repository:{match[1] if match else ''}:{actions}"
 

@@ -14,7 +14,7 @@ from sif import sif_bytes
 
 from hpcimg.cli import VERBS, main
 from hpcimg.errors import StoreError
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
@@ -139,11 +139,12 @@ def test_every_verb_has_help(capsys, verb):
     ids=" ".join,
 )
 def test_wrong_usage(capsys, words):
-    """Exit code 2, the usage, and no traceback."""
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert end.value.code == 2
-    assert "usage: hpcimg" in capsys.readouterr().err
+    """Exit code 2, what is wrong and where to read on; no usage block, and no traceback."""
+    code, out, said = call(capsys, *words)
+    assert (code, out, len(said)) == (2, "", 2)
+    assert said[0].startswith("hpcimg: ")
+    verbs = " ".join(word for word in words if word in {"resolve", "cache", "warm", "get"})
+    assert said[1] == f"hpcimg: hint: see hpcimg {f'{verbs} ' if verbs else ''}--help"
 
 
 def test_resolve_prints_the_image_alone(site, capsys):
@@ -151,26 +152,6 @@ def test_resolve_prints_the_image_alone(site, capsys):
     code, out, said = call(capsys, "resolve", "tool", "--platform", WORDS)
     assert (code, said) == (0, [])
     assert out == f"{site.registry.name}/tool@{site.digests[1]}\n"
-
-
-def test_explain_json_has_its_shape(site, capsys):
-    """Reference, index, profile, pick and candidates with digest, features, verdict, reason."""
-    code, out, _ = call(capsys, "explain", "tool", "--json", "--platform", WORDS)
-    found = json.loads(out)
-    assert code == 0
-    assert sorted(found) == ["candidates", "index", "pick", "profile", "reference"]
-    assert found["reference"] == f"{site.registry.name}/tool:latest"
-    assert found["index"].startswith("sha256:")
-    assert found["pick"] == found["candidates"][1]
-    assert [sorted(one) for one in found["candidates"]] == [
-        ["digest", "features", "reason", "verdict"]
-    ] * 3
-    verdicts = {tuple(one["features"]): one["verdict"] for one in found["candidates"]}
-    assert verdicts == {
-        (): "fits",
-        ("cpu:broadwell",): "chosen",
-        ("cpu:skylake_avx512",): "rejected",
-    }
 
 
 def test_explain_shows_a_refusal_and_says_so_by_its_code(site, capsys):
@@ -301,3 +282,25 @@ def test_output_that_nobody_reads(site, capsys, monkeypatch):
 
 def _broken_pipe(*_words, **_options):
     raise BrokenPipeError
+
+
+def test_a_damaged_profile_hides_no_other(site, capsys):
+    """`node features --all` says which it is and goes on; the exit code tells."""
+    store = site_store(read_settings(os.environ).store)
+    for node in ("bdw1", "bdw2"):
+        path = publish_profile(store, profile_from_words(WORDS, node=node))
+    path.write_text("{")
+    code, out, said = call(capsys, "node", "features", "--all")
+    assert (code, len(said)) == (73, 2)
+    assert out.startswith("bdw1  cpu:broadwell")
+    assert said[1] == "hpcimg: bdw2: hint: run `hpcimg node publish` on bdw2"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+def test_node_forget(site, capsys, monkeypatch):
+    """A node that is gone is no longer chosen for."""
+    monkeypatch.setattr("hpcimg.settings.DEFAULT_PATH", site.settings)
+    store = site_store(read_settings(os.environ).store)
+    publish_profile(store, profile_from_words(WORDS, node="bdw1"))
+    assert call(capsys, "node", "forget", "bdw1") == (0, "", [])
+    assert call(capsys, "explain", "tool", "--node", "bdw1")[0] == 66

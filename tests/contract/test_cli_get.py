@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 
 import pytest
 from test_cli import call, site  # noqa: F401 - a fixture
@@ -11,6 +12,7 @@ from test_cli import call, site  # noqa: F401 - a fixture
 from hpcimg.cli import main
 from hpcimg.settings import read_settings
 from hpcimg.store.store import site_store
+from hpcimg.workflow.get import get
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
 
@@ -56,3 +58,31 @@ def test_a_get_that_is_told_to_speak_does(job_site, capsys, said_by_log):
     assert main(["-v", "get", job_site.generic]) == 0
     assert any(line.startswith(f'not using "{entry.path}"') for line in said_by_log), said_by_log
     capsys.readouterr()
+
+
+def test_a_defect_names_the_node(job_site, capsys, monkeypatch):
+    """Which of a job's many nodes it was, in two lines as all else."""
+
+    def broken(*_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("hpcimg.slurm.parse_gpus", broken)
+    capsys.readouterr()
+    code, out, said = call(capsys, "get", "--node", "bdw1", job_site.generic)
+    assert (code, out, len(said)) == (70, "", 2)
+    assert said[0] == "hpcimg: bdw1: unexpected ZeroDivisionError: division by zero"
+
+
+def test_per_node_expands_no_list(job_site, capsys):
+    """The others' names are nobody's matter, and a forged list costs nothing."""
+    words = ("--match", "per-node", "--nodelist", "x[1-999][1-999][1-999]")
+    assert call(capsys, "get", *words, job_site.generic)[0] == 0
+
+
+def test_a_warning_fits_into_a_ticket(job_site):
+    """The plugin counts bytes and drops what is too long; no character is cut in two."""
+    found = get(job_site.generic, read_settings({}), scope="site", gpus=())
+    lines = replace(found, warning="a" + "é" * 1000, is_for_all_steps=False).lines()
+    (warning,) = [line for line in lines.splitlines() if line.startswith("warning=")]
+    assert 990 < len(warning.removeprefix("warning=").encode()) < 1024
+    assert lines.endswith("é\nticket=no\n")

@@ -12,7 +12,7 @@ from test_cli import WORDS, site  # noqa: F401 - a fixture
 
 from hpcimg.cli import launch
 from hpcimg.cli.parser import make_parser
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
@@ -63,6 +63,7 @@ def test_twice_says_why(site, words):  # noqa: F811
     verdicts = ("fits", "chosen", "rejected")
     assert told == [list(pair) for pair in zip(map(short, site.digests), verdicts, strict=True)]
     assert "needs cpu:skylake_avx512" in lines[-2]
+    assert ": fits: but cpu:broadwell" in lines[-4]
 
 
 def test_it_is_said_whether_an_image_was_there(site):  # noqa: F811

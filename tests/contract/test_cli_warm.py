@@ -6,11 +6,12 @@ import os
 from dataclasses import replace
 
 import pytest
+from registry import digest_of
 from test_cli import WORDS, call, site  # noqa: F401 - a fixture
 from test_convert import write_program
 
 from hpcimg.errors import RuntimeFailure
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
 from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
@@ -19,12 +20,10 @@ from hpcimg.workflow.warm import plan, warm
 
 @pytest.fixture
 def slurm(site, tmp_path, monkeypatch):  # noqa: F811
-    """A site where bdw1 has published its profile, and where Slurm knows how to expand a list."""
+    """A site where bdw1 has published its profile, and where Slurm knows one node."""
     store = site_store(read_settings(os.environ).store)
     publish_profile(store, profile_from_words(WORDS, node="bdw1"))
     site.bin = tmp_path / "bin"
-    expand = 'test "$1 $2" = "show hostnames"; echo "$3" | tr , "\\n"\n'
-    write_program(site.bin / "scontrol", expand)
     write_program(site.bin / "sinfo", "echo bdw1\n")
     monkeypatch.setenv("PATH", f"{site.bin}:{os.environ['PATH']}")
     return site
@@ -46,7 +45,7 @@ def test_every_named_node_is_warmed_or_refused(slurm, capsys):
 
 def test_only_what_is_in_the_store_is_printed(slurm, capsys):
     """A variant that could not be fetched does not look warmed, nor do refused nodes get lost."""
-    slurm.registry.fail("/blobs/", status=500, times=99)
+    slurm.registry.fail(digest_of(b"layer 1"), status=500, times=99)
     code, out, said = call(capsys, "cache", "warm", "tool", "--nodes", "bdw1,nosuch")
     assert (code, out) == (75, "")
     starts = ["hpcimg: nosuch: node", "hpcimg: nosuch: hint", "hpcimg: reg", "hpcimg: hint"]

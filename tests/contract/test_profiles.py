@@ -8,7 +8,7 @@ import pytest
 
 from hpcimg.errors import NotFoundError, StoreError, UsageError
 from hpcimg.node.profile import NodeProfile
-from hpcimg.store.profiles import publish_profile, published_nodes, read_profile
+from hpcimg.store.profiles import forget_profile, publish_profile, published_nodes, read_profile
 from hpcimg.store.store import Store
 
 PROFILE = NodeProfile(node="bdw1", os="linux", architecture="amd64", target="broadwell")
@@ -54,6 +54,18 @@ def test_a_profile_that_others_may_write_is_not_used(store):
         read_profile(store, "bdw1")
 
 
+@pytest.mark.parametrize("text", ["", "{}", '{"version": 1, "node": 7}'])
+def test_what_is_no_profile_is_named(store, text):
+    """File and node, and how to mend it: a fault of the store, by which `uniform` goes on."""
+    path = publish_profile(store, PROFILE)
+    path.write_text(text)
+    with pytest.raises(StoreError) as caught:
+        read_profile(store, "bdw1")
+    start = f'the profile of node "bdw1", "{path}", is damaged: the node profile cannot be used: '
+    assert caught.value.message.startswith(start)
+    assert "hpcimg node publish" in caught.value.hint
+
+
 def test_a_link_in_a_profile_s_place_is_not_followed(store, tmp_path):
     """Neither read through a link, nor written through it: publishing replaces the link."""
     path = publish_profile(store, PROFILE)
@@ -66,3 +78,22 @@ def test_a_link_in_a_profile_s_place_is_not_followed(store, tmp_path):
     publish_profile(store, NodeProfile(node="bdw1", os="linux", architecture="arm64"))
     assert outside.read_text() == before
     assert read_profile(store, "bdw1").architecture == "arm64"
+
+
+def test_a_damaged_profile_names_its_node_and_file(store):
+    """As a full disk leaves it; publishing again mends it."""
+    path = publish_profile(store, PROFILE)
+    path.write_text("{")
+    with pytest.raises(StoreError) as caught:
+        read_profile(store, "bdw1")
+    assert caught.value.message.startswith(f'the profile of node "bdw1", "{path}", is damaged: ')
+    assert caught.value.hint == "run `hpcimg node publish` on bdw1"
+
+
+def test_a_node_that_is_gone_is_forgotten(store):
+    """The second time there is nothing to forget."""
+    publish_profile(store, PROFILE)
+    forget_profile(store, "bdw1")
+    assert published_nodes(store) == ()
+    with pytest.raises(NotFoundError, match='node "bdw1" has published no profile'):
+        forget_profile(store, "bdw1")

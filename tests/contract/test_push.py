@@ -41,6 +41,7 @@ ANNOUNCED = dedent("""\
     """)
 """The announcement's form, with the generic entry not first."""
 
+TARGET = "org.supercontainers.hardware.cpu.target.microarch"
 TAGS = ("cpu-skylake", "generic", "cpu_broadwell-nvcap_52")
 
 
@@ -78,8 +79,8 @@ def test_push_announced(registry):
     ]
     assert [entry.get("annotations") for entry in document["manifests"]] == [
         None,
-        {"org.hpcimg.features": "cpu:skylake"},
-        {"org.hpcimg.features": "cpu:broadwell,nvcap:5.2"},
+        {"org.hpcimg.features": "cpu:skylake", TARGET: "skylake"},
+        {"org.hpcimg.features": "cpu:broadwell,nvcap:5.2", TARGET: "broadwell"},
     ]
     sizes = [len(entry.manifest.raw) for entry in result.entries]
     assert [entry["size"] for entry in document["manifests"]] == sizes
@@ -124,6 +125,73 @@ def test_push_from_another_registry(registry):
         document = client.fetch_document(result.reference)
         image = client.fetch_document(result.reference.with_digest(document.manifests[0].digest))
         assert [target.blobs[layer.digest] for layer in image.layers] == [b"base", b"generic"]
+
+
+def test_push_from_several_registries(registry):
+    """Images of several registries end in one; what is there already is not moved again."""
+    with Registry() as other, Registry() as target:
+        other.put_image("team/tool", "skylake", [b"base", b"skylake"])
+        text = dedent(f"""\
+            image: {target.name}/site/bench
+            manifests:
+              - image: qnib/plain-featuretest:generic
+              - image: {other.name}/team/tool:skylake
+                platform: {{features: [skylake]}}
+            """)
+        client = client_for(registry, other, target)
+        reports = []
+        result = push_index(text, settings_for(registry), client, on_progress=reports.append)
+        document = client.fetch_document(result.reference)
+        images = [
+            client.fetch_document(result.reference.with_digest(entry.digest))
+            for entry in document.manifests
+        ]
+        blobs = [[target.blobs[layer.digest] for layer in image.layers] for image in images]
+        assert blobs == [[b"base", b"generic"], [b"base", b"skylake"]]
+        base = images[0].layers[0].digest
+        assert f"GET /v2/team/tool/blobs/{base} 200" not in other.log()
+        assert {report.phase for report in reports} == {"copy"}
+        assert reports[-1].done == reports[-1].total > 0
+
+
+@pytest.mark.parametrize(
+    ("features", "target"),
+    [
+        ("broadwell, avx2", "broadwell"),
+        ("broadwell, haswell", None),
+        ("'cpu:broadwell|zen3'", None),
+        ("'cpu:=broadwell'", None),
+        ("nvcap52", None),
+    ],
+)
+def test_target_annotation(registry, features, target):
+    """The CPU target has an annotation of its own where there is exactly one."""
+    image = "qnib/plain-featuretest:generic"
+    entry = f"{{image: {image}, platform: {{features: [{features}]}}}}"
+    document = json.loads(push(registry, f"image: b\nmanifests: [{entry}]\n").raw)
+    assert document["manifests"][0]["annotations"].get(TARGET) == target
+
+
+def test_annotations_and_weight(registry):
+    """The author's annotations and weight are written beside the features, in a fixed order."""
+    text = dedent("""\
+        image: b
+        manifests:
+          - image: qnib/plain-featuretest:cpu-skylake
+            platform: {features: [skylake]}
+            weight: 10
+            annotations:
+              org.example.z: last
+              org.example.a: 1.10
+        """)
+    (entry,) = json.loads(push(registry, text).raw)["manifests"]
+    assert list(entry["annotations"].items()) == [
+        ("org.example.a", "1.10"),
+        ("org.example.z", "last"),
+        ("org.hpcimg.features", "cpu:skylake"),
+        ("org.hpcimg.weight", "10"),
+        (TARGET, "skylake"),
+    ]
 
 
 def test_platform_from_the_image(registry):

@@ -6,7 +6,7 @@ import pytest
 from clients import client_for, reference_to
 from registry import Registry
 
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.policy import Policy
 from hpcimg.workflow.resolve import resolve
 

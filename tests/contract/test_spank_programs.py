@@ -225,7 +225,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="the starter is root's
 def test_starter_opens_a_container_that_ends_with_its_lifeline(folder: Path) -> None:
     """The anchor is the user's, with all groups mapped, and goes when the launcher does."""
     reader, writer = os.pipe()
-    talks = "printf 'a line without an end'; (setsid sleep 4713 >/dev/null &); "
+    # The substitution ends when the program has begun, since only it holds the pipe until then.
+    leaves = """: "$(setsid sh -c 'exec >/dev/null; exec sleep 4713' &)"; """
+    talks = f"printf 'a line without an end'; {leaves}"
     done = start(folder, talks + NAMESPACES.format(folder=folder), lifeline=reader)
     os.close(reader)
     assert done.returncode == 0, done.stderr
@@ -233,7 +235,7 @@ def test_starter_opens_a_container_that_ends_with_its_lifeline(folder: Path) -> 
     word, anchor, _ = head.split()
     assert word == b"anchor"
     pids = [int(pair.split(b":")[0]) for pair in processes.split()[1:]]
-    # What setsid starts may not have become sleep yet.
+    # It may still be the shell that becomes sleep.
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
     comms = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids]
     names = ["sleep" if b"4713" in one else comm for one, comm in zip(lines, comms, strict=True)]

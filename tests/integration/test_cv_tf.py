@@ -37,6 +37,7 @@ K80 = {"name": "Tesla K80", "capability": "3.7", "driver": "396.44"}
 V100 = {"name": "Tesla V100", "capability": "7.0", "driver": "396.44"}
 OLD_M60 = {**M60, "driver": "390.30"}
 CLOSER = "fits, and is built for a closer CPU target"
+NEWER = "fits, and is built for a newer toolkit or driver"
 SUITS = "fits, and suits the job's GPU better"
 LEFT = "the generic image; nothing more specific fits"
 
@@ -69,7 +70,7 @@ TABLE = [
     Row("broadwell", OLD_M60, True, "compatible", BDW_390, CLOSER),
     Row("broadwell", K80, True, "compatible", NVCAP37, SUITS),
     Row("skylake512", V100, True, "compatible", SKX_396, CLOSER),
-    Row("zen3", V100, True, "compatible", NCCL92, "fits, and uses the job's GPU"),
+    Row("zen3", V100, True, "compatible", NCCL92, NEWER),
     Row("broadwell", M60, True, "exact", BDW_NVCAP52, "fits, and uses the job's GPU"),
     Row("broadwell", OLD_M60, True, "exact", GENERIC, LEFT),
     Row("skylake512", None, False, "exact", GENERIC, LEFT),

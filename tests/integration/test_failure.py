@@ -55,7 +55,7 @@ SITE = {
     ),
     "no fitting entry": (
         "qnib/avx512-only",
-        r"no image of registry:5000/qnib/avx512-only:latest runs here: needs cpu:sky.*zen3",
+        r"no image of registry:5000/qnib/avx512-only:latest runs on zen1: needs cpu:sky.*zen3",
     ),
     "no image name": ("qnib/BENCH", r"image name 'qnib/BENCH': 'BENCH' is not part of a name"),
 }

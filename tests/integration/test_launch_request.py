@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator
 
@@ -12,6 +13,11 @@ from launching import IMAGE, Allocation, allocate
 pytestmark = pytest.mark.integration
 
 WHERE = "if test -e /.singularity.d; then echo container; else echo host; fi"
+BUNDLES = (
+    "rm -rf ~/conf; cp -r /etc/slurm ~/conf; touch ~/conf/oci.conf; "
+    "export SLURM_CONF=$HOME/conf/slurm.conf"
+)
+"""A submit host that has Slurm's set-up for bundles."""
 DIFFERENT = "the components of one command ask for different images"
 
 
@@ -54,9 +60,9 @@ def step(job: Allocation, *words: str, environment: str = "", script: str = WHER
             ["--container-image=none"], f"export SRUN_CONTAINER={IMAGE}", "host", id="option wins"
         ),
         pytest.param([], "export SLURM_CONTAINER=/a/bundle", "host", id="outer bundle"),
-        pytest.param(["--container", "./bundle"], "", "host", id="a bundle here"),
-        pytest.param(["--container", "../bundle"], "", "host", id="a bundle above"),
-        pytest.param(["--container", "/bundle"], "", "host", id="a bundle by path"),
+        pytest.param(["--container", "./bundle"], BUNDLES, "host", id="a bundle here"),
+        pytest.param(["--container", "../bundle"], BUNDLES, "host", id="a bundle above"),
+        pytest.param(["--container", "/bundle"], BUNDLES, "host", id="a bundle by path"),
         pytest.param(["--", "env", "A=--container"], "", "host", id="in the command"),
     ],
 )
@@ -102,8 +108,9 @@ def test_two_names_in_one_command(job: Allocation) -> None:
 
 def test_image_file_is_refused(job: Allocation) -> None:
     """Slurm would take a SIF for a bundle and run the command on the host."""
-    for name in ("./my.sif", "/nowhere/my.sqsh", "/etc/passwd"):
-        ended = step(job, "--container", name)
+    files = ("./my.sif", "/nowhere/my.sqsh", "/etc/passwd")
+    for option, name in itertools.product(("--container", "--container-image"), files):
+        ended = step(job, option, name)
         assert (ended.code, ended.output) == (1, ""), ended
         assert ended.errors.splitlines() == [
             f'srun: error: hpcimg: image files cannot be run yet: "{name}"',
@@ -112,6 +119,23 @@ def test_image_file_is_refused(job: Allocation) -> None:
                 "or run: apptainer exec FILE COMMAND"
             ),
         ]
+
+
+def test_a_path_is_refused_where_slurm_runs_no_bundle(job: Allocation) -> None:
+    """A mistyped one ran the command on the host."""
+    for name in ("./nodir", "../nodir", "/nodir"):
+        ended = step(job, "--container", name)
+        assert (ended.code, ended.output) == (1, ""), ended
+        assert ended.errors.splitlines() == [
+            (
+                "srun: error: hpcimg: Slurm runs no OCI bundles here, "
+                f'but the command on the host: "{name}"'
+            ),
+            ("srun: error: hpcimg: hint: name an image of a registry, or set up Slurm's oci.conf"),
+        ]
+    ended = step(job, "--container-image=./nodir", environment=BUNDLES)
+    assert (ended.code, ended.output) == (1, "")
+    assert 'hpcimg: a path is no image\'s name: "./nodir"' in ended.errors
 
 
 def test_nested_srun_inherits(job: Allocation) -> None:

@@ -92,7 +92,7 @@ def test_a_node_that_nothing_fits(cluster):
     assert variants(done.stdout) == {"cpu:skylake_avx512": ["skx1"]}
     what, hint = done.stderr.splitlines()
     assert what == (
-        "hpcimg: bdw1: no image of registry:5000/qnib/avx512-only:latest runs here: "
+        "hpcimg: bdw1: no image of registry:5000/qnib/avx512-only:latest runs on bdw1: "
         "needs cpu:skylake_avx512 (this node is broadwell)"
     )
     assert hint.startswith("hpcimg: bdw1: hint: see every entry with")
@@ -115,16 +115,16 @@ def test_a_node_that_published_nothing(cluster):
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "code", "wanted"),
     [
-        (("--partition", "nope"), "Slurm has no node in partition 'nope'"),
-        (("--nodes", "bdw[1-"), "'bdw[1-' names no node"),
+        (("--partition", "nope"), 66, "Slurm has no node in partition 'nope'"),
+        (("--nodes", "bdw[1-"), 2, "'bdw[1-' is no list of nodes"),
     ],
 )
-def test_what_slurm_does_not_know(cluster, options, wanted):
+def test_what_slurm_does_not_know(cluster, options, code, wanted):
     """A partition or node that is not there is an error, and not an empty success."""
     done = cluster.run("hpcimg", "cache", "warm", BENCH, *options, user="root")
-    assert (done.returncode, done.stdout) == (66, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.splitlines()[0] == f"hpcimg: {wanted}"
 
 

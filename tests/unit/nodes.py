@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile, profile_from_words
+from hpcimg.node.profile import Gpu, GpuFacts, NodeProfile
+from hpcimg.node.words import profile_from_words
 
 AMD64 = "linux/amd64"
 

@@ -43,7 +43,7 @@ def test_features_page_tells_all_kinds() -> None:
 
     page = (DOCS / "reference" / "features.md").read_text("utf-8")
     assert all(f"| `{kind}` | {row['about']} |" in page for kind, row in facts()["kinds"].items())
-    assert {*satisfaction._RULES, *gpu_rules.VENDORS} <= {*facts()["kinds"]}
+    assert {*satisfaction._RULES, *gpu_rules.VENDOR_OF} <= {*facts()["kinds"]}
 
 
 def keys() -> list[str]:

@@ -10,7 +10,7 @@ from nodes import AMD64, node, other_gpus
 
 from hpcimg.errors import UsageError
 from hpcimg.features import parse_feature
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Avoid, Policy, PolicyRule, policy_for
 from hpcimg.requirements import WEIGHT_ANNOTATION
@@ -75,12 +75,24 @@ def test_the_order_among_those_that_fit(profile, entries, pick, why):
     assert resolution.candidates[1 - pick].reason == f"fits, but {resolution.pick.label} {why}"
 
 
+def test_a_condition_on_the_gpu_says_nothing_of_the_code():
+    """`>=` comes from variables and artifacts; the code's own word tells how well it suits."""
+    index = index_with(("nvcap:7.0+ptx",), ("nvcap:8.0", "nvcap:>=7.0"))
+    assert select(node("", "8.6"), index).pick.descriptor.digest == digest(1)
+
+
 @pytest.mark.parametrize(("nodes", "pick"), [(1, 0), (2, 1)])
 def test_a_fabric_counts_only_where_the_job_leaves_the_node(nodes, pick):
     """On one node the build for the fabric has nothing to offer."""
     profile = replace(node("zen3"), traits=("fabric:ib",), job_nodes=nodes)
     index = index_with(("zen3",), ("zen3", "fabric:ib"))
     assert select(profile, index).pick.descriptor.digest == digest(pick)
+
+
+def test_only_an_alternative_that_fits_makes_a_toolkit_newer():
+    """What the driver cannot run is no advantage."""
+    index = index_with(("cuda:11.0|13.0", "nvcap:8.0"), ("cuda:11.4", "nvcap:8.0"))
+    assert select(node("", "8.0", driver="470.60"), index).pick.descriptor.digest == digest(1)
 
 
 def avoiding(word, *on):
@@ -186,7 +198,13 @@ EXACT_TABLE = [
     ((("broadwell", "nvcap:5.2"),), node("broadwell", "5.2", ids=()), 0),
     ((("broadwell", "nvcap:5.2"),), node("broadwell", "5.2", "7.0"), 0),
     ((("broadwell",),), node("skylake"), 0),
+    ((("broadwell", "nvcap:5.2|7.0"),), node("broadwell", "5.2", "7.0"), 1),
+    ((("broadwell", "nvcap:5.2|7.0"),), node("broadwell", "5.2"), 0),
     ((("nvcap:5.0", "cpu:broadwell"),), node("broadwell", "5.2"), 0),
+    ((("zen3", "gfx90a"),), other_gpus("amd", "gfx90a:sramecc+"), 1),
+    ((("zen3", "gfx90a:sramecc+"),), other_gpus("amd", "gfx90a:sramecc+"), 1),
+    ((("zen3", "gfx90a:sramecc-"),), other_gpus("amd", "gfx90a:sramecc+"), 0),
+    ((("zen3", "gfx90a|gfx942"),), other_gpus("amd", "gfx90a:sramecc+"), 0),
 ]
 
 

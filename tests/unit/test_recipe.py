@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from hpcimg.errors import UsageError
-from hpcimg.workflow.recipe import RecipeEntry, parse_recipe
+from hpcimg.workflow.recipe import Recipe, RecipeEntry, parse_recipe, recipe_text
 
 MANIFEST_LISTS = dedent("""\
     image: qnib/cv-tf:1.12.0-rev9
@@ -56,6 +56,104 @@ def test_all_keys():
     assert recipe.entries[0] == RecipeEntry(
         "b", "windows", "arm", "v6", (), "10.0.17763", ("win32k",)
     )
+
+
+AS_PRINTED = """\
+image: qnib/cv-tf:1.12.0-rev9
+manifests:
+    image: qnib/cv-tf-dev:1.12.0-rev11
+    platform:
+      architecture: amd64
+      os: linux
+    image: qnib/cv-tf-dev:skylake_1.12.0-rev6
+    platform:
+      features:
+        - skylake
+    image: qnib/cv-nccl90-tf-dev:1.12.0-rev1
+    platform:
+      features:
+        - nvidia-390-30
+    image: qnib/cv-nccl92-tf-dev:1.12.0-rev11
+    platform:
+      features:
+        - nvidia-396-44
+    image: qnib/cv-nccl90-tf-dev:broadwell_1.12.0-rev2
+    platform:
+      features:
+        - broadwell
+        - nvidia-390-30
+    image: qnib/cv-nccl92-tf-dev:broadwell_1.12.0-rev8
+    platform:
+      features:
+        - broadwell
+        - nvidia-396-44
+    image: qnib/cv-nccl92-tf-dev:skylake_1.12.0-rev6
+    platform:
+      features:
+        - nvidia-396-44
+        - skylake
+    image: qnib/cv-nccl92-tf-dev:skylake512_1.12.0-rev8
+    platform:
+      features:
+        - nvidia-396-44
+        - skylake512
+    image: qnib/cv-nccl92-tf-dev:nvcap52_1.12.0-rev3
+    platform:
+      features:
+        - nv-compute-5-2
+        - nvidia-396-44
+    image: qnib/cv-nccl92-tf-dev:nvcap37_1.12.0-rev4
+    platform:
+      features:
+        - nv-compute-3-7
+        - nvidia-396-44
+    image: qnib/cv-nccl92-tf-dev:broadwell_nvcap52_1.12.0-rev2
+    platform:
+      features:
+        - broadwell
+        - nv-compute-5-2
+        - nvidia-396-44
+"""
+"""The first announcement's YAML as its page shows it, without its dashes."""
+
+
+def test_lost_dashes():
+    """Entries without dashes are one mapping whose keys stand twice; the hint says what to do."""
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(AS_PRINTED)
+    assert caught.value.message == "manifest.yml:7: 'image' stands twice in one mapping"
+    assert caught.value.hint == "begin each entry of manifests with a dash"
+
+
+def test_written_recipe():
+    """What is written is read as the same, numbers that are texts and generic entries too."""
+    entries = (RecipeEntry("r:5000/a:1.10"), RecipeEntry("r:5000/a:b", features=("nvcap:5.2",)))
+    recipe = Recipe("r:5000/a:latest", (), entries)
+    assert parse_recipe(recipe_text(recipe)) == recipe
+
+
+def test_annotations_and_weight():
+    """Both stand beside `platform`; a weight may be less than nothing."""
+    text = "image: a\nmanifests: [{image: b, weight: -3, annotations: {y: 2, x: 1.10}}]\n"
+    (entry,) = parse_recipe(text).entries
+    assert (entry.annotations, entry.weight) == ((("x", "1.10"), ("y", "2")), -3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("weight: heavy", '"weight" must be a whole number'),
+        ("weight: 1.5", '"weight" must be a whole number'),
+        ("annotations: [a]", '"annotations" must be a mapping of keys to texts'),
+        ("annotations: {a: [b]}", '"a" must be a text'),
+        ("annotations: {org.hpcimg.features: avx}", "'org.hpcimg.features' is written by hpcimg"),
+    ],
+)
+def test_bad_annotations(keys, message):
+    """What cannot be written into the index is an error with its line."""
+    with pytest.raises(UsageError) as caught:
+        parse_recipe(f"image: a\nmanifests:\n- image: b\n  {keys}\n")
+    assert caught.value.message == f"manifest.yml:4: {message}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from indexes import index_with
 from nodes import node, other_gpus
 
 from hpcimg import vocabulary
-from hpcimg.node.profile import profile_from_words
+from hpcimg.node.words import profile_from_words
 from hpcimg.selection import select
 
 
@@ -78,6 +78,8 @@ ONE_WORD = [
     ("cuda:10.1", node("", "8.0", driver="535.1"),
      "GPU 0 has 8.0, which CUDA 10.1 does not know yet"),
     ("cuda:11.0|12.4", node("", "8.0", driver="470.82"), ""),
+    ("rocm:6.2", profile_from_words("linux/amd64:nvidia-390-30"), "no AMD GPU is offered"),
+    ("nvdrv:390.30", profile_from_words("linux/amd64:rocm:6.2"), "no NVIDIA GPU is offered"),
     ("cuda:12.4", speaking("12.1", "8.0"), ""),
     ("cuda:12.4", speaking("11.8", "8.0"), "the driver speaks CUDA 11.8"),
     ("cuda:9.2", speaking("9.1", "7.0"), "the driver speaks CUDA 9.1"),
@@ -93,10 +95,18 @@ ONE_WORD = [
     ("gfx942:xnack+", other_gpus("amd", "gfx942:sramecc+:xnack+"), ""),
     ("gfx942:sramecc-", other_gpus("amd", "gfx942:sramecc+:xnack-"),
      "GPU 0 has gfx942:sramecc+:xnack-"),
+    ("gfx942:sramecc-", other_gpus("amd", "gfx942"),
+     "GPU 0 has gfx942, and its sramecc mode is unknown"),
+    ("gfx942:sramecc-:xnack+", other_gpus("amd", "gfx942"), "GPU 0 has gfx942"),
+    ("amdgpu:gfx90a:sramecc+", other_gpus("amd", "gfx942"), "GPU 0 has gfx942"),
     ("amdgpu:gfx90a", node("", "8.0"), "the job has no AMD GPU"),
     ("nvcap:8.0", other_gpus("amd", "gfx90a"), "the job has no NVIDIA GPU"),
     ("rocm:6.2", other_gpus("amd", "gfx90a"), ""),
     ("rocm:6.2", node("", "8.0"), "the job has no AMD GPU"),
+    ("rocm:6.1", profile_from_words("linux/amd64:gfx90a:rocm:6.2"), ""),
+    ("rocm:6.2", profile_from_words("linux/amd64:rocm:6.2"), ""),
+    ("cuda:12.2", profile_from_words("linux/amd64:cuda:12.4"), ""),
+    ("cuda:13.0", profile_from_words("linux/amd64:cuda:12.4"), "the driver speaks CUDA 12.4"),
     # Intel
     ("intelgpu:pvc", other_gpus("intel", "pvc"), ""),
     ("intelgpu:ats-m|pvc", other_gpus("intel", "pvc"), ""),
@@ -145,6 +155,30 @@ def test_amx_needs_a_kernel_that_grants_it():
     index = index_with(("cpuflag:amx_tile",))
     assert "kernel 4.18.0-553.el8 cannot grant it" in select(old, index).candidates[0].reason
     assert select(replace(old, kernel="6.1.0"), index).pick is not None
+
+
+@pytest.mark.parametrize("words", ["avx2|amx_tile", "amx_tile|avx2"])
+def test_one_alternative_that_the_kernel_refuses_leaves_the_other(words):
+    """In whichever order they are written."""
+    old = replace(node(), flags=("amx_tile", "avx2"), kernel="4.18.0-553.el8")
+    assert select(old, index_with((f"cpuflag:{words}",))).pick is not None
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "fits"),
+    [("525.60.13", "12.0", False), ("525.60.13", None, False), ("570.1", None, True),
+     ("535.1", "12.8", True)],
+)  # fmt: skip
+def test_portable_code_of_a_newer_toolkit_is_not_compiled(driver, cuda, fits):
+    """A driver of the same major number runs the toolkit, but not its newer portable code."""
+    profile = node("", "9.0", driver=driver)
+    profile = replace(profile, gpus=replace(profile.gpus, cuda=cuda))
+    portable, native = select(
+        profile, index_with(("cuda:12.8", "nvcap:8.0+ptx"), ("cuda:12.8", "nvcap:9.0"))
+    ).candidates
+    assert native.verdict == "chosen"
+    assert portable.verdict == ("fits" if fits else "rejected")
+    assert fits or "does not compile CUDA 12.8's code for GPU 0" in portable.reason
 
 
 def test_a_fat_image_says_itself_which_gpus_it_has_code_for():

@@ -9,7 +9,8 @@ from indexes import BENCH, CV_TF, digest, entries_from, entry, index_with
 from nodes import node
 
 from hpcimg.errors import NoCandidateError
-from hpcimg.node.profile import GpuFacts, profile_from_words
+from hpcimg.node.profile import GpuFacts
+from hpcimg.node.words import profile_from_words
 from hpcimg.oci.model import OCI_INDEX
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Policy
@@ -161,6 +162,23 @@ def test_no_fitting_entry_is_one_readable_line():
     assert "hpcimg explain registry:5000/qnib/bench:latest" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "where", "option"),
+    [
+        ("", "here", ""),
+        ("zen1", "on zen1", " --node zen1"),
+        ("bdw1,zen1", "on bdw1,zen1", " --nodes bdw1,zen1"),
+        ("n1,n2,n3 and 4 more", "on n1,n2,n3 and 4 more", " --nodes LIST"),
+    ],
+)
+def test_the_hint_asks_for_the_node_that_refused(name, where, option):
+    """Who reads it may sit on a login node, where the answer is another one."""
+    with pytest.raises(NoCandidateError) as caught:
+        require(select(node("zen3"), index_with(("skylake",))), NAME, name)
+    assert f"qnib/bench:latest runs {where}: needs" in caught.value.message
+    assert f"`hpcimg explain registry:5000/qnib/bench:latest{option}`" in caught.value.hint
+
+
 def test_a_long_list_of_reasons_is_cut():
     """A thousand entries must not fill a user's screen."""
     words = [(f"cpuflag:f{at}",) for at in range(1000)]
@@ -206,3 +224,30 @@ def test_a_lone_image_is_checked_and_passed():
     )
     assert check_single(profile, other, Policy(strict=True)).pick is None
     assert check_single(profile, foreign).pick is None
+
+
+ARMS = entries_from(
+    entry(0, architecture="arm", variant="v5"),
+    entry(1, architecture="arm", variant="v6"),
+    entry(2, architecture="arm", variant="7"),
+    entry(3, architecture="arm64"),
+)
+
+
+@pytest.mark.parametrize(
+    ("platform", "pick"),
+    [("linux/arm/v5", 0), ("linux/arm/v6", 1), ("linux/arm/v7", 2), ("linux/arm/v8", 2),
+     ("linux/arm/7", 2), ("linux/armhf", 2), ("linux/arm64", 3)],
+)  # fmt: skip
+def test_32_bit_arm_takes_the_highest_version_that_it_runs(platform, pick):
+    """A version runs those below it; 64-bit Arm is another architecture."""
+    chosen = require(select(profile_from_words(platform), ARMS), NAME)
+    assert chosen.entry.descriptor.digest == digest(pick)
+
+
+def test_a_label_is_bounded():
+    """A stranger's index with megabytes of words does not reach the logs whole."""
+    index = index_with(tuple(f"site.k{at}:{'v' * 200}" for at in range(100)))
+    (candidate,) = select(node("zen3"), index).candidates
+    assert len(candidate.label) < 200
+    assert candidate.label.endswith("...")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from hpcimg.errors import RuntimeFailure, UsageError
-from hpcimg.slurm import is_first_task, job_gpus, node_name, parse_gpus, run_argv
+from hpcimg.slurm import (
+    is_first_task,
+    job_gpus,
+    job_name,
+    job_nodes,
+    names_several,
+    node_name,
+    nodes_of_list,
+    parse_gpus,
+    run_argv,
+)
 from hpcimg.workflow.run import srun_argv
 
 
@@ -40,6 +50,64 @@ def test_gpus_as_slurm_writes_them(text, gpus):
 def test_gpus_of_a_job(environment, gpus):
     """None outside of a job, where nobody manages the GPUs; in a step only the step's count."""
     assert job_gpus(environment) == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [
+        ("bdw1", ("bdw1",)),
+        ("skx1,bdw1,bdw1", ("bdw1", "skx1")),
+        ("n[1-3,7],gpu1", ("gpu1", "n1", "n2", "n3", "n7")),
+        ("n[08-11]", ("n08", "n09", "n10", "n11")),
+        ("r[1-2]n[01-02].x", ("r1n01.x", "r1n02.x", "r2n01.x", "r2n02.x")),
+    ],
+)
+def test_node_lists_as_slurm_writes_them(text, nodes):
+    """Ranges with their width, several in one name; sorted, each once."""
+    assert nodes_of_list(text) == nodes
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a,,b", "n[1-3", "n1]", "n[]", "n[3-1]", "n[1-]", "n[a-b]", "a b", "a\nb", ",",
+     "n[1-999999999]", "n[1-1000]m[1-1000]", "x" * 10000 + "[", "n[" + "1-9," * 9999 + "-]"],
+)  # fmt: skip
+def test_what_is_no_node_list(text):
+    """Refused at once, in one short line."""
+    with pytest.raises(UsageError) as caught:
+        nodes_of_list(text)
+    assert len(caught.value.message) < 200
+    assert "\n" not in caught.value.message
+
+
+def test_a_long_name_is_not_multiplied():
+    """A few bytes would take gigabytes."""
+    with pytest.raises(UsageError, match="is too long for the name of a node"):
+        nodes_of_list("x" * 254 + "[1-131072]")
+
+
+@pytest.mark.parametrize(
+    ("text", "several"), [("", False), ("bdw1", False), ("bdw1,skx1", True), ("bdw[1-2]", True)]
+)
+def test_several_nodes_are_told_from_the_text(text, several):
+    """Without making a single name of it."""
+    assert names_several(text) == several
+
+
+def test_an_empty_list_names_no_node():
+    """It is a list of nothing, as an unset variable of a script makes it."""
+    with pytest.raises(UsageError, match="the list of nodes is empty"):
+        nodes_of_list("")
+
+
+def test_the_nodes_and_the_name_of_a_job():
+    """All the job's nodes, also where the step has some; outside of a job there are none."""
+    assert job_nodes({}) == ()
+    assert job_nodes({"SLURM_JOB_NODELIST": "n[1-2]"}) == ("n1", "n2")
+    assert job_nodes({"SLURM_JOB_NODELIST": "n1", "SLURM_NODELIST": "n[1-2]"}) == ("n1", "n2")
+    job = {"SLURM_JOB_ID": "7", "SLURM_CLUSTER_NAME": "c", "SLURM_JOB_START_TIME": "9"}
+    assert job_name(job) == ("c", "7", "9")
+    assert job_name({}) == ("", "", "")
 
 
 def test_the_task_that_speaks():
@@ -82,6 +150,17 @@ def test_srun_starts_us_on_each_node(programs, words):
     assert srun_argv(words) == [
         f"{programs}/srun", "-N2", f"{programs}/hpcimg", "run", "--say-once", "qnib/bench",
         "--", "bench", "--container", "x",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words", [["--container-match=uniform"], ["--container-match", "uniform"]], ids=len
+)
+def test_srun_hands_the_match_on(programs, words):
+    """It is ours, not srun's."""
+    assert srun_argv([*words, "-N2", "--container=name", "true"]) == [
+        f"{programs}/srun", "-N2", f"{programs}/hpcimg", "run", "--say-once",
+        "--match", "uniform", "name", "--", "true",
     ]  # fmt: skip
 
 

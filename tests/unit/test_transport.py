@@ -9,12 +9,12 @@ import pytest
 from hpcimg.errors import AuthenticationError, NotFoundError, RegistryError
 from hpcimg.oci.blob import is_range_from
 from hpcimg.oci.diagnostics import diagnostics, escaped, failure, reason_of, shown_url
+from hpcimg.oci.hosts import origin
 from hpcimg.oci.transport import (
     Pace,
     Patience,
     Request,
     Timeouts,
-    origin,
     redirected,
     retry_after,
     stated_length,

@@ -1,0 +1,187 @@
+"""What the nodes of one job agreed on, kept in the store: the first that writes decides for all.
+
+Owns the files `jobs/CLUSTER/JOB-UID-SINCE/DIGEST.json`; what is agreed is the caller's matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcimg.errors import StoreError, UsageError
+from hpcimg.quoting import quoted
+from hpcimg.store.entry import UntrustedError, open_directory, read_file
+from hpcimg.store.faults import store_faults
+from hpcimg.store.store import make_directory
+
+if TYPE_CHECKING:
+    from hpcimg.store.store import Store
+
+JOBS = "jobs"
+KEPT_DAYS = 30
+"""How long an agreement is kept: no job's nodes start further apart."""
+
+_VERSION = 1
+_FILE_LIMIT = 1 << 20
+_DAY_SECONDS = 24 * 3600
+_SWEPT = ".swept"
+_SWEEP_SECONDS = 1.0
+_CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_HINT = "remove that file as the store's account; the job's other nodes may have started"
+
+
+@dataclass(frozen=True)
+class JobKey:
+    """What tells a job from all others, also from an older one of its number.
+
+    `since` is when it was submitted or started, in seconds since 1970, as Slurm says it. The uid is
+    part of it, so that a user who forges the rest meets only their own jobs.
+    """
+
+    cluster: str
+    job: str
+    user: str
+    since: str
+
+    def __post_init__(self) -> None:
+        """Check the words, since they become a path."""
+        numbers = (self.job, self.user, self.since)
+        for word, form in ((self.cluster, _CLUSTER), *((number, _NUMBER) for number in numbers)):
+            if not form.fullmatch(word):
+                raise UsageError(
+                    f"{quoted(word)} is no part of a job's name",
+                    "give cluster, job number, uid and start time as Slurm has them",
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The directories that lead to the job's agreements, from the store's root."""
+        return JOBS, self.cluster, f"{self.job}-{self.user}-{self.since}"
+
+
+def agree(
+    store: Store, job: JobKey, subject: Mapping[str, Any], terms: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Propose terms for a subject; the answer are the first proposal's, which hold for all.
+
+    Both are JSON objects. Only the store's account may write. Raises StoreError.
+    """
+    store.prepare()
+    folder = store.root.joinpath(*job.names)
+    with store_faults("keep what a job's nodes agree on", store.root):
+        for part in (folder.parent.parent, folder.parent, folder):
+            make_directory(part, 0o755)
+        _publish(folder / _file_name(subject), _write(subject, terms))
+    found = read_agreement(store, job, subject)
+    _sweep(store.root / JOBS)
+    if found is None:
+        raise StoreError(f'"{folder}" lost what was just written into it', _HINT)
+    return found
+
+
+def read_agreement(
+    store: Store, job: JobKey, subject: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """Read the terms that hold for a subject; None when nothing is agreed yet.
+
+    Raises StoreError for a file that somebody else could have written, or that is not whole.
+    """
+    name = _file_name(subject)
+    try:
+        with open_directory(store.root, job.names, store.owner) as directory:
+            return _parse(read_file(directory, name, store.owner, _FILE_LIMIT), subject)
+    except FileNotFoundError:
+        return None
+    except (OSError, UntrustedError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        path = store.root.joinpath(*job.names, name)
+        raise StoreError(f'not using the agreement "{path}": {reason}', _HINT) from error
+
+
+def _file_name(subject: Mapping[str, Any]) -> str:
+    return f"{hashlib.sha256(_canonical(subject)).hexdigest()}.json"
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _write(subject: Mapping[str, Any], terms: Mapping[str, Any]) -> bytes:
+    by = {"host": os.uname().nodename, "pid": os.getpid(), "since": int(time.time())}
+    record = {"version": _VERSION, "subject": subject, "terms": terms, "by": by}
+    return json.dumps(record, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def _parse(raw: bytes, subject: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(record, dict) or record.get("version") != _VERSION:
+        raise ValueError(f"it is not an object of version {_VERSION}")
+    if record.get("subject") != json.loads(_canonical(subject)):
+        raise ValueError("it is of another subject")
+    if isinstance(terms := record.get("terms"), dict):
+        return terms
+    raise ValueError("it has no terms")
+
+
+def _publish(path: Path, raw: bytes) -> None:
+    """Put a whole file in its place, unless there is one: a link is atomic and overwrites none."""
+    temporary = path.with_name(f".{os.uname().nodename}.{os.urandom(8).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(descriptor, 0o644)
+            stream.write(raw)
+            stream.flush()
+            os.fsync(descriptor)
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sweep(jobs: Path) -> None:
+    """Remove what is too old, once a day for the whole site, as far as a launch can wait for it."""
+    now = time.time()
+    with contextlib.suppress(OSError):
+        if not _claims(jobs, now):
+            return
+        import shutil
+
+        until = time.monotonic() + _SWEEP_SECONDS
+        for folder in jobs.glob("*/*"):
+            if time.monotonic() > until:
+                return
+            with contextlib.suppress(OSError):
+                if folder.lstat().st_mtime < now - KEPT_DAYS * _DAY_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _claims(jobs: Path, now: float) -> bool:
+    """Take the day's sweep: of all that find yesterday's mark, one moves it away, and sweeps."""
+    mark = jobs / _SWEPT
+    try:
+        if mark.lstat().st_mtime > now - _DAY_SECONDS:
+            return False
+    except FileNotFoundError:
+        mark.touch(exist_ok=False)
+        return True
+    taken = jobs / f".{os.urandom(8).hex()}"
+    mark.rename(taken)
+    # Another may have renewed it since it was looked at.
+    is_mine = taken.lstat().st_mtime <= now - _DAY_SECONDS
+    taken.unlink(missing_ok=True)
+    mark.touch()
+    return is_mine

@@ -1,0 +1,164 @@
+"""Small documents of registries, kept by their digest: what does not change is asked for once.
+
+Knows no registry and no format. Every document is checked against its digest when it is read, and
+whatever fails here only costs another request, so nothing is ever raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcimg.errors import HpcimgError
+from hpcimg.oci.digest import is_digest, verify_digest
+from hpcimg.store.entry import UntrustedError, open_directory, read_file
+from hpcimg.store.store import make_directory
+
+DOCUMENTS = "documents"
+DOCUMENT_LIMIT = 4 << 20
+
+ANSWER_SECONDS = 3600.0
+"""How long an answer counts that has no digest, and may be another one later."""
+
+MOST_FILES = 10_000
+MOST_BYTES = 64 << 20
+
+_ANSWERS = "answers"
+_TIME = re.compile(r"[0-9]{1,18}")
+_SWEEPS_IN_256 = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory of documents that uid `owner` writes; a `private` one is closed to others."""
+
+    root: Path
+    owner: int
+    private: bool = False
+
+
+class DocumentCache:
+    """Reads what any of the places has, and writes into `writable` where there is one."""
+
+    def __init__(
+        self,
+        readable: tuple[Place, ...],
+        writable: Place | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._readable = readable
+        self._writable = writable
+        self._clock = clock
+
+    def document(self, digest: str) -> bytes | None:
+        """Give the bytes of this digest; bytes that are others by now count as none."""
+        if not is_digest(digest):
+            return None
+        algorithm, _, name = digest.partition(":")
+        for place in self._readable:
+            raw = _read(place, algorithm, name)
+            if raw is not None and _is(raw, digest):
+                return raw
+        return None
+
+    def keep_document(self, digest: str, raw: bytes) -> None:
+        """Keep the bytes of this digest, where they may be written and are not too many.
+
+        What any place has is not written again: a thousand nodes read one tag.
+        """
+        algorithm, _, name = digest.partition(":")
+        if len(raw) <= DOCUMENT_LIMIT and _is(raw, digest) and self.document(digest) is None:
+            self._write(algorithm, name, raw)
+
+    def answer(self, question: str, seconds: float = ANSWER_SECONDS) -> str | None:
+        """Give what was answered so many seconds ago or later; None when that is not known."""
+        for place in self._readable:
+            raw = _read(place, _ANSWERS, _name_of(question))
+            asked, _, text = (raw or b"").decode(errors="replace").partition("\n")
+            # Nodes' clocks differ: a time that is still to come is as good as one just past.
+            is_new = _TIME.fullmatch(asked) and abs(self._clock() - int(asked)) < seconds
+            # The site asks without credentials: what it was refused counts as nothing attached.
+            if is_new and (text or place == self._writable):
+                return text
+        return None
+
+    def keep_answer(self, question: str, text: str) -> None:
+        """Keep an answer for an hour."""
+        raw = f"{int(self._clock())}\n{text}".encode()
+        self._write(_ANSWERS, _name_of(question), raw)
+
+    def _write(self, folder: str, name: str, raw: bytes) -> None:
+        """Write a file, whole or not at all; not synced, since it is checked when it is read."""
+        place = self._writable
+        if place is None:
+            return
+        directory = place.root / folder
+        temporary = directory / f".{name[:16]}.{os.urandom(8).hex()}"
+        try:
+            for path in (place.root.parent, place.root, directory):
+                make_directory(path, 0o700 if place.private else 0o755)
+            try:
+                _write_new(temporary, raw, 0o600 if place.private else 0o644)
+                temporary.rename(directory / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+            if os.urandom(1)[0] < _SWEEPS_IN_256:
+                sweep(place.root)
+        except OSError as error:
+            log.debug('not keeping a document in "%s": %s', directory, error.strerror)
+
+
+def sweep(root: Path, most_files: int = MOST_FILES, most_bytes: int = MOST_BYTES) -> None:
+    """Remove the oldest files until the rest is within the limits; raises OSError."""
+    found = []
+    for directory in os.scandir(root):
+        if directory.is_dir(follow_symlinks=False):
+            for file in os.scandir(directory):
+                status = file.stat(follow_symlinks=False)
+                found.append((status.st_mtime, status.st_size, file.path))
+    files, size = len(found), sum(one[1] for one in found)
+    for _, own, path in sorted(found):
+        if files <= most_files and size <= most_bytes:
+            return
+        Path(path).unlink(missing_ok=True)
+        files, size = files - 1, size - own
+
+
+def _read(place: Place, folder: str, name: str) -> bytes | None:
+    try:
+        with open_directory(place.root, (folder,), place.owner) as directory:
+            return read_file(directory, name, place.owner, DOCUMENT_LIMIT)
+    except FileNotFoundError:
+        return None
+    except (OSError, UntrustedError) as error:
+        log.debug('not reading a document in "%s": %s', place.root / folder, error)
+        return None
+
+
+def _write_new(path: Path, raw: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        # A umask must not close a site's documents to its readers.
+        os.fchmod(descriptor, mode)
+        stream.write(raw)
+
+
+def _is(raw: bytes, digest: str) -> bool:
+    try:
+        verify_digest(raw, digest)
+    except HpcimgError as error:
+        log.debug("not using a document: %s", error.message)
+        return False
+    return True
+
+
+def _name_of(question: str) -> str:
+    return hashlib.sha256(question.encode()).hexdigest()

@@ -1,0 +1,115 @@
+/* See job.h. */
+#define _GNU_SOURCE
+#include "job.h"
+
+#include "ticket.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DIGITS "0123456789"
+#define WORD   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-"
+
+/* A text of these characters alone that could not pass for an option; anything else is made none.
+ */
+static void keep_only(char *text, const char *allowed)
+{
+    if (text[0] == '-' || strspn(text, allowed) != strlen(text))
+        text[0] = '\0';
+}
+
+static void read_variable(spank_t spank, const char *name, const char *allowed, char *text,
+                          size_t size)
+{
+    if (spank_getenv(spank, name, text, (int)size) != ESPANK_SUCCESS)
+        text[0] = '\0';
+    keep_only(text, allowed);
+}
+
+/* A step inherits the variable of the job's script, also when it got no GPU itself. */
+static void read_gpus(spank_t spank, bool is_batch, struct job *job)
+{
+    read_variable(spank, is_batch ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS",
+                  "0123456789,-abcdefGPUMIG/", job->gpus, sizeof(job->gpus));
+    if (job->gpus[0] == '\0')
+        (void)snprintf(job->gpus, sizeof(job->gpus), "none");
+}
+
+/* Two brackets in one word multiply: a few bytes would name millions of nodes. */
+static bool has_one_bracket_a_word(const char *list)
+{
+    bool is_inside = false, had = false;
+
+    for (; *list != '\0'; list++) {
+        if (*list == '[' && had)
+            return false;
+        is_inside = *list == '[' || (is_inside && *list != ']');
+        had = *list == '[' || (had && (is_inside || *list != ','));
+    }
+    return true;
+}
+
+/* The user's own: a list is kept as text, and nothing here expands it. Where srun joins a job from
+ * outside, SLURM_JOB_NODELIST has the step's nodes alone. */
+static void read_nodes(spank_t spank, struct job *job)
+{
+    char list[LISTED_SIZE];
+
+    read_variable(spank, "SLURM_NODELIST", WORD ",[]", list, sizeof(list));
+    if (list[0] == '\0')
+        read_variable(spank, "SLURM_JOB_NODELIST", WORD ",[]", list, sizeof(list));
+    if (has_one_bracket_a_word(list))
+        (void)snprintf(job->nodes, sizeof(job->nodes), "%s", list);
+}
+
+/* The prolog counts the nodes of one component alone: a list of more has a number of its own. */
+static unsigned number_of(const char *text)
+{
+    unsigned number = 2166136261U;
+
+    for (; *text != '\0'; text++)
+        number = (number ^ (unsigned char)*text) * 16777619U;
+    return number;
+}
+
+/* What root's prolog was told, which no user can change. */
+static bool read_told(struct job *job)
+{
+    static char text[JOB_FILE_SIZE];
+    char count[16], leader[16];
+
+    if (!read_job_file(job->id, text, sizeof(text)) ||
+        !parse_line(text, "cluster=", job->cluster, sizeof(job->cluster)) ||
+        !parse_line(text, "started=", job->started, sizeof(job->started)) ||
+        !parse_line(text, "nodes=", job->nodes, sizeof(job->nodes)) ||
+        !parse_line(text, "count=", count, sizeof(count)) ||
+        !parse_line(text, "leader=", leader, sizeof(leader)))
+        return false;
+    keep_only(job->cluster, WORD);
+    keep_only(job->started, DIGITS);
+    keep_only(job->nodes, WORD ",[]");
+    job->node_count = (unsigned)strtoul(count, NULL, 10);
+    job->leader = (uint32_t)strtoul(leader, NULL, 10);
+    return true;
+}
+
+bool read_job(spank_t spank, bool is_batch, struct job *job)
+{
+    if (spank_get_item(spank, S_JOB_ID, &job->id) != ESPANK_SUCCESS ||
+        spank_get_item(spank, S_JOB_STEPID, &job->step) != ESPANK_SUCCESS)
+        return false;
+    read_gpus(spank, is_batch, job);
+    if (!read_told(job)) {
+        read_variable(spank, "SLURM_CLUSTER_NAME", WORD, job->cluster, sizeof(job->cluster));
+        read_variable(spank, "SLURM_JOB_START_TIME", DIGITS, job->started, sizeof(job->started));
+        job->nodes[0] = '\0';
+        job->leader = job->id;
+    }
+    /* Of a heterogeneous job's other components a prolog is told nothing. */
+    if (job->nodes[0] == '\0') {
+        read_nodes(spank, job);
+        job->node_count = number_of(job->nodes);
+    }
+    return true;
+}

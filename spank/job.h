@@ -1,0 +1,31 @@
+/* What slurmstepd knows of a step's job that decides what it runs. The prolog has left what Slurm
+ * told it: slurmstepd's own environment is the user's, and lacks the start time until after
+ * user_init. What is read from there can spoil nothing but that user's own job. */
+#ifndef HPCIMG_JOB_H
+#define HPCIMG_JOB_H
+
+#include "request.h"
+
+#include <slurm/spank.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define LISTED_SIZE 4096 /* of a list of nodes that the user's environment has */
+
+struct job {
+    uint32_t id;
+    uint32_t leader; /* the same, or of a heterogeneous job the number that its parts share */
+    uint32_t step;
+    uid_t user;
+    char gpus[256];         /* of the step on this node, as Slurm numbers them, or "none" */
+    char match[MATCH_SIZE]; /* empty: the site's */
+    char nodes[1 << 16];    /* all of the job's, as Slurm writes them; empty when not known */
+    char cluster[64], started[24];
+    unsigned node_count; /* or any other number that stands for `nodes`, in a ticket's name */
+};
+
+/* Fill in all but the user and the match; false when Slurm does not tell the job. */
+bool read_job(spank_t spank, bool is_batch, struct job *job);
+
+#endif
