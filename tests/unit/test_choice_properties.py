@@ -94,7 +94,9 @@ def as_good(profile, one, other):
         )
 
     def cpus(entry):
-        return [f.value for f in entry.features if f.kind == "cpu"]
+        # Of several targets in one word the one that this node runs best.
+        words = [f.alternatives for f in entry.features if f.kind == "cpu"]
+        return [next(one for one in profile.compatible if one in word) for word in words]
 
     def descends(target):
         return any(target == one or target in targets.ancestors(one) for one in cpus(one_entry))
