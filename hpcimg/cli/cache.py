@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from hpcimg.cli.parser import Adder
+from hpcimg.cli.parser import Adder, add_nodes_options
 
 if TYPE_CHECKING:
     from hpcimg.store.entry import Record
@@ -20,9 +20,7 @@ def add(verbs: Adder) -> None:
     )
     warm = cache.add_parser("warm", help="fetch and convert what nodes will pick, before any job")
     warm.add_argument("name", metavar="NAME")
-    nodes = warm.add_mutually_exclusive_group()
-    nodes.add_argument("--partition", metavar="P", help="the nodes of this partition")
-    nodes.add_argument("--nodes", metavar="LIST", help="these nodes, as bdw[1-4],gpu1")
+    add_nodes_options(warm)
     warm.add_argument("--json", action="store_true", help="print an object for programs")
     warm.set_defaults(call=_warm)
 

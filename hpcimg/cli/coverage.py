@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from hpcimg.cli.parser import Adder
+from hpcimg.cli.parser import Adder, add_nodes_options
 from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def add(verbs: Adder) -> None:
         "coverage", help="show which node types have a build of their own behind each name"
     )
     coverage.add_argument("names", metavar="NAME", nargs="+")
-    nodes = coverage.add_mutually_exclusive_group()
-    nodes.add_argument("--partition", metavar="P", help="the nodes of this partition")
-    nodes.add_argument("--nodes", metavar="LIST", help="these nodes, as bdw[1-4],gpu1")
+    add_nodes_options(coverage)
     coverage.add_argument("--json", action="store_true", help="print an object for programs")
     coverage.set_defaults(call=_coverage)
 

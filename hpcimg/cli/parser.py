@@ -67,6 +67,13 @@ def _add_verbose(parser: argparse.ArgumentParser, about: str) -> None:
     )
 
 
+def add_nodes_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which of the cluster's nodes are meant; neither means all."""
+    nodes = parser.add_mutually_exclusive_group()
+    nodes.add_argument("--partition", metavar="P", help="the nodes of this partition")
+    nodes.add_argument("--nodes", metavar="LIST", help="these nodes, as bdw[1-4],gpu1")
+
+
 def add_profile_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say for which node to choose; this one is the default."""
     from pathlib import Path
