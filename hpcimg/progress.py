@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`phase` is wait, fetch, copy, convert or publish; `done` of `total` bytes, 0: unknown."""
+    """`phase` is wait, fetch, copy, convert or publish; `done` of `total` bytes, 0: unknown.
+
+    `part` names what part of the whole this is of, such as a layer; empty for the whole.
+    """
 
     phase: str
     done: int = 0
     total: int = 0
     note: str = ""
+    part: str = ""
 
 
 OnProgress = Callable[[Progress], None]

@@ -137,6 +137,8 @@ class ShowProgress:
 
     def __call__(self, progress: Progress) -> None:
         """Show one report; cheap enough to be told of every block."""
+        if progress.part:
+            return
         if sys.stderr.isatty():
             self._draw(progress)
             return

@@ -189,7 +189,8 @@ class Store:
             return found
 
         def report(progress: Progress) -> None:
-            lock.report(progress)
+            if not progress.part:  # those who wait are told of the whole
+                lock.report(progress)
             on_progress(progress)
 
         with lock.beating(), store_faults("build an entry", self.root):
