@@ -84,7 +84,7 @@ def test_installation_on_a_new_cluster(new_cluster: Cluster) -> None:
     for command in commands:
         where = "cd /root/hpcimg; " if command.user == "root" else ""
         text = f"exec 2>&1; {where}{command.text}"
-        # One node after the other: /etc/hpcimg is one folder here, and two `install` at once collide.
+        # One after the other: /etc/hpcimg is one folder here, and two `install` at once collide.
         for node in ["login"] if "login" in command.words else NEW_NODES:
             check(command, new_cluster.shell(text, node=node, user=command.user, timeout=300))
 
