@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.amounts import parse_size
 from hpcimg.errors import SettingsError
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.rules import read_rules
@@ -30,6 +31,8 @@ MATCHES = ("per-node", "uniform", "uniform-or-fail")
 """How the nodes of one job choose: each for itself, or all the same image."""
 _CHOICES = {"policy": KINDS, "gpu_scope": ("job", "node"), "match": MATCHES}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+LOCKS = ("flock", "fcntl", "link", "none")
+"""How builders on several nodes exclude each other: what the store's file system can do."""
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
 _HINT = "correct the settings file"
@@ -46,11 +49,21 @@ class RegistrySettings:
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """Where the site's store is, who writes it, and how long to wait for another builder (s)."""
+    """Where the site's store is, who writes it, how builders exclude each other, what is kept.
+
+    `lock_timeout` is in seconds, the water marks are in bytes; 0 there, and for `max_age_days`,
+    sets no limit.
+    """
 
     path: str = "/srv/hpcimg/store"
     account: str = "hpcimg"
+    lock: str = "flock"
     lock_timeout: float = 3600.0
+    lease_days: float = 30.0
+    keep_hours: float = 24.0
+    max_age_days: float = 0.0
+    high_water: int = 0
+    low_water: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,7 +184,7 @@ class _Reader(SectionReader):
         )
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
-        top["store"] = StoreSettings(**self.section(top.get("store"), StoreSettings, ("store",)))
+        top["store"] = self.store(top.get("store"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))
@@ -180,10 +193,28 @@ class _Reader(SectionReader):
         for key, choices in _CHOICES.items():
             if top.get(key, choices[0]) not in choices:
                 raise self.error((key,), f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
-        if not Path(top["store"].path).is_absolute():
-            message = f'"path" must begin with /, not {top["store"].path!r}'
-            raise self.error(("store", "path"), message)
         return Settings(**top)
+
+    def store(self, value: Any) -> StoreSettings:
+        given = dict(self.mapping(value, ("store",)))
+        for key in ("high_water", "low_water"):
+            if isinstance(given.get(key), str):
+                try:
+                    given[key] = parse_size(given[key])
+                except ValueError as error:
+                    message = f'"{key}" is {given[key]!r}: {error}'
+                    raise self.error(("store", key), message) from error
+        store = StoreSettings(**self.section(given, StoreSettings, ("store",)))
+        if not Path(store.path).is_absolute():
+            message = f'"path" must begin with /, not {store.path!r}'
+            raise self.error(("store", "path"), message)
+        if store.lock not in LOCKS:
+            message = f'"lock" is {" or ".join(LOCKS)}, not {store.lock!r}'
+            raise self.error(("store", "lock"), message)
+        if store.low_water > store.high_water:
+            message = '"low_water" is more than "high_water", at which removing begins'
+            raise self.error(("store", "low_water"), message)
+        return store
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

@@ -20,6 +20,7 @@ MODULES = {
 }
 
 CORE = {
+    "hpcimg.amounts",
     "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",

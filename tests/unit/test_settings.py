@@ -45,7 +45,10 @@ def test_a_host_s_case_does_not_matter():
             "registries:\n  a.b: {}\n  c.d:\n    plain_http: 1\naliases: {plain_http: x}",
             's.yaml:4: "plain_http" must be true or false, not 1',
         ),
-        ("policy: exact\nstore: {account: a,\n  lock: 1}", 's.yaml:3: "lock" is no setting'),
+        ("policy: exact\nstore: {account: a,\n  loc: 1}", 's.yaml:3: "loc" is no setting'),
+        ("store: {lock: soft}", "\"lock\" is flock or fcntl or link or none, not 'soft'"),
+        ("store:\n  high_water: 2X", "s.yaml:2: \"high_water\" is '2X': a size is a number"),
+        ("store: {low_water: 1}", '"low_water" is more than "high_water", at which removing'),
         ("limits: {layers: 1}\nregistries:\n  limits: []", 's.yaml:3: "limits" must be a mapping'),
     ],
 )
@@ -87,3 +90,9 @@ def test_the_site_s_file_is_root_s_to_write(site_file, uid, mode):
     )
     assert caught.value.hint == f"as root: chown root {site_file} && chmod go-w {site_file}"
     assert read_settings({"HPCIMG_SETTINGS": str(site_file)}).policy == "exact"
+
+
+def test_water_marks_are_bytes_or_texts():
+    """Sizes are written as people do."""
+    store = parse_settings("store: {high_water: 2T, low_water: 1500}").store
+    assert (store.high_water, store.low_water) == (2 * 10**12, 1500)
