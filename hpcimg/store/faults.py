@@ -18,6 +18,7 @@ _WORDS = {
 }
 UNWRITABLE = tuple(_WORDS.values())
 """Why a file system takes nothing, as the C library says it too (in lower case)."""
+UNWRITABLE_NUMBERS = frozenset(_WORDS)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """The exclusive right to build one entry, and what its holder tells those who wait.
 
-A lock only saves work: an entry is published by one rename, whoever builds it.
+A lock only saves work: an entry is published by one rename, whoever builds it. How one is taken is
+the matter of `lock_kinds`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import threading
@@ -14,15 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpcimg.errors import LockTimeoutError, StoreError
 from hpcimg.progress import Progress
-from hpcimg.store.faults import store_faults
+from hpcimg.store.faults import UNWRITABLE_NUMBERS, store_faults
 from hpcimg.store.owner import Owner, owner_of_fields
-
-if TYPE_CHECKING:
-    from filelock import UnixFileLock
 
 RECORD_BYTES = 2048
 """Fixed length of the record in a lock file: one write replaces it whole."""
@@ -40,50 +36,56 @@ class BuildState:
 
 
 class EntryLock:
-    """One lock file, never unlinked: a name that comes and goes would be two locks at once."""
+    """One lock, of a kind that its children know; the record of its holder stands in its file."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
         self.path = path
         self.owner = owner
-        self._lock: UnixFileLock | None = None
         self._descriptor = -1
         self._beat = 0
         self._progress = Progress("wait")
         self._writing = threading.Lock()
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free; raises StoreError where the file system has no flock."""
-        from filelock import Timeout, UnixFileLock
-
-        lock = UnixFileLock(
-            str(self.path),
-            mode=0o644,
-            thread_local=False,
-            # A soft lock on one node and flock on another would both be granted.
-            fallback_to_soft=False,
-            on_acquired=self._adopt,
-        )
+        """Take the lock if it is free; raises StoreError where it cannot be taken at all."""
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return False
+            descriptor = self._take()
         except OSError as error:
-            if error.errno == errno.EROFS:
+            if error.errno in UNWRITABLE_NUMBERS:
                 with store_faults("make a lock", self.path.parent):
                     raise
             message = f'could not lock "{self.path}": {error.strerror or error}'
-            raise StoreError(message, "the store needs a file system with flock") from error
-        self._lock = lock
+            hint = "`hpcimg doctor --store` says which store: {lock: ...} this file system can do"
+            raise StoreError(message, hint) from error
+        if descriptor is None:
+            return False
+        self._descriptor = descriptor
         self._write()
         return True
 
     def release(self) -> None:
-        """Give the lock back; the file and its last record stay."""
-        if self._lock is not None:
-            with self._writing:
-                self._descriptor = -1
-            self._lock.release()
-            self._lock = None
+        """Give the lock back, if it was taken."""
+        with self._writing:
+            descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._give_back(descriptor)
+
+    def pass_over(self, judged: BuildState | None) -> None:
+        """Have the next try go past the holder of this record, which stopped.
+
+        Others who do the same meet there, so that one of them builds.
+        """
+        del judged
+        name, _, number = self.path.stem.rpartition("~")
+        after = f"{name}~{int(number) + 1}" if name else f"{number}~2"
+        self.path = self.path.with_name(after + self.path.suffix)
+
+    def _take(self) -> int | None:
+        """Give a descriptor of the lock's file once it is ours, None where somebody has it."""
+        raise NotImplementedError
+
+    def _give_back(self, descriptor: int) -> None:
+        raise NotImplementedError
 
     def report(self, progress: Progress) -> None:
         """Tell those who wait; a new phase at once, more bytes with the next heartbeat."""
@@ -109,9 +111,6 @@ class EntryLock:
             stop.set()
             thread.join()
 
-    def _adopt(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
     def _write(self) -> None:
         with self._writing:
             if self._descriptor < 0:
@@ -121,45 +120,47 @@ class EntryLock:
             # The record is for people and for patience: a full disk must not stop the builder.
             with suppress(OSError):
                 os.pwrite(self._descriptor, record, 0)
+                # On NFS other nodes would see it only half a minute later.
+                os.fdatasync(self._descriptor)
 
 
 @dataclass
 class Patience:
     """How long one waiter waits, and whether the builder it waits for still moves.
 
-    `timeout` bounds the whole wait; a record that stands still for `stale` means: build alone.
+    `timeout` bounds the whole wait; a record that stands still for `stale` means: go past it.
     """
 
-    path: Path
     timeout: float
     stale: float
     _start: float = field(default_factory=time.monotonic)
-    _seen: BuildState | None = None
+    seen: BuildState | None = None
     _moved: float | None = None
+    _path: Path | None = None
 
-    def is_over(self) -> bool:
-        """Look at the record once; True when the builder stopped, LockTimeoutError when late."""
+    def is_over(self, path: Path) -> bool:
+        """Look at a lock once; True when its builder stopped, LockTimeoutError when late."""
         now = time.monotonic()
-        state = read_state(self.path)
-        if self._moved is None or state != self._seen:
-            self._seen, self._moved = state, now
+        state = read_state(path)
+        if path != self._path or self._moved is None or state != self.seen:
+            self._path, self.seen, self._moved = path, state, now
         elif now - self._moved >= self.stale:
             return True
         if now - self._start >= self.timeout:
             owner = str(state.owner) if state else "an unknown builder"
             raise LockTimeoutError(
-                f'waited {self.timeout:g} s for {owner}, which holds "{self.path}"',
+                f'waited {self.timeout:g} s for {owner}, which holds "{path}"',
                 "try again later, or look at that process",
-                path=str(self.path),
+                path=str(path),
                 owner=owner,
             )
         return False
 
     def progress(self) -> Progress:
         """Say who builds, since when, and how far it is, as last seen."""
-        if self._seen is None:
+        if self.seen is None:
             return Progress("wait", note="another process builds it")
-        state = self._seen
+        state = self.seen
         since = time.strftime("%H:%M:%S", time.localtime(state.owner.since))
         note = f"{state.owner} builds it since {since}: {state.progress.phase}"
         return Progress("wait", state.progress.done, state.progress.total, note)

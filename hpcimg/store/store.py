@@ -51,7 +51,8 @@ log = logging.getLogger(__name__)
 class Store:
     """One store: the directory `root`, written by uid `owner` alone.
 
-    A `private` one is closed to other users; `lock_timeout` and `stale` are in seconds.
+    A `private` one is closed to other users; `lock_timeout` and `stale` are in seconds, `lock` is
+    one of `settings.LOCKS`.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Store:
         private: bool = False,
         lock_timeout: float = 3600.0,
         stale: float = STALE_SECONDS,
+        lock: str = "flock",
     ) -> None:
         self.root = root
         self.owner = owner
+        self.lock = lock
         self.lock_timeout = lock_timeout
         self.stale = stale
         self._mode = 0o700 if private else 0o755
@@ -96,13 +99,13 @@ class Store:
             log.info('found in the store: "%s"', found.path)
             return found
         # From here on it may take minutes: what follows is not for the warm path's start-up time.
-        from hpcimg.store.lock import EntryLock
+        from hpcimg.store.lock_kinds import entry_lock
         from hpcimg.store.owner import current_owner
 
         self.prepare()
         key = entry_key(digest, converter)
         owner = current_owner(job)
-        lock = EntryLock(self.root / LOCKS / f"{key.name}.lock", owner)
+        lock = entry_lock(self.lock, self.root / LOCKS / key.name, owner)
         try:
             found = self._wait(lock, key, on_progress)
             if found is not None:
@@ -160,14 +163,15 @@ class Store:
         """Wait for the lock, or for the entry; None when it is ours to build."""
         from hpcimg.store.lock import Patience
 
-        patience = Patience(lock.path, self.lock_timeout, self.stale)
+        patience = Patience(self.lock_timeout, self.stale)
         while not lock.try_acquire():
             found = read_entry(self.root, key, self.owner)
             if isinstance(found, Entry):
                 return found
-            if patience.is_over():
-                log.warning('the builder that holds "%s" stopped; building without it', lock.path)
-                return None
+            if patience.is_over(lock.path):
+                log.warning('the builder that holds "%s" stopped; going past it', lock.path)
+                lock.pass_over(patience.seen)
+                continue
             on_progress(patience.progress())
             time.sleep(POLL_SECONDS)
         return None
@@ -255,7 +259,7 @@ def site_store(settings: StoreSettings) -> Store:
             f'the store\'s account "{settings.account}" does not exist on this machine',
             "create it, or correct store: {account: ...} in the settings",
         ) from error
-    return Store(Path(settings.path), owner, lock_timeout=settings.lock_timeout)
+    return Store(Path(settings.path), owner, lock_timeout=settings.lock_timeout, lock=settings.lock)
 
 
 def user_store(home: Path, owner: int, settings: StoreSettings) -> Store:

@@ -1,7 +1,7 @@
 """One process that asks a store for one entry; the tests start several and let them race.
 
-Usage: builder.py STORE DIGEST MODE [STALE [LOCK_TIMEOUT]]. It says "waiting" and "building" on its
-standard output; what it does while it builds is MODE:
+Usage: builder.py STORE DIGEST MODE LOCK [STALE [LOCK_TIMEOUT]]. It says "waiting" and "building"
+on its standard output; what it does while it builds is MODE:
 now: makes the image at once; hold: first waits for a line on its standard input;
 die: kills itself when the image is made and not yet published.
 """
@@ -16,14 +16,18 @@ from pathlib import Path
 from sif import sif_bytes
 
 from hpcimg.progress import Progress
+from hpcimg.store import lock as locks
 from hpcimg.store.store import Store
 from hpcimg.store.workspace import BuiltImage, Workspace
 
 CONVERTER = "fake-1.0-1"
 
 
-def main(root: str, digest: str, mode: str, stale: str = "60", timeout: str = "60") -> None:
+def main(
+    root: str, digest: str, mode: str, lock: str, stale: str = "60", timeout: str = "60"
+) -> None:
     """Ask once and print the entry's path."""
+    locks.HEARTBEAT_SECONDS = 0.1  # so that a test's waiters need little patience
     said: set[str] = set()
 
     def say(word: str) -> None:
@@ -46,7 +50,9 @@ def main(root: str, digest: str, mode: str, stale: str = "60", timeout: str = "6
         if progress.phase == "publish" and mode == "die":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = Store(Path(root), os.geteuid(), stale=float(stale), lock_timeout=float(timeout))
+    store = Store(
+        Path(root), os.geteuid(), stale=float(stale), lock_timeout=float(timeout), lock=lock
+    )
     entry = store.ensure(digest, CONVERTER, build, on_progress=on_progress, job="4711")
     say(str(entry.path))
 

@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,9 @@ from builder import CONVERTER
 from sif import sif_bytes
 
 from hpcimg.errors import LockTimeoutError
+from hpcimg.store.lock import read_state
+from hpcimg.store.lock_kinds import entry_lock
+from hpcimg.store.owner import current_owner
 from hpcimg.store.store import Store
 from hpcimg.store.workspace import BuiltImage
 
@@ -23,15 +29,17 @@ HERE = Path(__file__).parent
 class Race:
     """The processes of one test and the store they share."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock: str) -> None:
+        self.lock = lock
         self.root = folder / "store"
         self.built_file = folder / "built"
         self.children: list[subprocess.Popen[str]] = []
 
-    def start(self, mode: str, *options: str) -> subprocess.Popen[str]:
+    def start(self, mode: str, *options: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Start one more process that asks; see builder.py for the modes."""
+        words = (str(self.root), DIGEST, mode, self.lock, *options)
         child = subprocess.Popen(
-            [sys.executable, str(HERE / "builder.py"), str(self.root), DIGEST, mode, *options],
+            [*before, sys.executable, str(HERE / "builder.py"), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -50,7 +58,7 @@ class Race:
 
     def store(self, **options) -> Store:
         """Open the store in this process."""
-        return Store(self.root, os.geteuid(), **options)
+        return Store(self.root, os.geteuid(), lock=self.lock, **options)
 
     def here(self, **options):
         """Ask for the entry in this process, too."""
@@ -62,14 +70,28 @@ class Race:
         return self.store(**options).ensure(DIGEST, CONVERTER, build)
 
 
-@pytest.fixture
-def race(tmp_path):
+@contextmanager
+def racing(folder: Path, lock: str) -> Iterator[Race]:
     """Give a race, and end its processes afterwards."""
-    race = Race(tmp_path)
+    race = Race(folder, lock)
     yield race
     for child in race.children:
         child.kill()
         child.communicate()
+
+
+@pytest.fixture(params=["flock", "fcntl", "link"])
+def race(tmp_path, request):
+    """Give a race with each kind of lock."""
+    with racing(tmp_path, request.param) as race:
+        yield race
+
+
+@pytest.fixture
+def unlocked(tmp_path):
+    """Give a race without locks."""
+    with racing(tmp_path, "none") as race:
+        yield race
 
 
 def hear(child: subprocess.Popen[str], word: str) -> None:
@@ -152,11 +174,76 @@ def test_waiting_ends_with_the_owner_s_name(race):
     assert Path(error.path).is_file()
 
 
+def test_all_that_wait_for_a_stopped_builder_build_once(race):
+    """Who goes past the one that stopped meets the others, and again one builds for all."""
+    stopped = race.start("hold")
+    hear(stopped, "building")
+    stopped.send_signal(signal.SIGSTOP)
+    waiters = [race.start("now", "1.5") for _ in range(4)]
+    paths = {child.communicate(timeout=60)[0].split()[-1] for child in waiters}
+    assert len(race.built()) == 1
+    assert paths == {str(race.store().lookup(DIGEST, CONVERTER).path)}
+
+
+def test_many_processes_race_for_one_lock(race):
+    """Of a crowd that starts at once one builds; no temporary file is left, also of the lock."""
+    crowd = [race.start("now") for _ in range(8)]
+    for child in crowd:
+        assert child.wait(timeout=60) == 0
+    assert len(race.built()) == 1
+    assert race.temporaries() == []
+    assert [path.name for path in (race.root / "locks").iterdir() if path.name[0] == "."] == []
+
+
 def test_a_lock_file_stays(race):
-    """A lock file is never unlinked: two inodes under one name would be two locks."""
+    """A lock file is never unlinked while it is locked: two inodes would be two locks."""
     race.here()
-    lock = next((race.root / "locks").iterdir())
-    before = lock.stat().st_ino
+    locks = list((race.root / "locks").iterdir())
+    if race.lock == "link":
+        assert locks == []
+        return
+    before = locks[0].stat().st_ino
     race.store().lookup(DIGEST, CONVERTER).image.unlink()
     race.here()
-    assert lock.stat().st_ino == before
+    assert locks[0].stat().st_ino == before
+
+
+def test_a_lock_that_another_took_meanwhile_is_put_back(tmp_path):
+    """Two judge one holder dead; the slower one does not take the faster one's lock away."""
+    here = current_owner("4711")
+    first = entry_lock("link", tmp_path / "x", here)
+    assert first.try_acquire()
+    judged = read_state(first.path)
+    first.release()
+    faster = entry_lock("link", tmp_path / "x", replace(here, job="4712"))
+    assert faster.try_acquire()
+    slower = entry_lock("link", tmp_path / "x", replace(here, job="4713"))
+    slower.pass_over(judged)
+    assert not slower.try_acquire()
+    assert read_state(first.path).owner.job == "4712"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.link"]
+
+
+def test_without_locks_the_first_rename_decides(unlocked):
+    """All build at once, all get the one entry that is there, and nothing is left behind."""
+    first, second = unlocked.start("hold"), unlocked.start("hold")
+    for child in (first, second):
+        hear(child, "building")
+    paths = {child.communicate("\n", timeout=60)[0].split()[-1] for child in (first, second)}
+    assert sorted(unlocked.built()) == sorted([str(first.pid), str(second.pid)])
+    assert paths == {str(unlocked.store().lookup(DIGEST, CONVERTER).path)}
+    assert unlocked.temporaries() == []
+    assert list((unlocked.root / "locks").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a pid namespace")
+def test_a_builder_killed_in_another_pid_namespace_is_taken_over(race):
+    """Its end cannot be seen: the kernel gives its lock back, or its record stands still."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    victim = race.start("hold", before=command)
+    hear(victim, "building")
+    waiter = race.start("now", "1.5")
+    hear(waiter, "waiting")
+    victim.kill()
+    assert waiter.communicate(timeout=60)[0].split()[-1].endswith(f".{CONVERTER}")
+    assert race.built() == [str(waiter.pid)]

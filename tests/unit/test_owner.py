@@ -95,8 +95,8 @@ def test_a_waiter_is_told_who_builds(tmp_path):
     """The report while waiting names host, process, job, start and phase."""
     lock = tmp_path / "x.lock"
     lock.write_bytes(_format(BuildState(HERE, 1, Progress("convert", 5, 10))))
-    patience = Patience(lock, timeout=60, stale=60)
-    assert not patience.is_over()
+    patience = Patience(timeout=60, stale=60)
+    assert not patience.is_over(lock)
     told = patience.progress()
     assert (told.phase, told.done, told.total) == ("wait", 5, 10)
     assert told.note.startswith("bdw1 (pid 100, job 4711) builds it since ")
