@@ -177,6 +177,7 @@ def _ready(arguments: argparse.Namespace) -> Ready:
     from hpcimg.cli.output import ShowProgress
     from hpcimg.settings import read_settings
     from hpcimg.slurm import names_several, nodes_of_list, parse_gpus
+    from hpcimg.store.lease import lease_key
     from hpcimg.workflow.get import get
     from hpcimg.workflow.match import together
 
@@ -197,6 +198,7 @@ def _ready(arguments: argparse.Namespace) -> Ready:
             together(match, nodes, named),
             step=arguments.step,
             several=names_several(arguments.nodelist),
+            lease=lease_key(arguments.cluster, arguments.job, arguments.uid),
         ),
         on_progress=ShowProgress(arguments.name, start),
     )

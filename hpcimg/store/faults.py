@@ -11,6 +11,7 @@ from pathlib import Path
 from hpcimg.errors import StoreError
 
 _READ_ONLY = "read-only file system"
+_STALE = "stale file handle"
 _WORDS = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "disk quota exceeded",
@@ -30,12 +31,12 @@ def store_faults(doing: str, path: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _WORDS.get(error.errno or 0) or error.strerror or str(error)
-        raise fault(doing, path, reason, needed) from error
+        raise fault(doing, path, error, needed) from error
 
 
-def fault(doing: str, path: Path, reason: str, needed: int = 0) -> StoreError:
-    """Say that `doing` failed for `reason`; for a full file system with its figures."""
+def fault(doing: str, path: Path, why: OSError | str, needed: int = 0) -> StoreError:
+    """Say that `doing` failed and why; for a full file system with its figures."""
+    reason = why if isinstance(why, str) else _reason(why)
     message = f'could not {doing} in "{path}": {reason}'
     if reason == _READ_ONLY:
         return StoreError(
@@ -43,6 +44,8 @@ def fault(doing: str, path: Path, reason: str, needed: int = 0) -> StoreError:
             "is the store's file system mounted on this node, and for writing? "
             "only what is not in the store yet needs that",
         )
+    if reason == _STALE:
+        return StoreError(message, "another node removed it meanwhile: try again")
     if reason not in UNWRITABLE:
         return StoreError(message, "is the store's file system up, and may this account write it?")
     need = f", about {size_text(needed)} needed" if needed else ""
@@ -50,6 +53,12 @@ def fault(doing: str, path: Path, reason: str, needed: int = 0) -> StoreError:
         f"{message}; {size_text(free_bytes(path))} free{need}",
         "make room on that file system, or remove images from the store",
     )
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ESTALE:
+        return _STALE
+    return _WORDS.get(error.errno or 0) or error.strerror or str(error)
 
 
 def require_space(path: Path, needed: int) -> None:

@@ -31,6 +31,7 @@ from hpcimg.store.entry import (
 from hpcimg.store.faults import store_faults
 
 if TYPE_CHECKING:
+    from hpcimg.store.lease import LeaseKey
     from hpcimg.store.lock import EntryLock
     from hpcimg.store.owner import Owner
     from hpcimg.store.workspace import BuiltImage, Workspace
@@ -88,12 +89,20 @@ class Store:
         *,
         on_progress: OnProgress = silent,
         job: str = "",
+        lease: LeaseKey | None = None,
+        image: str = "",
     ) -> Entry:
         """Find the entry, or build it; of all who ask at once, one builds and the others wait.
 
+        A `lease` is taken first, so that nobody prunes what was just found; `image` is its name.
         Raises StoreError (no space, no rights), LockTimeoutError, and what `build` raises.
         Afterwards there is the whole entry, or nothing.
         """
+        key = entry_key(digest, converter)
+        if lease is not None:
+            from hpcimg.store.lease import hold
+
+            hold(self, lease, key, image)
         found = self.lookup(digest, converter)
         if found is not None:
             log.info('found in the store: "%s"', found.path)
@@ -103,7 +112,6 @@ class Store:
         from hpcimg.store.owner import current_owner
 
         self.prepare()
-        key = entry_key(digest, converter)
         owner = current_owner(job)
         lock = entry_lock(self.lock, self.root / LOCKS / key.name, owner)
         try:

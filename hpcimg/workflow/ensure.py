@@ -24,6 +24,7 @@ from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, sto
 from hpcimg.store.store import Store
 
 if TYPE_CHECKING:
+    from hpcimg.store.lease import LeaseKey
     from hpcimg.store.workspace import BuiltImage, Workspace
     from hpcimg.workflow.source import BlobSource
 
@@ -43,13 +44,15 @@ _LAYER_TYPES = frozenset(
 class Wanted:
     """One image to have in a store: where it comes from, its manifest's digest, what it is for.
 
-    `reference` is the name the user wrote, kept in the record; `features` are canonical words.
+    `reference` is the name the user wrote, kept in the record; `features` are canonical words; with
+    a `lease` nobody prunes the image while its job runs.
     """
 
     reference: Reference
     digest: str
     features: tuple[str, ...] = ()
     job: str = ""
+    lease: LeaseKey | None = None
 
 
 def ensure_image(
@@ -69,7 +72,15 @@ def ensure_image(
     def build(workspace: Workspace) -> BuiltImage:
         return _build(wanted, client, converter, limits, workspace)
 
-    return store.ensure(wanted.digest, converter.id, build, on_progress=on_progress, job=wanted.job)
+    return store.ensure(
+        wanted.digest,
+        converter.id,
+        build,
+        on_progress=on_progress,
+        job=wanted.job,
+        lease=wanted.lease,
+        image=str(wanted.reference),
+    )
 
 
 def _build(

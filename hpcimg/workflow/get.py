@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
+    from hpcimg.store.lease import LeaseKey
 
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def get(
         raise
     if scope == "site":
         note_missed(answer.resolved, access.store, job, profile.node)
-    entry = ensure_pick(answer.resolved, access, settings, job, on_progress)
+    lease = together.lease if scope == "site" else None
+    entry = ensure_pick(answer.resolved, access, settings, job, on_progress, lease)
     return Ready(answer.resolved, entry, answer.warning, answer.is_for_all_steps)
 
 
@@ -125,12 +127,17 @@ def get_for_user(
 
 
 def ensure_pick(
-    resolved: Resolved, access: Access, settings: Settings, job: str, on_progress: OnProgress
+    resolved: Resolved,
+    access: Access,
+    settings: Settings,
+    job: str,
+    on_progress: OnProgress,
+    lease: LeaseKey | None = None,
 ) -> Entry:
     """Have the pick of a choice in `access`'s store."""
     pick = resolved.require()
     return ensure_image(
-        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job),
+        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, lease),
         store=access.store,
         client=access.source,
         converter=choose_converter(settings),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hpcimg.requirements import Entry
     from hpcimg.settings import Settings
     from hpcimg.store.agreement import JobKey
+    from hpcimg.store.lease import LeaseKey
     from hpcimg.store.store import Store
     from hpcimg.workflow.access import Access
     from hpcimg.workflow.source import ImageSource
@@ -42,7 +43,7 @@ class Together:
 
     Without a `key`, the job's name in the store, each node computes for itself what all can run.
     `step` is empty before there is one. `several` says that there are more nodes than this one
-    where their names do not matter.
+    where their names do not matter. The `lease` is the job's on what it runs.
     """
 
     match: str = "per-node"
@@ -50,6 +51,7 @@ class Together:
     key: JobKey | None = None
     step: str = ""
     several: bool = False
+    lease: LeaseKey | None = None
 
     @property
     def size(self) -> int:
