@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hpcimg.errors import NotFoundError, UsageError
+from hpcimg.errors import NotFoundError, RuntimeFailure, UsageError
 from hpcimg.quoting import quoted
 
 _SECONDS = 60.0
@@ -21,6 +21,7 @@ _LIST = re.compile(r"(?:[^][,\s]|\[[0-9,-]+\])+")
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _FEATURE = re.compile(r"[A-Za-z0-9_.:+/-]+")
 """What a feature may be made of: Slurm reads `, & | * [ ] ( )`, and `=` and quotes, otherwise."""
+_CONFIG = re.compile(r"^(ClusterName|PrivateData) *= *(\S*) *$", re.MULTILINE)
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,9})")
 
 
@@ -30,6 +31,35 @@ class NodeFeatures:
 
     available: tuple[str, ...] = ()
     active: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LiveJobs:
+    """The jobs of one cluster that Slurm still knows, by number; each may use an image."""
+
+    cluster: str
+    numbers: frozenset[str]
+
+
+def live_jobs(*, is_root: bool) -> LiveJobs:
+    """Ask Slurm for all jobs of all users in this cluster, also those that have just ended.
+
+    Raises RuntimeFailure where Slurm does not say, or not of everybody's jobs.
+    """
+    from hpcimg.process import run
+
+    settings = run(["scontrol", "show", "config"], timeout=_SECONDS).stdout.decode(errors="replace")
+    found = dict(_CONFIG.findall(settings))
+    cluster = found.get("ClusterName", "")
+    if "jobs" in found.get("PrivateData", "").split(",") and not is_root:
+        message = "Slurm hides other users' jobs from this account (PrivateData=jobs)"
+        raise RuntimeFailure(message, "run it as root, which becomes the store's account")
+    # A task of an array that was requeued has a number of its own, and is shown only on request.
+    argv = ["squeue", "--local", "--all", "--array", "--noheader", "--states=all", "--format=%A"]
+    numbers = run(argv, timeout=_SECONDS).stdout.decode(errors="replace").split()
+    if not cluster or not all(map(str.isdecimal, numbers)):
+        raise RuntimeFailure("could not read what squeue and scontrol say of the cluster's jobs")
+    return LiveJobs(cluster, frozenset(numbers))
 
 
 def nodes_of_partition(partition: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""cache warm and cache ls: the site's image store, seen from a login node."""
+"""cache and its verbs: the site's image store, seen from a login node."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from hpcimg.cli import prune
 from hpcimg.cli.parser import Adder, add_nodes_options
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def add(verbs: Adder) -> None:
     listing = cache.add_parser("ls", help="list the images in the store")
     listing.add_argument("--json", action="store_true", help="print a list for programs")
     listing.set_defaults(call=_list)
+    prune.add(cache)
 
 
 def _warm(arguments: argparse.Namespace) -> int:

@@ -46,20 +46,25 @@ class Owner:
         return f"{host}.{self.boot_id}.{self.pid_namespace}.{self.pid}.{self.start_time}.{random}"
 
     def is_gone(self, here: Owner, proc: Path = PROC) -> bool:
-        """Tell whether this process surely ended, as `here` sees it; False where it cannot know.
+        """Tell whether this process surely ended, as `here` sees it; False where it cannot know."""
+        return self._is_there(here, proc) is False
 
-        Another host's processes, and those of another pid namespace, cannot be seen from here.
-        """
+    def is_alive(self, here: Owner, proc: Path = PROC) -> bool:
+        """Tell whether this process surely lives, as `here` sees it; False where it cannot know."""
+        return self._is_there(here, proc) is True
+
+    def _is_there(self, here: Owner, proc: Path) -> bool | None:
+        """Look for the process: another host's, or pid namespace's, cannot be seen from here."""
         if _UNSAFE.sub("_", self.host) != _UNSAFE.sub("_", here.host):
-            return False
+            return None
         if self.boot_id != here.boot_id:
-            return True
+            return False
         if self.pid_namespace != here.pid_namespace:
-            return False
+            return None
         try:
-            return _start_time(proc / str(self.pid)) != self.start_time
+            return _start_time(proc / str(self.pid)) == self.start_time
         except OSError:
-            return False
+            return None
 
     def to_fields(self) -> dict[str, Any]:
         """Give the fields as a JSON object."""

@@ -193,7 +193,8 @@ class Store:
         on_progress: OnProgress,
     ) -> Entry:
         """Look once more, now that nobody else builds; then build, seal and publish."""
-        from hpcimg.store.workspace import open_workspace, seal, sweep
+        from hpcimg.store.sweep import sweep_dead
+        from hpcimg.store.workspace import open_workspace, seal
 
         found = read_entry(self.root, key, self.owner)
         if isinstance(found, Entry):
@@ -208,7 +209,7 @@ class Store:
         with lock.beating(), store_faults("build an entry", self.root):
             if found is not None:
                 self._quarantine(found)
-            sweep(self.root / TEMPORARY, owner)
+            sweep_dead(self, owner)
             with open_workspace(self.root / TEMPORARY, owner, report) as workspace:
                 built = build(workspace)
                 report(Progress("publish"))

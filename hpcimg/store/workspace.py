@@ -1,6 +1,6 @@
 """Where an entry is built before it exists: a private directory on the store's file system.
 
-Makes it, seals what was built in it, and removes it, also after builders that died.
+Makes it, seals what was built in it, and removes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from hpcimg.errors import StoreError
 from hpcimg.progress import OnProgress
 from hpcimg.store.entry import IMAGE, RECORD, EntryKey, Layer, Record, is_complete_sif
-from hpcimg.store.owner import Owner, owner_of_token
+from hpcimg.store.owner import Owner
 
 _BLOCK = 1 << 20
 
@@ -103,15 +103,6 @@ def seal(workspace: Workspace, key: EntryKey, built: BuiltImage, owner: Owner) -
     sync(workspace.entry)
 
 
-def sweep(temporary: Path, here: Owner) -> None:
-    """Remove the workspaces of builders on this node that ended without removing them."""
-    for path in temporary.iterdir():
-        owner = owner_of_token(path.name)
-        if owner is not None and owner.is_gone(here):
-            log.info('removing "%s", left by a builder that ended', path)
-            remove_tree(path)
-
-
 def sync(path: Path) -> None:
     """Bring a file or a directory to the disk: a rename may outlive the bytes it names."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -122,11 +113,14 @@ def sync(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, closed directories of an unpacked image included; never raises OSError.
+    """Remove a tree or a file, closed directories of an unpacked image too; never raises OSError.
 
     What cannot be removed now (a file still open on NFS) is left to the next sweep.
     """
     try:
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+            return
         _make_writable(path)
         shutil.rmtree(path)
     except FileNotFoundError:
