@@ -226,6 +226,25 @@ def run_argv(nodes: Sequence[str], words: Sequence[str]) -> list[str]:
     return ["srun", "--quiet", size, "--ntasks-per-node=1", f"--nodelist={listed}", *words]
 
 
+def pair_argv(nodes: Sequence[str], partition: str | None, words: Sequence[str]) -> list[str]:
+    """Make the command line that runs `words` on two nodes at once, these or any of a partition.
+
+    One name twice means two tasks on that node.
+    """
+    names = sorted(set(nodes))
+    count = len(names) or 2
+    where = [f"--nodelist={','.join(names)}"] if names else []
+    where += ["--partition", partition] if partition else []
+    tasks = [f"--nodes={count}", "--ntasks=2", f"--ntasks-per-node={2 // count}"]
+    return ["srun", "--quiet", *tasks, *where, *words]
+
+
+def task_rank(environment: Mapping[str, str]) -> int:
+    """Number this task among those of its step; 0 outside of one."""
+    text = environment.get("SLURM_PROCID", "0")
+    return int(text) if text.isdecimal() else 0
+
+
 def _expanded(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         # Odd places hold what stood in brackets.

@@ -24,6 +24,7 @@ VERBS = {
     "cache": "cache",
     "node": "node",
     "index": "index",
+    "doctor": "doctor",
 }
 
 _INTERRUPTED = 130
