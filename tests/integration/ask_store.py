@@ -1,7 +1,8 @@
 """Run on a node as the store's account: have one image in a store of the test's own.
 
-Usage: python -I -c THIS STORE NAME MODE. With MODE hold it stops for ever before the conversion,
-once it has said so. It prints what it does, a line each, and in the end the image's path.
+Usage: python -I -c THIS STORE NAME MODE LOCK. With MODE hold it stops for ever before the
+conversion, once it has said so. It prints what it does, a line each, and in the end the image's
+path.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from hpcimg.settings import read_settings
 from hpcimg.store.store import site_store
 from hpcimg.workflow.ensure import Wanted, ensure_image
 
-root, name, mode = sys.argv[1:]
+root, name, mode, lock = sys.argv[1:]
 settings = read_settings({})
 reference = parse_reference(name, default_registry=settings.default_registry)
 client = RegistryClient(settings.registries, no_credential, listed_only=True)
@@ -34,7 +35,8 @@ def on_progress(progress: Progress) -> None:
         signal.pause()
 
 
-store = site_store(dataclasses.replace(settings.store, path=root))
+store = site_store(dataclasses.replace(settings.store, path=root, lock=lock))
+store.stale = 8.0
 Path(root).parent.mkdir(exist_ok=True)
 entry = ensure_image(
     Wanted(reference, client.fetch_document(reference).digest),
