@@ -160,15 +160,21 @@ def _get(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _errors_alone() -> Iterator[None]:
-    """Log no warning, unless -v asks for more: the user of a failed launch reads two lines."""
+    """Log warnings to syslog, unless -v asks for more: a failed launch's user reads two lines."""
     logger = logging.getLogger("hpcimg")
-    before = logger.level
-    if before == logging.NOTSET:
-        logger.setLevel(logging.ERROR)
+    if logger.level != logging.NOTSET:
+        yield
+        return
+    from hpcimg.cli.output import SyslogStream
+
+    handler = logging.StreamHandler(SyslogStream(""))
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.propagate = True
+        logger.removeHandler(handler)
 
 
 def _ready(arguments: argparse.Namespace) -> Ready:

@@ -60,6 +60,20 @@ def test_a_get_that_is_told_to_speak_does(job_site, capsys, said_by_log):
     capsys.readouterr()
 
 
+def test_a_warning_goes_to_syslog(job_site, capsys, monkeypatch):
+    """An image that cannot be leased runs; the administrator is told, not the user."""
+    lines = []
+    monkeypatch.setattr("syslog.syslog", lambda _, line: lines.append(line))
+    leases = job_site.store.root / "leases"
+    leases.write_text("in the way")
+    capsys.readouterr()
+    code, out, said = call(capsys, "get", "--job", "7", job_site.generic)
+    assert (code, said) == (0, [])
+    assert "image=" in out
+    (line,) = lines
+    assert line.endswith("the job's image is not safe from prune")
+
+
 def test_a_defect_names_the_node(job_site, capsys, monkeypatch):
     """Which of a job's many nodes it was, in two lines as all else."""
 

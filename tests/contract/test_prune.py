@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from sif import sif_bytes
 
+from hpcimg.errors import StoreError
 from hpcimg.store.entry import entry_key
 from hpcimg.store.lease import LeaseKey, read_leases, take_lease
 from hpcimg.store.owner import current_owner
@@ -296,3 +298,43 @@ def test_what_dead_processes_left_is_swept(kept):
     assert held.exists()
     for path in (living, foreign):
         remove_tree(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own; yields its path."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=64,mode=755", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_prune_makes_room_on_a_disk_without_any(small_disk):
+    """It needs neither a block nor a file, since that is when it is called."""
+    kept = Kept(small_disk / "store")
+    kept.put(1)
+    number = 0
+    with suppress(OSError):
+        while True:
+            (small_disk / f"fill-{number}").write_bytes(b"x" * 16384)
+            number += 1
+    with suppress(OSError):
+        while True:
+            (small_disk / f"file-{number}").touch()
+            number += 1
+    assert kept.remove(1)
+    assert kept.store.entries() == ()
+    assert kept.left() == []
+
+
+def test_prune_of_a_read_only_store_is_refused(small_disk):
+    """One error that names the store; nothing is half removed."""
+    kept = Kept(small_disk / "store")
+    kept.put(1)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match=r'could not remove an entry in ".*read-only file system'):
+        kept.remove(1)
+    assert kept.store.lookup(digest(1), CONVERTER) is not None

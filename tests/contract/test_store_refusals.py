@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from sif import sif_bytes
 
 from hpcimg.errors import StoreError
+from hpcimg.store.faults import store_faults
 from hpcimg.store.store import Store
 from hpcimg.store.workspace import BuiltImage
 
@@ -106,3 +108,19 @@ def test_a_directory_of_somebody_else_in_the_way_is_not_the_entry_s_fault(accoun
     assert f'"sha256" belongs to uid {STRANGER}' in caught.value.message
     assert caught.value.hint == "give the store to its account alone (chown, chmod go-w)"
     assert "moved" not in caplog.text
+
+
+def test_a_stale_handle_is_another_node_s_doing():
+    """The error says what to do, which is not what helps a full disk."""
+    with pytest.raises(StoreError) as caught, store_faults("read it", Path("/srv/store")):
+        raise OSError(errno.ESTALE, "Stale file handle")
+    assert caught.value.message == 'could not read it in "/srv/store": stale file handle'
+    assert caught.value.hint == "another node removed it meanwhile: try again"
+
+
+def test_an_exceeded_quota_says_what_is_needed(tmp_path):
+    """Figures of what is free and of what the image takes."""
+    with pytest.raises(StoreError) as caught, store_faults("build", tmp_path, 2 * 10**9):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert "disk quota exceeded; " in caught.value.message
+    assert caught.value.message.endswith("free, about 2.0 GB needed")
