@@ -116,6 +116,18 @@ def read_leases(store: Store, entry: EntryKey) -> tuple[Lease, ...]:
         return ()
 
 
+def look_afresh(store: Store, entry: EntryKey) -> None:
+    """Have an NFS client ask its server for the next list of leases, and not its cache.
+
+    A change of its own makes it do so, and that of a time needs no space.
+    """
+    path = store.root
+    for name in _way(entry):
+        path /= name
+        with suppress(OSError):
+            os.utime(path)
+
+
 def all_leased(store: Store) -> Iterator[EntryKey]:
     """Name the entries that have a directory of leases, whether or not the entries are there."""
     for path in sorted((store.root / LEASES).glob("*/*")):

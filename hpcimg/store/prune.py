@@ -19,6 +19,7 @@ from hpcimg.store.lease import (
     drop_lease,
     forget,
     last_use,
+    look_afresh,
     read_leases,
 )
 from hpcimg.store.owner import Owner
@@ -129,6 +130,7 @@ def remove(
             return False
         try:
             when_away(away)
+            look_afresh(store, key)
             if not is_forced and users(store, key):
                 put_back(away, place)
                 return False

@@ -338,3 +338,18 @@ def test_prune_of_a_read_only_store_is_refused(small_disk):
     with pytest.raises(StoreError, match=r'could not remove an entry in ".*read-only file system'):
         kept.remove(1)
     assert kept.store.lookup(digest(1), CONVERTER) is not None
+
+
+def test_the_second_look_is_no_cached_one(kept):
+    """Prune changes the directory of leases itself, so that an NFS client lists it anew."""
+    kept.put(1)
+    take_lease(kept.store, JOB, kept.key(1))
+    folder = kept.store.root / "leases/sha256" / kept.key(1).name
+    (folder / JOB.name).unlink()
+
+    def ask(_away):
+        take_lease(kept.store, JOB, kept.key(1))
+        os.utime(folder, (1, 1))
+
+    assert not kept.remove(1, when_away=ask)
+    assert folder.stat().st_mtime > 1
