@@ -101,10 +101,15 @@ class LinkLock(EntryLock):
         self._take_away(judged)
 
     def _give_back(self, descriptor: int) -> None:
-        os.close(descriptor)
-        state = read_state(self.path)
-        if state is not None and state.owner == self.owner:
-            self._take_away(state)
+        # By its inode: on a full disk there is no record in it.
+        own, state = os.fstat(descriptor), read_state(self.path)
+        try:
+            if os.path.samestat(own, self.path.lstat()):
+                self._take_away(state)
+        except FileNotFoundError:
+            pass  # it was taken for dead, and away
+        finally:
+            os.close(descriptor)
 
     def _take_away(self, judged: BuildState | None) -> None:
         if read_state(self.path) != judged:

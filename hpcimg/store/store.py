@@ -167,6 +167,15 @@ class Store:
                         "give it to its account alone (chown, chmod go-w)",
                     ) from error
 
+    def quarantine(self, flaw: Flaw) -> None:
+        """Move a bad entry aside, for the administrator to look at; raises OSError, StoreError."""
+        aside = self.root / QUARANTINE / f"{flaw.path.name}.{os.urandom(4).hex()}"
+        try:
+            flaw.path.rename(aside)
+        except PermissionError as error:
+            raise self._immovable(flaw) from error
+        log.warning('moved "%s" to "%s": %s', flaw.path, aside, flaw.reason)
+
     def _wait(self, lock: EntryLock, key: EntryKey, on_progress: OnProgress) -> Entry | None:
         """Wait for the lock, or for the entry; None when it is ours to build."""
         from hpcimg.store.lock import Patience
@@ -208,7 +217,7 @@ class Store:
 
         with lock.beating(), store_faults("build an entry", self.root):
             if found is not None:
-                self._quarantine(found)
+                self.quarantine(found)
             sweep_dead(self, owner)
             with open_workspace(self.root / TEMPORARY, owner, report) as workspace:
                 built = build(workspace)
@@ -217,15 +226,6 @@ class Store:
                 entry = self._publish(workspace, key)
         log.info('built and kept: "%s"', entry.path)
         return entry
-
-    def _quarantine(self, flaw: Flaw) -> None:
-        """Move a bad entry aside, for the administrator to look at."""
-        aside = self.root / QUARANTINE / f"{flaw.path.name}.{os.urandom(4).hex()}"
-        try:
-            flaw.path.rename(aside)
-        except PermissionError as error:
-            raise self._immovable(flaw) from error
-        log.warning('moved "%s" to "%s": %s', flaw.path, aside, flaw.reason)
 
     def _immovable(self, flaw: Flaw) -> StoreError:
         """Say what stands in the way: nobody but root may move a directory that is another's."""

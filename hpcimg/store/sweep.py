@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcimg.errors import StoreError
-from hpcimg.store.entry import ENTRIES, RECORD, EntryKey, entry_key, parse_record
+from hpcimg.store.entry import (
+    ENTRIES,
+    RECORD,
+    EntryKey,
+    Flaw,
+    entry_key,
+    parse_record,
+    read_entry,
+)
+from hpcimg.store.faults import store_faults
 from hpcimg.store.owner import Owner, owner_of_token
 from hpcimg.store.prune import put_back, users
 from hpcimg.store.store import LOCKS, QUARANTINE, TEMPORARY, Store
@@ -51,7 +61,12 @@ def sweep_dead(store: Store, here: Owner) -> tuple[Swept, ...]:
 
 def find_left(store: Store, here: Owner, now: float) -> tuple[Swept, ...]:
     """List what nobody will come back for, also of other nodes; `now` is in seconds since 1970."""
-    return (*_temporaries(store, here, now), *_locks(store, here, now), *_aside(store, now))
+    return (
+        *_temporaries(store, here, now),
+        *_locks(store, here, now),
+        *_flawed(store, now),
+        *_aside(store, now),
+    )
 
 
 def _temporaries(store: Store, here: Owner, now: float) -> Iterator[Swept]:
@@ -79,11 +94,27 @@ def _aside(store: Store, now: float) -> Iterator[Swept]:
             yield Swept(path, "it was in quarantine for thirty days")
 
 
+def _flawed(store: Store, now: float) -> Iterator[Swept]:
+    """List entries that nobody can use, and nobody asked for since: who asks builds them anew."""
+    for path in sorted((store.root / ENTRIES).glob("*/*")):
+        digest, _, converter = path.name.partition(".")
+        with suppress(StoreError):
+            key = entry_key(f"{path.parent.name}:{digest}", converter)
+            found = read_entry(store.root, key, store.owner)
+            is_old = now - _changed(path) > FOREIGN_SECONDS
+            if isinstance(found, Flaw) and is_old and not users(store, key):
+                yield Swept(path, f"damaged: {found.reason}")
+
+
 def remove_left(store: Store, left: tuple[Swept, ...]) -> tuple[Swept, ...]:
     """Remove these, but an entry that a job holds; says what it removed."""
     removed = []
     for one in left:
-        if one.path.parent.name != TEMPORARY or not _restored(store, one.path):
+        if one.path.is_relative_to(store.root / ENTRIES):
+            with store_faults("move a bad entry aside", store.root):
+                store.quarantine(Flaw(one.path, one.why))
+            removed.append(one)
+        elif one.path.parent.name != TEMPORARY or not _restored(store, one.path):
             remove_tree(one.path)
             removed.append(one)
     return tuple(removed)

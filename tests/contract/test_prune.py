@@ -300,6 +300,22 @@ def test_what_dead_processes_left_is_swept(kept):
         remove_tree(path)
 
 
+def test_what_nobody_can_use_does_not_stay_for_ever(kept):
+    """A damaged entry that nobody asks for again goes into quarantine, and is kept while leased."""
+    entry = kept.put(1)
+    os.truncate(entry.image, 10)
+    here = current_owner()
+    assert find_left(kept.store, here, time.time()) == ()
+    late = time.time() + 3 * DAY
+    (left,) = find_left(kept.store, here, late)
+    assert left.why.startswith("damaged: its image has 10 bytes")
+    take_lease(kept.store, JOB, kept.key(1))
+    assert find_left(kept.store, here, late) == ()
+    remove_left(kept.store, (left,))
+    assert not entry.path.exists()
+    assert len(list((kept.store.root / "quarantine").iterdir())) == 1
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of its own; yields its path."""

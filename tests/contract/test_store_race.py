@@ -224,6 +224,26 @@ def test_a_lock_that_another_took_meanwhile_is_put_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.link"]
 
 
+def test_a_lock_without_a_record_is_given_back(tmp_path):
+    """On a full disk the file is there, and nothing can be written into it."""
+    lock = entry_lock("link", tmp_path / "x", current_owner())
+    assert lock.try_acquire()
+    os.truncate(lock.path, 0)
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_taken_for_dead_is_not_given_back_twice(tmp_path):
+    """A holder that comes back after another one took over leaves that one's lock alone."""
+    slow = entry_lock("link", tmp_path / "x", current_owner("1"))
+    assert slow.try_acquire()
+    other = entry_lock("link", tmp_path / "x", current_owner("2"))
+    other.pass_over(read_state(slow.path))
+    assert other.try_acquire()
+    slow.release()
+    assert read_state(other.path).owner.job == "2"
+
+
 def test_without_locks_the_first_rename_decides(unlocked):
     """All build at once, all get the one entry that is there, and nothing is left behind."""
     first, second = unlocked.start("hold"), unlocked.start("hold")
