@@ -214,6 +214,14 @@ def is_registry(text: str) -> bool:
     return match[2] is None or 0 < int(match[2]) < 65536
 
 
+def is_location(text: str) -> bool:
+    """Tell whether this is HOST[:PORT][/PATH], where a registry or a part of one may stand."""
+    host, slash, path = text.partition("/")
+    return is_registry(host) and (
+        not slash or all(_COMPONENT.fullmatch(part) for part in path.split("/"))
+    )
+
+
 def _check_repository(repository: str, whole: str) -> None:
     if len(repository) > _REPOSITORY_LIMIT:
         raise UsageError(

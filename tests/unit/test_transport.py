@@ -7,18 +7,11 @@ import socket
 import pytest
 
 from hpcimg.errors import AuthenticationError, NotFoundError, RegistryError
+from hpcimg.oci.answer import Pace, Timeouts, stated_length
 from hpcimg.oci.blob import is_range_from
 from hpcimg.oci.diagnostics import diagnostics, escaped, failure, reason_of, shown_url
 from hpcimg.oci.hosts import origin
-from hpcimg.oci.transport import (
-    Pace,
-    Patience,
-    Request,
-    Timeouts,
-    redirected,
-    retry_after,
-    stated_length,
-)
+from hpcimg.oci.transport import Patience, Request, redirected, retry_after
 
 NOW = 1_700_000_000.0
 
