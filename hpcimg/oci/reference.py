@@ -67,10 +67,12 @@ def parse_reference(
     *,
     default_registry: str = DOCKER_HUB,
     aliases: Mapping[str, str] | None = None,
+    short_names: Mapping[str, str] | None = None,
 ) -> Reference:
     """Parse a name as a user writes it; raise UsageError that quotes it when it is none.
 
-    `aliases` maps a name or its leading path to a replacement; it is applied once.
+    `aliases` maps a name or its leading path to a replacement, `short_names` whole names; one of
+    them is applied, once.
     `str()` of the result parses to the same Reference under every default registry.
     """
     _check_text(text)
@@ -78,6 +80,8 @@ def parse_reference(
     if "#" in written:
         written = _from_pyxis(written, text)
     replaced = _apply_aliases(written, default_registry, aliases or {})
+    if replaced == written and short_names and written in short_names:
+        replaced = _replacement(written, short_names[written])
     registry, repository = _locate(replaced, default_registry, text)
     _check_repository(repository, text)
     if tag is None and digest is None:
@@ -212,6 +216,12 @@ def is_registry(text: str) -> bool:
     if match is None or not _looks_like_registry(text) or len(match[1]) > _HOST_LIMIT:
         return False
     return match[2] is None or 0 < int(match[2]) < 65536
+
+
+def is_short(text: str) -> bool:
+    """Tell whether a name as it is written leaves the registry to the defaults."""
+    first, slash, _ = _without_scheme(text).partition("/")
+    return "#" not in text and not (slash and _looks_like_registry(first))
 
 
 def is_location(text: str) -> bool:

@@ -79,20 +79,19 @@ def rule_for(rules: Iterable[RegistryRule], reference: Reference) -> RegistryRul
     return found if found is not None and found.matched(reference.name) else None
 
 
-def system_files(folder: Path = SYSTEM) -> tuple[Path, ...]:
-    """Name the administrator's files, in the order in which later ones replace earlier ones."""
+def files_of(folder: Path) -> tuple[Path, ...]:
+    """Name the files of a directory in their order; later ones replace what earlier ones say."""
     return (folder / _MAIN, *_dropped_in(folder / _MORE))
 
 
-def user_files(
-    environment: Mapping[str, str], home: Path, system: Path = SYSTEM
-) -> tuple[Path, ...]:
-    """Name the files for a user: an own registries.conf stands for the system's."""
+def user_files(environment: Mapping[str, str], home: Path, system: Path) -> tuple[Path, ...]:
+    """Name the files for a user: an own registries.conf stands for all of the system's."""
     if named := environment.get("CONTAINERS_REGISTRIES_CONF"):
         return (Path(named),)
     own = Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers"
-    main = own if (own / _MAIN).exists() else system
-    return (main / _MAIN, *_dropped_in(system / _MORE), *_dropped_in(own / _MORE))
+    if (own / _MAIN).exists():
+        return files_of(own)
+    return (*files_of(system), *_dropped_in(own / _MORE))
 
 
 def _dropped_in(folder: Path) -> list[Path]:
