@@ -116,6 +116,9 @@ def _reason(cause: BaseException) -> tuple[str, bool] | None:
 
     if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
         return "it did not answer in time", True
+    if isinstance(cause, ssl.SSLEOFError):
+        # In TLS 1.3 a server may be gone before its refusal of our certificate is read.
+        return "it hung up in the middle of TLS", True
     if isinstance(cause, ssl.SSLError):
         word = escaped(cause.reason or "unknown")
         is_refusal = _CERTIFICATE_ALERT.search(word)

@@ -11,7 +11,7 @@ from hpcimg.oci import registries_conf
 from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import Index, Manifest
 from hpcimg.oci.reference import DOCKER_HUB, Reference, is_short, parse_reference
-from hpcimg.oci.registries_conf import ShortNames, read_short_names, files_of
+from hpcimg.oci.registries_conf import ShortNames, files_of, read_short_names
 from hpcimg.policy import Policy, policy_for
 from hpcimg.ranking import Rank, rank
 from hpcimg.selection import Candidate, Resolution, check_single, judge, require, select

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
 from clients import client_for, reference_to
@@ -296,23 +295,3 @@ def test_no_cookies(registry):
     for _ in range(2):
         client.fetch_document(reference_to(registry, "qnib/bench"))
     assert "Cookie" not in registry.seen[1].headers
-
-
-def test_private_certificate_authority(tmp_path):
-    """A registry with a certificate of the site's own needs the settings' ca_file."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    words = ["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    words += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    argv = [*words, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(argv, check=True, capture_output=True)
-    registry = Registry().start(tls=(str(certificate), str(key)))
-    registry.put_image("qnib/bench", "latest", [b"layer"])
-    reference = reference_to(registry, "qnib/bench")
-    settings = {registry.name: RegistrySettings(ca_file=str(certificate))}
-    assert RegistryClient(settings, no_credential, listed_only=True).fetch_document(reference)
-    with pytest.raises(RegistryError, match=r"its certificate is not trusted") as caught:
-        RegistryClient({}, no_credential, listed_only=False).fetch_document(reference)
-    assert "ca_file" in caught.value.hint
-    assert not caught.value.temporary
-    registry.stop()
