@@ -29,6 +29,11 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]{{2,45}}\])(?::([0-9]{{1,5}}))?")
+# What container tools write before an image that is no registry's; a port is none of these.
+_LOCAL = re.compile(
+    r"((?:oci|docker)-archive|docker-daemon|containers-storage|(?:oci|dir)(?=:[^:]*[:/])):"
+    r"(?![0-9]{1,5}/)"
+)
 _PATH_STARTS = ("/", "./", "../", "~")
 _HINT = "write [REGISTRY/]NAME[:TAG][@DIGEST], for example qnib/bench:1.0"
 
@@ -102,6 +107,11 @@ def _check_text(text: str) -> None:
         )
     if text.startswith(_PATH_STARTS) or text in {".", ".."}:
         raise UsageError(f"{quoted(text)} is a path, not an image name", _HINT)
+    if local := _LOCAL.match(text):
+        raise UsageError(
+            f"image name {quoted(text)} means a local image ({local[1]}), not a registry's",
+            "push it to a registry, or run a file with `apptainer exec`",
+        )
 
 
 def _without_scheme(text: str) -> str:

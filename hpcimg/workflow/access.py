@@ -40,14 +40,15 @@ class Access:
 def site_access(settings: Settings) -> Access:
     """Ask as the site does: listed registries alone, without any user's credentials.
 
-    The site's own are used for what its settings call readable by all users.
+    Its account uses the site's own for what the settings call readable by all users.
     The site's documents are written by its account, so that all may read what it has read.
     """
 
     def find() -> FindCredential:
-        from hpcimg.oci.credentials import site_finder
+        from hpcimg.oci.credentials import no_credential, site_finder
 
-        return site_finder(settings.registries)
+        is_account = os.geteuid() == store.owner
+        return site_finder(settings.registries) if is_account else no_credential
 
     store = site_store(settings.store)
     site = Place(store.root / DOCUMENTS, store.owner)

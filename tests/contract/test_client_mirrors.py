@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import socket
 
 import pytest
 from clients import client_for, login, reference_to
 from registry import Registry, digest_of
 
 from hpcimg.errors import DigestMismatchError, NotFoundError, RegistryError
+from hpcimg.oci.answer import Timeouts
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import Credential, no_credential
 from hpcimg.oci.hosts import Surroundings
 from hpcimg.oci.model import Descriptor
 from hpcimg.oci.reference import parse_reference
 from hpcimg.oci.registries_conf import Mirror, RegistryRule
+from hpcimg.oci.transport import Patience
 from hpcimg.settings import RegistrySettings
 
 BLOB = bytes(range(256)) * 5000
@@ -82,6 +85,24 @@ def test_a_mirror_that_is_down_costs_one_try(both, caplog):
             client.fetch_document(reference_to(registry, NAME))
     assert len(registry.seen) == 3
     assert caplog.text.count("is passed over: could not reach") == 1
+
+
+def test_a_mirror_that_never_answers(both, caplog):
+    """A mirror that takes the question and says nothing is passed over after its time."""
+    registry, _ = both
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        name = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = {
+            registry.name: RegistrySettings(plain_http=True, mirrors=(name,)),
+            name: RegistrySettings(plain_http=True),
+        }
+        times = Timeouts(read=0.05)
+        client = RegistryClient(settings, no_credential, listed_only=True, timeouts=times)
+        # The registry itself may be slower than that on a busy machine.
+        client._transport.patience = Patience(attempts=50, longest=1.0)
+        assert client.fetch_document(reference_to(registry, NAME))
+    assert f'mirror "{name}" is passed over' in caplog.text
+    assert "it did not answer in time" in caplog.text
 
 
 def test_a_mirror_that_failed_helps_when_the_registry_does(both):
