@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 from clients import client_for, reference_to
@@ -126,6 +128,15 @@ def test_retry_after_is_honoured(registry):
     assert waits == [7.0]
 
 
+def test_retry_after_as_a_date(registry):
+    """A date counts from now."""
+    waits = []
+    date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=25), usegmt=True)
+    registry.fail("GET", status=503, headers={"Retry-After": date})
+    client_for(registry, waits=waits).fetch_document(reference_to(registry, "qnib/bench"))
+    assert 0 < waits[0] <= 25
+
+
 def test_retry_after_beyond_patience(registry):
     """A registry that asks for an hour gets no second request; the error says what to do."""
     body = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}'
@@ -221,6 +232,8 @@ def test_redirect_to_unlisted_host_is_refused():
         with pytest.raises(AuthenticationError, match=r'"elsewhere.example" is not listed') as e:
             client_for(first).fetch_document(reference_to(first, "a"))
         assert "hush" not in str(e.value)
+        assert e.value.message.endswith(f'; "{first.name}" redirects there')
+        assert 'can add "elsewhere.example" under "registries:"' in e.value.hint
 
 
 def test_redirect_that_parsers_read_differently_is_refused():
