@@ -110,7 +110,8 @@ def check_kept_from_others(path: Path) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid not in {0, os.geteuid()} or mode & 0o027:
+    readers = 0o027 if found.st_gid == os.getegid() else 0o077
+    if found.st_uid not in {0, os.geteuid()} or mode & readers:
         raise SettingsError(
             f'credentials in "{path}" are not safe: they belong to uid {found.st_uid} '
             f"(mode {mode:04o})",

@@ -19,7 +19,7 @@ SYSTEM = Path("/etc/containers")
 _MAIN, _MORE = "registries.conf", "registries.conf.d"
 _PULLS = ("all", "digest-only", "tag-only")
 # Distributions ship files of comments and of short names: no reason to load a parser.
-_HAS_RULES = re.compile(rb"^[ \t]*(\[\[?[ \t]*)?[\"']?registr", re.MULTILINE)
+_HAS_RULES = re.compile(rb"^[ \t]*(\[\[?[ \t]*)?[\"']?(registry|registries)", re.MULTILINE)
 _HAS_NAMES = re.compile(rb"^[ \t]*[^#\s]", re.MULTILINE)
 
 

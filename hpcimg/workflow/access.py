@@ -74,8 +74,8 @@ def own_access(
     home = home_directory()
     own = _own_place(environment)
     documents = DocumentCache((*_site_place(settings), own), own)
-    # What a job may ask is the administrator's word alone; a user's own file adds mirrors.
-    around = partial(_surroundings, settings, environment, None if listed_only else home)
+    # What a job may ask is the administrator's word alone.
+    around = partial(_surroundings, settings, environment, home, own_rules=not listed_only)
     source = _source(settings, find, documents, around, listed_only=listed_only)
     return Access(source, user_store(home, os.geteuid(), settings.store))
 
@@ -105,9 +105,13 @@ def _source(
 
 
 def _surroundings(
-    settings: Settings, environment: Mapping[str, str], home: Path | None
+    settings: Settings,
+    environment: Mapping[str, str],
+    home: Path | None,
+    *,
+    own_rules: bool = False,
 ) -> Surroundings:
-    """Read what this machine says of registries; that of a user only where `home` is given."""
+    """Read what this machine says of registries, and what a user does where there is a home."""
     from hpcimg.oci import certificates, registries_conf
     from hpcimg.oci.hosts import Surroundings
     from hpcimg.oci.proxies import Proxies
@@ -115,8 +119,9 @@ def _surroundings(
     files = registries_conf.files_of(registries_conf.SYSTEM)
     folders: tuple[Path, ...] = certificates.SYSTEM
     if home is not None:
-        files = registries_conf.user_files(environment, home, registries_conf.SYSTEM)
         folders = (home / ".config/containers/certs.d", *folders)
+        if own_rules:
+            files = registries_conf.user_files(environment, home, registries_conf.SYSTEM)
     proxies = Proxies(environment, settings.proxy, settings.no_proxy)
     return Surroundings(registries_conf.read_rules(files), folders, proxies)
 
