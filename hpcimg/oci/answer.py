@@ -10,13 +10,16 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
 
 from hpcimg.errors import RegistryError
 from hpcimg.oci.diagnostics import BODY_LIMIT, NO_TLS, REFUSED_CERTIFICATE, reason_of, shown_url
 from hpcimg.oci.hosts import host_of, split_url
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
 
 CHUNK = 256 << 10
 # More digits than any size has are no number to Python either.
@@ -86,27 +89,19 @@ class Answer:
         if self.headers.get("Content-Encoding", "identity").lower() != "identity":
             self.close()
             raise RegistryError(f"{shown_url(self.url)} sends encoded content, unasked")
-        expected, received = stated_length(self.headers), 0
         pace = Pace(timeouts)
-        # urllib3 before 2 only gathers whole chunks.
-        read = getattr(self._response, "read1", self._response.read)
         try:
             start = time.monotonic()
-            while chunk := read(CHUNK, decode_content=False):
+            while chunk := self._response.read1(CHUNK, decode_content=False):
                 self._on_bytes()
                 if pace.is_drip(len(chunk), time.monotonic() - start):
                     raise _broken(self.url, f"it sends less than {timeouts.slowest:g} bytes/s")
-                received += len(chunk)
                 yield chunk
                 start = time.monotonic()
         except (HTTPError, OSError) as error:
             raise unreachable(self.url, error) from error
         finally:
             self.close()
-        # urllib3 before 2 does not tell a cut connection from the end of the body.
-        if expected is not None and received < expected:
-            why = f"the connection ended after {received} of {expected} bytes"
-            raise _broken(self.url, why)
 
     def error_body(self) -> bytes:
         """Read the start of a body nobody waits for; the status alone must do when that fails."""

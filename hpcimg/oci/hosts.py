@@ -93,8 +93,11 @@ class Hosts:
                 f'"{reference.name}" is blocked by registries.conf',
                 f'the administrator blocks "{rule.prefix}" in /etc/containers/registries.conf',
             )
-        if self._listed_only and reference.registry not in self._registries:
-            self.check(self.base(reference.registry))
+        # A stand-in is asked for the images of listed hosts; by its own name it is not listed,
+        # or what the site says of those hosts could be passed by.
+        parts = split_url(self.base(reference.registry))
+        if self._listed_only and self._listed(parts) is None:
+            raise self._not_listed(parts)
         mirrors = self.settings(reference.registry).mirrors
         names = [f"{mirror.rstrip('/')}/{reference.repository}" for mirror in mirrors]
         if rule is not None:
@@ -116,12 +119,11 @@ class Hosts:
     def check(self, url: str) -> None:
         """Refuse a URL that may not be asked."""
         parts = split_url(url)
-        names = _names_of(parts)
-        settings = self._settings_of(names)
+        settings = self._settings_of(parts)
         if settings is None and self._listed_only:
             raise self._not_listed(parts)
         plain = settings is not None and settings.plain_http
-        if parts.scheme == "http" and not (plain or any(map(self.may_be_plain, names))):
+        if parts.scheme == "http" and not (plain or self._is_insecure(parts)):
             raise RegistryError(
                 f"{shown_url(url)} uses plain http, which the site does not allow for this host",
                 f'to allow it set "plain_http: true" for "{host_of(parts)}" under "registries:"',
@@ -131,13 +133,13 @@ class Hosts:
         """Say how the host of a URL is asked."""
         parts = split_url(url)
         names = _names_of(parts)
-        settings = self._settings_of(names) or RegistrySettings()
+        settings = self._settings_of(parts) or RegistrySettings()
         # An empty text is the settings' word for no proxy.
         proxy = settings.proxy
         proxy = self._around.proxies.proxy_for(parts) if proxy is None else proxy or None
         if parts.scheme == "http":
             return Route(proxy, Trust(), settings.connections)
-        verified = not any(map(self.may_be_plain, names))
+        verified = not self._is_insecure(parts)
         trust = trust_for(names, settings, self._around.certificates, verified=verified)
         return Route(proxy, trust, settings.connections)
 
@@ -150,12 +152,19 @@ class Hosts:
             hint = f"there is no settings file on this node: {hint}"
         return NotListedError(f'registry host "{host}" is not listed in the site\'s settings', hint)
 
-    def _settings_of(self, names: tuple[str, ...]) -> RegistrySettings | None:
-        """Find what is said of a host; one that stands for a listed one counts as listed."""
-        found = next((self._registries[name] for name in names if name in self._registries), None)
-        if found is None and self._substitutes.intersection(names):
+    def _settings_of(self, parts: SplitResult) -> RegistrySettings | None:
+        """Find what is said of a host that is listed, or that stands for a listed one."""
+        found = self._listed(parts)
+        if found is None and self._substitutes.intersection(_names_of(parts)):
             return RegistrySettings()
         return found
+
+    def _listed(self, parts: SplitResult) -> RegistrySettings | None:
+        names = _names_of(parts)
+        return next((self._registries[name] for name in names if name in self._registries), None)
+
+    def _is_insecure(self, parts: SplitResult) -> bool:
+        return any(map(self.may_be_plain, _names_of(parts)))
 
     @cached_property
     def _substitutes(self) -> frozenset[str]:

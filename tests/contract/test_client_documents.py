@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import struct
+import threading
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -112,6 +116,31 @@ def test_cut_connection_is_retried(registry):
     registry.fail("GET", cut=True)
     assert client_for(registry).fetch_document(reference_to(registry, "qnib/bench"))
     assert len(registry.seen) == 2
+
+
+def test_a_reset_connection_is_retried():
+    """A connection that is reset is tried again, as often as any failure, and told as that."""
+    accepted = []
+
+    def reset(server):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = server.accept()[0]
+                accepted.append(connection.recv(1))
+                # Closed without lingering it is reset, with what was sent still unread.
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=reset, args=(server,), daemon=True).start()
+        name = f"127.0.0.1:{server.getsockname()[1]}"
+        settings = {name: RegistrySettings(plain_http=True)}
+        client = RegistryClient(settings, no_credential, listed_only=True, sleep=lambda _: None)
+        with pytest.raises(RegistryError, match=r"connection reset by peer") as caught:
+            client.fetch_document(parse_reference(f"{name}/a"))
+    assert caught.value.temporary
+    assert len(accepted) == 4
 
 
 def test_truncated_manifest_is_retried(registry):

@@ -96,10 +96,14 @@ def test_a_mirror_that_never_answers(both, caplog):
             registry.name: RegistrySettings(plain_http=True, mirrors=(name,)),
             name: RegistrySettings(plain_http=True),
         }
-        times = Timeouts(read=0.05)
-        client = RegistryClient(settings, no_credential, listed_only=True, timeouts=times)
         # The registry itself may be slower than that on a busy machine.
-        client._transport.patience = Patience(attempts=50, longest=1.0)
+        client = RegistryClient(
+            settings,
+            no_credential,
+            listed_only=True,
+            timeouts=Timeouts(read=0.3),
+            patience=Patience(attempts=50, longest=1.0),
+        )
         assert client.fetch_document(reference_to(registry, NAME))
     assert f'mirror "{name}" is passed over' in caplog.text
     assert "it did not answer in time" in caplog.text

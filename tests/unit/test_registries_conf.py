@@ -131,6 +131,9 @@ def test_a_stand_in_of_a_listed_host_counts_as_listed(rules):
     hosts = Hosts(settings, Surroundings(rules), listed_only=True)
     for url in ("https://own.site/v2/", "https://hub.site:5000/v2/", "https://cache.site/v2/"):
         hosts.check(url)
+    # By its own name nobody listed it: what the site says of docker.io would be passed by.
+    with pytest.raises(NotListedError, match=r'registry host "own\.site" is not listed'):
+        hosts.endpoints(parse_reference("own.site/proxy/qnib/a"))
     for host in ("new.site", "own.site:444", "old.site:5000"):
         with pytest.raises(NotListedError, match=f'registry host "{host}" is not listed'):
             hosts.check(f"https://{host}/v2/")
