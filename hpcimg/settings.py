@@ -6,21 +6,20 @@ Root-owned on a compute node; what a user may change comes by option, never from
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpcimg.amounts import parse_size
 from hpcimg.errors import SettingsError
+from hpcimg.oci.reference import is_location
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.rules import read_rules
 from hpcimg.sections import SectionReader
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
@@ -36,15 +35,27 @@ LOCKS = ("flock", "fcntl", "link", "none")
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
 _HINT = "correct the settings file"
+_PROXY = re.compile(r"https?://([^/@\s]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True)
 class RegistrySettings:
-    """What the site says of one registry host."""
+    """What the site says of one registry host.
+
+    `mirrors` are HOST[:PORT][/PATH], asked before the host itself. `credentials` is a file that the
+    site's account uses for the repositories that match `readable`, which all users may read.
+    """
 
     plain_http: bool = False
     ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
     referrers: bool = True
+    mirrors: tuple[str, ...] = ()
+    connections: int = 4
+    proxy: str | None = field(default=None, repr=False)
+    credentials: str | None = None
+    readable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,8 @@ class Settings:
     match: str = "per-node"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
+    proxy: str | None = field(default=None, repr=False)
+    no_proxy: tuple[str, ...] = ()
     apptainer: str = "apptainer"
     merger: str = "/usr/local/libexec/hpcimg/merger"
 
@@ -176,12 +189,12 @@ class _Reader(SectionReader):
         top["registries"] = MappingProxyType(
             {
                 # Names of hosts are compared in lower case, as references have them.
-                str(host).lower(): RegistrySettings(
-                    **self.section(value, RegistrySettings, ("registries", host))
-                )
+                str(host).lower(): self.registry(value, ("registries", host))
                 for host, value in registries.items()
             }
         )
+        top["proxy"] = self.proxy(top.get("proxy"), ("proxy",))
+        top["no_proxy"] = self.words(top.get("no_proxy"), ("no_proxy",))
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
@@ -215,6 +228,30 @@ class _Reader(SectionReader):
             message = '"low_water" is more than "high_water", at which removing begins'
             raise self.error(("store", "low_water"), message)
         return store
+
+    def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
+        given = self.section(value, RegistrySettings, at)
+        for key in ("mirrors", "readable"):
+            given[key] = self.words(given.get(key), (*at, key))
+        for mirror in given["mirrors"]:
+            if not is_location(mirror):
+                message = f'"mirrors" has {mirror!r}, which is no HOST[:PORT][/PATH]'
+                raise self.error((*at, "mirrors"), message)
+        given["proxy"] = self.proxy(given.get("proxy"), (*at, "proxy"))
+        if "connections" in given and not (
+            type(given["connections"]) is int and given["connections"]
+        ):
+            raise self.error((*at, "connections"), '"connections" must be 1 or more')
+        for key, other in (("client_key", "client_certificate"), ("readable", "credentials")):
+            if given.get(key) and not given.get(other):
+                raise self.error((*at, key), f'"{key}" is of no use without "{other}"')
+        return RegistrySettings(**given)
+
+    def proxy(self, value: Any, at: tuple[object, ...]) -> str | None:
+        """Check a proxy's URL; it may hold a login, so that it stands in no message."""
+        if value and not _PROXY.fullmatch(value):
+            raise self.error(at, '"proxy" must be http://[USER:PASSWORD@]HOST[:PORT], or https')
+        return None if value is None else str(value)
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -186,7 +187,10 @@ def parse_token(raw: bytes) -> Token:
 
 
 class Authenticator:
-    """Keeps, for one client, the Authorization value of each registry and set of scopes."""
+    """Keeps, for one client, the Authorization value of each registry and set of scopes.
+
+    Threads may share it: of those that are refused at once, one asks for a new token.
+    """
 
     def __init__(
         self, find: FindCredential, send: SendTokenRequest, clock: Callable[[], float]
@@ -195,18 +199,27 @@ class Authenticator:
         self._send = send
         self._clock = clock
         self._values: dict[Access, tuple[str, float]] = {}
+        self._lock = threading.Lock()
 
     def value(self, access: Access) -> str | None:
         """Return the Authorization value that is known to fit, or None to try without."""
         value, end = self._values.get(access, (None, 0.0))
         return value if end > self._clock() else None
 
-    def answer(self, access: Access, header: str) -> str:
+    def answer(self, access: Access, header: str, refused: str | None = None) -> str:
         """Answer a 401 with `header` as its WWW-Authenticate; the value is kept for the next time.
 
-        Raises AuthenticationError when no challenge can be answered.
+        `refused` is the value that was sent. Raises AuthenticationError when no challenge can be
+        answered.
         """
-        self._values.pop(access, None)
+        with self._lock:
+            known = self.value(access)
+            if known is not None and known != refused:
+                return known
+            self._values.pop(access, None)
+            return self._answer(access, header)
+
+    def _answer(self, access: Access, header: str) -> str:
         challenges = parse_challenges(header)
         credential = self._find(access.registry, access.repository)
         for challenge in challenges:

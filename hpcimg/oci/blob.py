@@ -21,9 +21,9 @@ class BlobCheck:
     def __init__(self, descriptor: Descriptor, name: str) -> None:
         if not is_digest(descriptor.digest):
             raise RegistryError(f"{quoted(descriptor.digest)} is not a sha256 or sha512 digest")
-        self._digest = descriptor.digest
+        self.digest = descriptor.digest
         self._size = descriptor.size
-        self._name = name
+        self.name = name
         self._hash = hashlib.new(descriptor.digest.partition(":")[0])
         self.received = 0
 
@@ -31,6 +31,11 @@ class BlobCheck:
         """Refuse at once an answer that announces another size than the descriptor's."""
         if length is not None and length != self._size:
             raise self._wrong(f"has {length} bytes")
+
+    def expect_range(self, content_range: str) -> None:
+        """Refuse a 206 that does not go on where the bytes so far end."""
+        if not is_range_from(content_range, self.received, self._size):
+            raise RegistryError(f'"{self.name}": the registry sent another range than asked for')
 
     def take(self, chunk: bytes) -> None:
         """Account for the next bytes; more than the descriptor promises is an error at once."""
@@ -43,12 +48,12 @@ class BlobCheck:
         """Raise DigestMismatchError unless the bytes so far are the whole blob."""
         if self.received != self._size:
             raise self._wrong(f"has {self.received} bytes")
-        found = f"{self._digest.partition(':')[0]}:{self._hash.hexdigest()}"
-        if found != self._digest:
-            raise DigestMismatchError(f'"{self._name}" has the digest {found}', CHANGED_HINT)
+        found = f"{self.digest.partition(':')[0]}:{self._hash.hexdigest()}"
+        if found != self.digest:
+            raise DigestMismatchError(f'"{self.name}" has the digest {found}', CHANGED_HINT)
 
     def _wrong(self, found: str) -> DigestMismatchError:
-        message = f'"{self._name}" {found}, its descriptor says {self._size}'
+        message = f'"{self.name}" {found}, its descriptor says {self._size}'
         return DigestMismatchError(message, CHANGED_HINT)
 
 

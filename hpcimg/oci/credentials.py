@@ -1,4 +1,4 @@
-"""The invoking user's registry credentials: containers' and docker's files, and their helpers.
+"""Registry credentials of user and site: containers' and docker's files, and their helpers.
 
 It must not know what they are used for; read them as the user they belong to, never as root for
 a user.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hpcimg.errors import RuntimeFailure, SettingsError
+from hpcimg.settings import RegistrySettings
 
 IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - a marker, no secret
 """Docker's helpers put this in place of a user's name when the secret is an identity token."""
@@ -25,9 +29,13 @@ DOCKER_HUB_KEYS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.
 DOCKER_HUB_SERVER = "https://index.docker.io/v1/"
 """What docker calls Docker Hub before its helpers, a name older than the distribution API."""
 
+RUN_CONTAINERS = Path("/run/containers")
+
 HELPER_SECONDS = 30.0
 LARGEST_FILE = 4 << 20
 
+_HELPER_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+"""The site's helpers are asked without any user's variables."""
 _HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_FOUND = b"credentials not found"
 
@@ -57,8 +65,10 @@ def credential_files(environment: Mapping[str, str], home: Path) -> tuple[Path, 
     runtime = environment.get("XDG_RUNTIME_DIR")
     config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
     docker = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
-    first = (Path(runtime) / "containers" / "auth.json",) if runtime else ()
-    return (*first, config / "containers" / "auth.json", docker / "config.json")
+    # Without a runtime directory podman uses one of its own.
+    first = Path(runtime) if runtime else RUN_CONTAINERS / str(os.geteuid())
+    first = first / ("containers" if runtime else "") / "auth.json"
+    return (first, config / "containers" / "auth.json", docker / "config.json")
 
 
 def credential_finder(environment: Mapping[str, str], home: Path) -> FindCredential:
@@ -74,6 +84,39 @@ def credential_finder(environment: Mapping[str, str], home: Path) -> FindCredent
         return None
 
     return find
+
+
+def site_finder(registries: Mapping[str, RegistrySettings]) -> FindCredential:
+    """Return the site's own look-up: its logins serve what all users may read, nothing else."""
+    read = cache(read_logins)
+
+    def find(registry: str, repository: str) -> Credential | None:
+        site = registries.get(registry)
+        if site is None or site.credentials is None:
+            return None
+        if not any(fnmatchcase(repository, pattern) for pattern in site.readable):
+            return None
+        path = Path(site.credentials)
+        check_kept_from_others(path)
+        return read(path).find(registry, repository, _HELPER_ENVIRONMENT)
+
+    return find
+
+
+def check_kept_from_others(path: Path) -> None:
+    """Refuse a file of the site's logins that others may read or change."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    mode = stat.S_IMODE(found.st_mode)
+    readers = 0o027 if found.st_gid == os.getegid() else 0o077
+    if found.st_uid not in {0, os.geteuid()} or mode & readers:
+        raise SettingsError(
+            f'credentials in "{path}" are not safe: they belong to uid {found.st_uid} '
+            f"(mode {mode:04o})",
+            f"the account of the store alone may read them: chmod 0400 {path}",
+        )
 
 
 def no_credential(registry: str, repository: str) -> Credential | None:  # noqa: ARG001 - a FindCredential
@@ -129,11 +172,15 @@ def read_logins(path: Path) -> Logins:
     except (FileNotFoundError, NotADirectoryError):
         return Logins(str(path), {}, {}, None)
     except OSError as error:
-        raise SettingsError(
-            f'could not read credentials in "{path}": {error.strerror}',
-            "it must be readable by you; `podman login --authfile` writes one",
-        ) from error
+        raise _unreadable(path, error) from error
     return parse_logins(raw, source=str(path))
+
+
+def _unreadable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f'could not read credentials in "{path}": {error.strerror}',
+        "it must be readable by you; `podman login --authfile` writes one",
+    )
 
 
 def parse_logins(raw: bytes, *, source: str) -> Logins:

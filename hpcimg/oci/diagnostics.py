@@ -6,6 +6,7 @@ It must not send requests.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,14 @@ BODY_LIMIT = 16 << 10
 NO_TLS = "no TLS connection"
 """How the reason begins where the other side perhaps speaks plain http."""
 
+REFUSED_CERTIFICATE = "it wants another client certificate"
+"""How the reason begins where we have shown none, or a wrong one."""
+
+_CERTIFICATE_ALERT = re.compile(
+    r"ALERT_(CERTIFICATE_(REQUIRED|UNKNOWN|EXPIRED|REVOKED)|BAD_CERTIFICATE|UNKNOWN_CA"
+    r"|HANDSHAKE_FAILURE|ACCESS_DENIED)"
+)
+_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
 _TEXT_LIMIT = 200
 _ERROR_LIMIT = 3
 
@@ -99,20 +108,38 @@ def reason_of(error: BaseException) -> tuple[str, bool]:
             return f"its certificate is not trusted ({escaped(cause.verify_message)})", False
         if isinstance(cause, socket.gaierror):
             return "the host's name does not resolve", True
-    for cause in chain:
-        if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
-            return "it did not answer in time", True
-        if isinstance(cause, ssl.SSLError):
-            return f"{NO_TLS} ({escaped(cause.reason or 'unknown')})", False
-        if isinstance(cause, OSError) and cause.strerror:
+    return next(filter(None, map(_reason, chain)), None) or _without_cause(error)
+
+
+def _reason(cause: BaseException) -> tuple[str, bool] | None:
+    import ssl
+
+    if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
+        return "it did not answer in time", True
+    if isinstance(cause, ssl.SSLEOFError):
+        # In TLS 1.3 a server may be gone before its refusal of our certificate is read.
+        return "it hung up in the middle of TLS", True
+    if isinstance(cause, ssl.SSLError):
+        word = escaped(cause.reason or "unknown")
+        is_refusal = _CERTIFICATE_ALERT.search(word)
+        return f"{REFUSED_CERTIFICATE if is_refusal else NO_TLS} ({word})", False
+    if isinstance(cause, OSError):
+        refused = _TUNNEL.match(str(cause))
+        if refused:
+            return f"the proxy answers with HTTP status {refused[1]}", refused[1] >= "500"
+        if cause.strerror:
             return escaped(cause.strerror.lower()), True
-    if isinstance(error, ValueError):  # requests' words for a URL or header that cannot be sent
+    return None
+
+
+def _without_cause(error: BaseException) -> tuple[str, bool]:
+    if isinstance(error, ValueError):  # a URL or a header that cannot be sent
         return "the request cannot be sent", False
     return "the connection broke", True
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk to the root; requests and urllib3 keep it in args and `reason` as well as in causes."""
+    """Walk to the root; urllib3 keeps it in args and `reason` as well as in causes."""
     queue, seen = [error], set()
     while queue:
         current = queue.pop(0)

@@ -1,5 +1,6 @@
-"""Which registry hosts may be asked, and how: what the site's settings say of them.
+"""Which registry hosts may be asked, where their content stands, and how each is asked.
 
+Joins the site's settings with what the machine says: registries.conf, certs.d, proxies.
 It must not send anything.
 """
 
@@ -7,18 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from hpcimg.errors import NotListedError, RegistryError, SettingsError
+from hpcimg.errors import NotListedError, RegistryError
+from hpcimg.oci.certificates import Trust, trust_for
 from hpcimg.oci.diagnostics import shown_url
+from hpcimg.oci.proxies import DEFAULT_PORTS, NO_PROXIES, Proxies
+from hpcimg.oci.reference import Reference
+from hpcimg.oci.registries_conf import RegistryRule, rule_for
 from hpcimg.quoting import quoted
 from hpcimg.settings import RegistrySettings, has_site_file
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
 """Registries whose API is not at the host that their images are named after."""
 
-_PORTS = {"http": 80, "https": 443}
 # Stricter than any URL parser: where two of them would read two hosts, neither is asked.
 _URL = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?#].*)?",
@@ -26,11 +32,47 @@ _URL = re.compile(
 )
 
 
-class Hosts:
-    """The hosts of the settings; `listed_only` refuses every other one."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What a machine says of registries besides our settings; nothing, where nobody looked."""
 
-    def __init__(self, registries: Mapping[str, RegistrySettings], *, listed_only: bool) -> None:
+    rules: tuple[RegistryRule, ...] = ()
+    certificates: tuple[Path, ...] = ()
+    proxies: Proxies = NO_PROXIES
+
+
+NOTHING_AROUND = Surroundings()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One place where the content of a reference may be had; logins are looked up by it."""
+
+    registry: str
+    repository: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a URL is asked: proxy, certificates, and how many connections its host may have."""
+
+    proxy: str | None = field(repr=False)
+    trust: Trust
+    connections: int
+
+
+class Hosts:
+    """The hosts of settings and surroundings; `listed_only` refuses what no administrator named."""
+
+    def __init__(
+        self,
+        registries: Mapping[str, RegistrySettings],
+        around: Surroundings = NOTHING_AROUND,
+        *,
+        listed_only: bool,
+    ) -> None:
         self._registries = registries
+        self._around = around
         self._listed_only = listed_only
 
     def base(self, registry: str) -> str:
@@ -43,18 +85,63 @@ class Hosts:
         """What the settings say of one registry; of an unlisted one nothing."""
         return self._registries.get(registry, RegistrySettings())
 
-    def check(self, url: str) -> str | bool:
-        """Refuse a URL that may not be asked; return what its certificate is checked with."""
+    def endpoints(self, reference: Reference) -> tuple[Endpoint, ...]:
+        """List where to ask for a reference, mirrors first; refuse it where it may not be asked."""
+        rule = rule_for(self._around.rules, reference)
+        if rule is not None and rule.blocked:
+            raise NotListedError(
+                f'"{reference.name}" is blocked by registries.conf',
+                f'the administrator blocks "{rule.prefix}" in /etc/containers/registries.conf',
+            )
+        # A stand-in is asked for the images of listed hosts; by its own name it is not listed,
+        # or what the site says of those hosts could be passed by.
+        parts = split_url(self.base(reference.registry))
+        if self._listed_only and self._listed(parts) is None:
+            raise self._not_listed(parts)
+        mirrors = self.settings(reference.registry).mirrors
+        names = [f"{mirror.rstrip('/')}/{reference.repository}" for mirror in mirrors]
+        if rule is not None:
+            unfit = "tag-only" if reference.digest else "digest-only"
+            fit = [mirror.location for mirror in rule.mirrors if mirror.pull != unfit]
+            names += [rule.moved(reference.name, location) for location in fit]
+        return (*map(_endpoint, dict.fromkeys(names)), self.origin(reference))
+
+    def origin(self, reference: Reference) -> Endpoint:
+        """Say where the content comes from in the end, and where it is pushed to."""
+        rule = rule_for(self._around.rules, reference)
+        return _endpoint(rule.moved(reference.name, rule.location) if rule else reference.name)
+
+    def may_be_plain(self, registry: str) -> bool:
+        """Tell whether registries.conf calls a host insecure and our settings say nothing of it."""
+        settings = self.settings(registry)
+        return registry in self._insecure and not settings.plain_http and not settings.ca_file
+
+    def check(self, url: str) -> None:
+        """Refuse a URL that may not be asked."""
         parts = split_url(url)
         settings = self._settings_of(parts)
         if settings is None and self._listed_only:
             raise self._not_listed(parts)
-        if parts.scheme == "http" and not (settings and settings.plain_http):
+        plain = settings is not None and settings.plain_http
+        if parts.scheme == "http" and not (plain or self._is_insecure(parts)):
             raise RegistryError(
                 f"{shown_url(url)} uses plain http, which the site does not allow for this host",
                 f'to allow it set "plain_http: true" for "{host_of(parts)}" under "registries:"',
             )
-        return checked_ca_file(settings.ca_file) if settings and settings.ca_file else True
+
+    def route(self, url: str) -> Route:
+        """Say how the host of a URL is asked."""
+        parts = split_url(url)
+        names = _names_of(parts)
+        settings = self._settings_of(parts) or RegistrySettings()
+        # An empty text is the settings' word for no proxy.
+        proxy = settings.proxy
+        proxy = self._around.proxies.proxy_for(parts) if proxy is None else proxy or None
+        if parts.scheme == "http":
+            return Route(proxy, Trust(), settings.connections)
+        verified = not self._is_insecure(parts)
+        trust = trust_for(names, settings, self._around.certificates, verified=verified)
+        return Route(proxy, trust, settings.connections)
 
     def _not_listed(self, parts: SplitResult) -> NotListedError:
         """Name the registry as images are named after it, which is what the settings list."""
@@ -66,13 +153,34 @@ class Hosts:
         return NotListedError(f'registry host "{host}" is not listed in the site\'s settings', hint)
 
     def _settings_of(self, parts: SplitResult) -> RegistrySettings | None:
-        """Find what the settings say of a host; a default port may be written or left out."""
-        port = parts.port or _PORTS[parts.scheme]
-        names = [f"{_bare_host(parts)}:{port}"]
-        if port == _PORTS[parts.scheme]:
-            names.insert(0, _bare_host(parts))
-        names += [name for name, host in API_HOSTS.items() if host in names]
+        """Find what is said of a host that is listed, or that stands for a listed one."""
+        found = self._listed(parts)
+        if found is None and self._substitutes.intersection(_names_of(parts)):
+            return RegistrySettings()
+        return found
+
+    def _listed(self, parts: SplitResult) -> RegistrySettings | None:
+        names = _names_of(parts)
         return next((self._registries[name] for name in names if name in self._registries), None)
+
+    def _is_insecure(self, parts: SplitResult) -> bool:
+        return any(map(self.may_be_plain, _names_of(parts)))
+
+    @cached_property
+    def _substitutes(self) -> frozenset[str]:
+        """The hosts that the administrator put in the place of listed ones."""
+        found = {mirror for one in self._registries.values() for mirror in one.mirrors}
+        for rule in self._around.rules:
+            if any(map(rule.is_of_host, self._registries)):
+                found |= {rule.location, *(mirror.location for mirror in rule.mirrors)}
+        return frozenset(API_HOSTS.get(_host(one), _host(one)) for one in found if one)
+
+    @cached_property
+    def _insecure(self) -> frozenset[str]:
+        rules = self._around.rules
+        places = [rule.location or rule.prefix for rule in rules if rule.insecure]
+        places += [one.location for rule in rules for one in rule.mirrors if one.insecure]
+        return frozenset(map(_host, places))
 
 
 def split_url(url: str) -> SplitResult:
@@ -94,25 +202,34 @@ def joined(url: str, target: str) -> str:
         raise RegistryError(f"{shown_url(url)} points to {quoted(target)}, no URL") from error
 
 
-def checked_ca_file(path: str) -> str:
-    """Refuse a certificate file that is not there, which requests reports as a lost connection."""
-    if not Path(path).is_file():
-        raise SettingsError(
-            f'ca_file "{path}" is not a file', 'correct "ca_file" under "registries:"'
-        )
-    return path
-
-
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: what credentials are bound to."""
     parts = split_url(url)
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+
+
+def _names_of(parts: SplitResult) -> tuple[str, ...]:
+    """Name a host as it may be written: a default port may be left out, docker.io has two names."""
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    names = [f"{_bare_host(parts)}:{port}"]
+    if port == DEFAULT_PORTS[parts.scheme]:
+        names.insert(0, _bare_host(parts))
+    return (*names, *(name for name, host in API_HOSTS.items() if host in names))
+
+
+def _endpoint(name: str) -> Endpoint:
+    registry, _, repository = name.partition("/")
+    return Endpoint(registry.lower(), repository)
+
+
+def _host(location: str) -> str:
+    return location.partition("/")[0].lower()
 
 
 def host_of(parts: SplitResult) -> str:
     """The host as the settings list it."""
     host = _bare_host(parts)
-    return host if parts.port in {None, _PORTS.get(parts.scheme)} else f"{host}:{parts.port}"
+    return host if parts.port in {None, DEFAULT_PORTS.get(parts.scheme)} else f"{host}:{parts.port}"
 
 
 def _bare_host(parts: SplitResult) -> str:

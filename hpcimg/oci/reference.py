@@ -29,6 +29,11 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]{{2,45}}\])(?::([0-9]{{1,5}}))?")
+# What container tools write before an image that is no registry's; a port is none of these.
+_LOCAL = re.compile(
+    r"((?:oci|docker)-archive|docker-daemon|containers-storage|(?:oci|dir)(?=:[^:]*[:/])):"
+    r"(?![0-9]{1,5}/)"
+)
 _PATH_STARTS = ("/", "./", "../", "~")
 _HINT = "write [REGISTRY/]NAME[:TAG][@DIGEST], for example qnib/bench:1.0"
 
@@ -67,10 +72,12 @@ def parse_reference(
     *,
     default_registry: str = DOCKER_HUB,
     aliases: Mapping[str, str] | None = None,
+    short_names: Mapping[str, str] | None = None,
 ) -> Reference:
     """Parse a name as a user writes it; raise UsageError that quotes it when it is none.
 
-    `aliases` maps a name or its leading path to a replacement; it is applied once.
+    `aliases` maps a name or its leading path to a replacement, `short_names` whole names; one of
+    them is applied, once.
     `str()` of the result parses to the same Reference under every default registry.
     """
     _check_text(text)
@@ -78,6 +85,8 @@ def parse_reference(
     if "#" in written:
         written = _from_pyxis(written, text)
     replaced = _apply_aliases(written, default_registry, aliases or {})
+    if replaced == written and short_names and written in short_names:
+        replaced = _replacement(written, short_names[written])
     registry, repository = _locate(replaced, default_registry, text)
     _check_repository(repository, text)
     if tag is None and digest is None:
@@ -98,6 +107,11 @@ def _check_text(text: str) -> None:
         )
     if text.startswith(_PATH_STARTS) or text in {".", ".."}:
         raise UsageError(f"{quoted(text)} is a path, not an image name", _HINT)
+    if local := _LOCAL.match(text):
+        raise UsageError(
+            f"image name {quoted(text)} means a local image ({local[1]}), not a registry's",
+            "push it to a registry, or run a file with `apptainer exec`",
+        )
 
 
 def _without_scheme(text: str) -> str:
@@ -212,6 +226,20 @@ def is_registry(text: str) -> bool:
     if match is None or not _looks_like_registry(text) or len(match[1]) > _HOST_LIMIT:
         return False
     return match[2] is None or 0 < int(match[2]) < 65536
+
+
+def is_short(text: str) -> bool:
+    """Tell whether a name as it is written leaves the registry to the defaults."""
+    first, slash, _ = _without_scheme(text).partition("/")
+    return "#" not in text and not (slash and _looks_like_registry(first))
+
+
+def is_location(text: str) -> bool:
+    """Tell whether this is HOST[:PORT][/PATH], where a registry or a part of one may stand."""
+    host, slash, path = text.partition("/")
+    return is_registry(host) and (
+        not slash or all(_COMPONENT.fullmatch(part) for part in path.split("/"))
+    )
 
 
 def _check_repository(repository: str, whole: str) -> None:

@@ -1,50 +1,39 @@
-"""HTTP to registries: redirects, retries, bodies as they come.
+"""HTTP to registries: connections, redirects, retries. Threads may share it.
 
 It must not know what a manifest or a token is.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
+import os
 import random
-import re
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.parse import unquote
 
-import requests
-from urllib3.exceptions import HTTPError as Urllib3Error
+import urllib3
+from urllib3.exceptions import HTTPError
 
-from hpcimg.errors import RegistryError
-from hpcimg.oci.diagnostics import BODY_LIMIT, NO_TLS, reason_of, shown_url
-from hpcimg.oci.hosts import Hosts, host_of, joined, origin, split_url
+from hpcimg.errors import NotListedError, RegistryError
+from hpcimg.oci.answer import DEFAULT_TIMEOUTS, Answer, Timeouts, unreachable
+from hpcimg.oci.diagnostics import shown_url
+from hpcimg.oci.hosts import Hosts, Route, host_of, joined, origin, split_url
 
 log = logging.getLogger(__name__)
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 REDIRECT_LIMIT = 5
-RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-CHUNK = 256 << 10
-# More digits than any size has are no number to Python either.
-_LENGTH = re.compile(r"[0-9]{1,19}")
+_NEVER_BETTER = frozenset({501, 505})
+_KEPT = 32
+"""Connections to one host that are kept; a limit may give way, and none is thrown away then."""
 
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds to wait for a connection, and for the next bytes on one.
-
-    A body that brings fewer than `slowest` bytes a second over `window` seconds drips: it never
-    ends, though the next byte always comes in time.
-    """
-
-    connect: float = 10.0
-    read: float = 30.0
-    window: float = 60.0
-    slowest: float = 1000.0
+Origin = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -65,27 +54,9 @@ class Patience:
         return max(own, asked or 0.0)
 
 
-class Pace:
-    """Watches how fast one body comes; the time that its reader takes does not count."""
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._timeouts = timeouts
-        self._bytes = 0
-        self._seconds = 0.0
-
-    def is_drip(self, count: int, seconds: float) -> bool:
-        """Account for `count` bytes that took `seconds`; True when a whole window was too slow."""
-        self._bytes += count
-        self._seconds += seconds
-        if self._seconds < self._timeouts.window:
-            return False
-        is_slow = self._bytes < self._timeouts.slowest * self._seconds
-        self._bytes, self._seconds = 0, 0.0
-        return is_slow
-
-
-DEFAULT_TIMEOUTS = Timeouts()
 DEFAULT_PATIENCE = Patience()
+ONE_TRY = Patience(attempts=1)
+"""For a mirror: the next one is asked sooner than a broken one recovers."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +79,43 @@ class Request:
         return self.body is None or isinstance(self.body, bytes)
 
 
-class _Session(requests.Session):
-    """Leaves redirects alone; requests would read their bodies, endless ones too."""
+class Slots:
+    """Bounds the connections of each host.
 
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' name
-        return None
+    It gives way when none of a host's connections brought a byte for `stall` seconds: then their
+    readers wait for the one that waits here, as a merger of layers may.
+    """
+
+    def __init__(self, stall: float) -> None:
+        self._stall = stall
+        self._change = threading.Condition()
+        self._used: dict[Origin, int] = {}
+        self._moved: dict[Origin, float] = {}
+
+    def take(self, host: Origin, limit: int) -> None:
+        """Wait for a free connection."""
+        with self._change:
+            while self._used.get(host, 0) >= limit:
+                left = self._moved[host] + self._stall - time.monotonic()
+                if left <= 0:
+                    break
+                self._change.wait(left)
+            self._used[host] = self._used.get(host, 0) + 1
+            self.moved(host)
+
+    def moved(self, host: Origin) -> None:
+        """Note that something came from the host."""
+        self._moved[host] = time.monotonic()
+
+    def free(self, host: Origin) -> None:
+        """Let the next one have the connection."""
+        with self._change:
+            self._used[host] -= 1
+            self._change.notify()
 
 
 class Transport:
-    """One session for one process; connections are kept and used again."""
+    """The connections of one process; they are kept and used again."""
 
     def __init__(
         self,
@@ -128,75 +127,123 @@ class Transport:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.hosts = hosts
-        self._timeouts = timeouts
-        self._sleep = sleep
+        self.timeouts = timeouts
         self.patience = patience
-        self._session = _Session()
-        # Cookies know no ports, so another service of the host would get them.
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
-        # Else requests would put a ~/.netrc login into requests of ours.
-        self._session.auth = _unchanged
+        self._sleep = sleep
+        self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._slots = Slots(timeouts.read)
+        self._lock = threading.Lock()
+        self._routes: dict[Origin, Route] = {}
+        self._pools: dict[Route, urllib3.PoolManager] = {}
 
-    def send(self, request: Request) -> requests.Response:
+    def send(self, request: Request, patience: Patience | None = None) -> Answer:
         """Send until there is an answer that no retry would better; redirects are followed.
 
         Raises RegistryError without one, AuthenticationError for a host that may not be asked.
         """
+        patience = patience or self.patience
         attempt = 0
         while True:
             try:
-                response = self._follow(request)
+                answer = self._follow(request)
             except RegistryError as error:
-                wait = self.patience.wait(attempt, None)
+                wait = patience.wait(attempt, None)
                 if wait is None or not (error.temporary and request.is_repeatable):
                     raise
             else:
-                asked = retry_after(response.headers, time.time())
-                wait = self.patience.wait(attempt, asked)
-                retry = response.status_code in RETRY_STATUSES and request.is_repeatable
-                if wait is None or not retry:
-                    return response
-                error_body(response)
+                wait = patience.wait(attempt, retry_after(answer.headers, time.time()))
+                if wait is None or not (may_pass(answer.status) and request.is_repeatable):
+                    return answer
+                answer.error_body()
             log.info("asking %s again in %.1f s", shown_url(request.url), wait)
             self._sleep(wait)
             attempt += 1
 
-    def pause(self, attempt: int) -> bool:
+    def pause(self, attempt: int, patience: Patience | None = None) -> bool:
         """Wait before another try of a broken transfer; False when it is time to give up."""
-        wait = self.patience.wait(attempt, None)
+        wait = (patience or self.patience).wait(attempt, None)
         if wait is None:
             return False
         self._sleep(wait)
         return True
 
-    def _follow(self, request: Request) -> requests.Response:
+    def _follow(self, request: Request) -> Answer:
+        first = request.url
         for _ in range(REDIRECT_LIMIT + 1):
-            response = self._once(request)
-            target = response.headers.get("Location")
-            if not request.is_read or response.status_code not in REDIRECTS or not target:
-                return response
-            error_body(response)
+            try:
+                self.hosts.check(request.url)
+            except NotListedError as error:
+                raise _led_away(first, request.url, error) from error
+            answer = self._once(request)
+            target = answer.headers.get("Location")
+            if not request.is_read or answer.status not in REDIRECTS or not target:
+                return answer
+            answer.error_body()
             request = redirected(request, joined(request.url, target))
         raise RegistryError(f"{shown_url(request.url)} redirects more than {REDIRECT_LIMIT} times")
 
-    def _once(self, request: Request) -> requests.Response:
-        verify = self.hosts.check(request.url)
+    def _once(self, request: Request) -> Answer:
+        host = origin(request.url)
+        route, pool = self._way_to(host, request.url)
+        headers = {**self._headers, **request.headers}
         if request.body is not None and not isinstance(request.body, bytes):
+            headers["Content-Length"] = str(request.body.seek(0, os.SEEK_END))
             request.body.seek(0)
+        self._slots.take(host, route.connections)
+        free = functools.partial(self._slots.free, host)
         try:
-            return self._session.request(
+            response = pool.urlopen(
                 request.method,
                 request.url,
-                headers=dict(request.headers),
-                data=request.body,
-                timeout=(self._timeouts.connect, self._timeouts.read),
-                allow_redirects=False,
-                stream=True,
-                verify=verify,
+                body=request.body,
+                headers=headers,
+                preload_content=False,
+                redirect=False,
+                retries=False,
             )
-        except (requests.RequestException, Urllib3Error, OSError, ValueError) as error:
+        except (HTTPError, OSError, ValueError) as error:
+            free()
             raise unreachable(request.url, error) from error
+        except BaseException:
+            free()
+            raise
+        moved = functools.partial(self._slots.moved, host)
+        return Answer(response, request.url, on_bytes=moved, on_end=free)
+
+    def _way_to(self, host: Origin, url: str) -> tuple[Route, urllib3.PoolManager]:
+        with self._lock:
+            if host not in self._routes:
+                self._routes[host] = self.hosts.route(url)
+            route = self._routes[host]
+            alike = replace(route, connections=0)
+            if alike not in self._pools:
+                self._pools[alike] = _pool(route, self.timeouts, is_tls=host[0] == "https")
+            return route, self._pools[alike]
+
+
+def _pool(route: Route, timeouts: Timeouts, *, is_tls: bool) -> urllib3.PoolManager:
+    """Make what opens connections the one way that a route says; it repeats and follows nothing."""
+    words: dict[str, Any] = {
+        "num_pools": _KEPT,
+        "maxsize": _KEPT,
+        "timeout": urllib3.Timeout(connect=timeouts.connect, read=timeouts.read),
+    }
+    if is_tls:
+        words["ssl_context"] = route.trust.context()
+        words["cert_reqs"] = "CERT_REQUIRED" if route.trust.verified else "CERT_NONE"
+    if not route.trust.verified:
+        # The administrator wrote "insecure"; to say so at each request would help nobody.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    if route.proxy is None:
+        return urllib3.PoolManager(**words)
+    parts = urllib3.util.parse_url(route.proxy)
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(parts.auth)) if parts.auth else None
+    return urllib3.ProxyManager(parts._replace(auth=None).url, proxy_headers=headers, **words)
+
+
+def may_pass(status: int) -> bool:
+    """Tell whether a failure of this status may be gone at the next try."""
+    return status in {408, 429} or (status >= 500 and status not in _NEVER_BETTER)
 
 
 def redirected(request: Request, url: str) -> Request:
@@ -218,71 +265,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
 
 
-def stated_length(headers: Mapping[str, str]) -> int | None:
-    """Read how many bytes an answer announces; None when it does not say, or nothing sensible."""
-    text = headers.get("Content-Length", "")
-    return int(text) if _LENGTH.fullmatch(text) else None
-
-
-def chunks_of(response: requests.Response, timeouts: Timeouts) -> Iterator[bytes]:
-    """Stream a body as it was sent.
-
-    Raises a temporary RegistryError for one that breaks off, is short or only drips.
-    """
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise RegistryError(f"{shown_url(response.url)} sends encoded content, unasked")
-    expected, received = stated_length(response.headers), 0
-    pace = Pace(timeouts)
-    read = _reader_of(response)
-    try:
-        start = time.monotonic()
-        while chunk := read():
-            if pace.is_drip(len(chunk), time.monotonic() - start):
-                raise _broken(response.url, f"it sends less than {timeouts.slowest:g} bytes/s")
-            received += len(chunk)
-            yield chunk
-            start = time.monotonic()
-    except (requests.RequestException, Urllib3Error, OSError) as error:
-        raise unreachable(response.url, error) from error
-    finally:
-        response.close()
-    # urllib3 before 2 does not tell a cut connection from the end of the body.
-    if expected is not None and received < expected:
-        raise _broken(response.url, f"the connection ended after {received} of {expected} bytes")
-
-
-def _reader_of(response: requests.Response) -> Callable[[], bytes | None]:
-    """Give what reads the next bytes, as they come; urllib3 before 2 only gathers whole chunks."""
-    read = getattr(response.raw, "read1", response.raw.read)
-    return lambda: read(CHUNK, decode_content=False)
-
-
-def error_body(response: requests.Response) -> bytes:
-    """Read the start of a body nobody waits for; the status alone must do when that fails."""
-    with contextlib.suppress(requests.RequestException, Urllib3Error, OSError), response:
-        return bytes(response.raw.read(BODY_LIMIT, decode_content=True))
-    return b""
-
-
-def unreachable(url: str, error: BaseException) -> RegistryError:
-    """Say why there was no answer; the exception's own text may hold a signed URL."""
-    reason, temporary = reason_of(error)
-    hint = "is the registry up, and may this node reach it?"
-    if NO_TLS in reason:
-        host = host_of(split_url(url))
-        hint = (
-            f'does it speak TLS? if not, set "plain_http: true" for "{host}" under "registries:" '
-            "in the settings"
-        )
-    elif not temporary:
-        hint = 'a private certificate authority is set as "ca_file" under "registries:"'
-    message = f"could not reach {shown_url(url)}: {reason}"
-    return RegistryError(message, hint, temporary=temporary)
-
-
-def _broken(url: str, why: str) -> RegistryError:
-    return RegistryError(f"{shown_url(url)}: {why}", "try again", temporary=True)
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+def _led_away(first: str, url: str, error: NotListedError) -> NotListedError:
+    """Say who named a host that is not listed, since nobody wrote it into an image's name."""
+    if url == first:
+        return error
+    host = host_of(split_url(first))
+    message = f'{error.message}; "{host}" redirects there'
+    return NotListedError(message, f'{error.hint}; it then may be asked as "{host}" is')

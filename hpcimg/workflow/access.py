@@ -7,6 +7,7 @@ import pwd
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from hpcimg.workflow.source import CachedSource
 if TYPE_CHECKING:
     from hpcimg.oci.client import RegistryClient
     from hpcimg.oci.credentials import FindCredential
+    from hpcimg.oci.hosts import Surroundings
     from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
 
@@ -36,15 +38,17 @@ class Access:
 
 
 def site_access(settings: Settings) -> Access:
-    """Ask as the site does: listed registries alone, without anybody's credentials.
+    """Ask as the site does: listed registries alone, without any user's credentials.
 
+    Its account uses the site's own for what the settings call readable by all users.
     The site's documents are written by its account, so that all may read what it has read.
     """
 
     def find() -> FindCredential:
-        from hpcimg.oci.credentials import no_credential
+        from hpcimg.oci.credentials import no_credential, site_finder
 
-        return no_credential
+        is_account = os.geteuid() == store.owner
+        return site_finder(settings.registries) if is_account else no_credential
 
     store = site_store(settings.store)
     site = Place(store.root / DOCUMENTS, store.owner)
@@ -53,7 +57,8 @@ def site_access(settings: Settings) -> Access:
     else:
         own = _own_place(os.environ)
         documents = DocumentCache((site, own), own)
-    return Access(_source(settings, find, documents, listed_only=True), store)
+    around = partial(_surroundings, settings, os.environ, None)
+    return Access(_source(settings, find, documents, around, listed_only=True), store)
 
 
 def own_access(
@@ -69,7 +74,9 @@ def own_access(
     home = home_directory()
     own = _own_place(environment)
     documents = DocumentCache((*_site_place(settings), own), own)
-    source = _source(settings, find, documents, listed_only=listed_only)
+    # What a job may ask is the administrator's word alone.
+    around = partial(_surroundings, settings, environment, home, own_rules=not listed_only)
+    source = _source(settings, find, documents, around, listed_only=listed_only)
     return Access(source, user_store(home, os.geteuid(), settings.store))
 
 
@@ -77,23 +84,46 @@ def _source(
     settings: Settings,
     find: Callable[[], FindCredential],
     documents: DocumentCache,
+    around: Callable[[], Surroundings],
     *,
     listed_only: bool,
 ) -> CachedSource:
     """Make a source whose cache, too, answers for no registry that may not be asked."""
+    around = cache(around)
 
     def connect() -> RegistryClient:
         from hpcimg.oci.client import RegistryClient
 
-        return RegistryClient(settings.registries, find(), listed_only=listed_only)
+        return RegistryClient(settings.registries, find(), listed_only=listed_only, around=around())
 
     def check(reference: Reference) -> None:
         from hpcimg.oci.hosts import Hosts
 
-        hosts = Hosts(settings.registries, listed_only=True)
-        hosts.check(hosts.base(reference.registry))
+        Hosts(settings.registries, around(), listed_only=listed_only).endpoints(reference)
 
-    return CachedSource(documents, connect, check if listed_only else lambda _: None)
+    return CachedSource(documents, connect, check)
+
+
+def _surroundings(
+    settings: Settings,
+    environment: Mapping[str, str],
+    home: Path | None,
+    *,
+    own_rules: bool = False,
+) -> Surroundings:
+    """Read what this machine says of registries, and what a user does where there is a home."""
+    from hpcimg.oci import certificates, registries_conf
+    from hpcimg.oci.hosts import Surroundings
+    from hpcimg.oci.proxies import Proxies
+
+    files = registries_conf.files_of(registries_conf.SYSTEM)
+    folders: tuple[Path, ...] = certificates.SYSTEM
+    if home is not None:
+        folders = (home / ".config/containers/certs.d", *folders)
+        if own_rules:
+            files = registries_conf.user_files(environment, home, registries_conf.SYSTEM)
+    proxies = Proxies(environment, settings.proxy, settings.no_proxy)
+    return Surroundings(registries_conf.read_rules(files), folders, proxies)
 
 
 def _site_place(settings: Settings) -> tuple[Place, ...]:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hpcimg.oci import registries_conf
 from hpcimg.oci.digest import shortened
 from hpcimg.oci.model import Index, Manifest
-from hpcimg.oci.reference import Reference, parse_reference
+from hpcimg.oci.reference import DOCKER_HUB, Reference, is_short, parse_reference
+from hpcimg.oci.registries_conf import ShortNames, files_of, read_short_names
 from hpcimg.policy import Policy, policy_for
 from hpcimg.ranking import Rank, rank
 from hpcimg.selection import Candidate, Resolution, check_single, judge, require, select
@@ -49,9 +51,18 @@ class Resolved:
 
 
 def read_name(name: str, settings: Settings) -> Reference:
-    """Parse a name as this site means it: default registry, short names, aliases."""
+    """Parse a name as this site means it: default registry, short names, aliases.
+
+    Where the settings name no registry of their own, a short name is what the administrator's
+    registries.conf calls it; that of a user would mean something else on the nodes.
+    """
+    registry, short = settings.default_registry, ShortNames()
+    if registry == DOCKER_HUB and is_short(name):
+        short = read_short_names(files_of(registries_conf.SYSTEM))
+        # Several would have to be searched, and the first that has the name might be anybody's.
+        registry = short.search[0] if len(short.search) == 1 else registry
     return parse_reference(
-        name, default_registry=settings.default_registry, aliases=settings.aliases
+        name, default_registry=registry, aliases=settings.aliases, short_names=short.aliases
     )
 
 

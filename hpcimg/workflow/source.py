@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from math import inf
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from hpcimg.errors import ContentError, RegistryError
@@ -55,10 +56,16 @@ class CachedSource:
         self._documents = documents
         self._connect = connect
         self._check = check
+        self._lock = Lock()
+
+    @property
+    def client(self) -> RegistryClient:
+        """The registry client, made at the first use and shared by threads."""
+        with self._lock:
+            return self._connected
 
     @cached_property
-    def client(self) -> RegistryClient:
-        """The registry client, made at the first use."""
+    def _connected(self) -> RegistryClient:
         return self._connect()
 
     def fetch_document(self, reference: Reference) -> Manifest | Index:

@@ -46,9 +46,13 @@ class Registry:
         self.tokens: dict[str, set[str]] = {}
         self.faults: deque[Fault] = deque()
         self.seen: list[Seen] = []
+        self.connections = self.most_connections = 0
+        self._open: set[object] = set()
         self._server: ThreadingHTTPServer | None = None
 
-    def start(self, tls: tuple[str, str] | None = None) -> Self:
+    def start(
+        self, tls: tuple[str, str] | None = None, context: ssl.SSLContext | None = None
+    ) -> Self:
         """Listen on a free port of the loopback; `tls` is (certificate file, key file)."""
         handler = type("BoundHandler", (Handler,), {"registry": self})
         server = Server(("127.0.0.1", 0), handler)
@@ -56,6 +60,7 @@ class Registry:
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
+        if context:
             server.socket = context.wrap_socket(server.socket, server_side=True)
         self._server = server
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -128,6 +133,15 @@ class Registry:
             "digest": self.put_blob(repository, raw),
         }
 
+    def note_connection(self, connection: object, *, is_open: bool) -> None:
+        """Count the connections, and how many there were at once."""
+        if is_open:
+            self.connections += 1
+            self._open.add(connection)
+            self.most_connections = max(self.most_connections, len(self._open))
+        else:
+            self._open.discard(connection)
+
     def fail(self, match: str, **fault) -> None:
         """Make the next request that contains `match` fail."""
         self.faults.append(Fault(match, **fault))
@@ -152,6 +166,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Keep the test's output clean; the registry has a log of its own."""
+
+    def setup(self) -> None:
+        """Count the connection."""
+        super().setup()
+        self.registry.note_connection(self, is_open=True)
+
+    def finish(self) -> None:
+        """Count it no more."""
+        self.registry.note_connection(self, is_open=False)
+        super().finish()
 
     def do_GET(self) -> None:
         """Answer any method by one path."""

@@ -18,7 +18,7 @@ from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
 from hpcimg.workflow import access
 
-SLOW = ("requests", "urllib3", "http", "ssl", "archspec", "rich", "spython", "subprocess")
+SLOW = ("tomllib", "urllib3", "http", "ssl", "archspec", "rich", "spython", "subprocess")
 PROGRAM = (
     "import pathlib, sys; from hpcimg.cli import main; from hpcimg.workflow import access\n"
     "home = pathlib.Path(sys.argv[1]); access.home_directory = lambda: home\n"

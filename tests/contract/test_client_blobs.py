@@ -9,10 +9,10 @@ from clients import client_for, login, reference_to
 from registry import Registry, digest_of
 
 from hpcimg.errors import DigestMismatchError, NotFoundError, RegistryError
+from hpcimg.oci.answer import Timeouts
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import Descriptor
-from hpcimg.oci.transport import Timeouts
 from hpcimg.settings import RegistrySettings
 
 BLOB = bytes(range(256)) * 5000

@@ -139,3 +139,33 @@ def test_a_login_shows_nowhere(cluster):
         assert secret not in seen
         assert secret not in logs
         assert secret not in stores
+
+
+def test_what_all_may_read_is_the_site_s(cluster):
+    """By the site's login for `readable`, and a mirror, bob runs it; the rest stays closed."""
+    login = base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
+    text = json.dumps({"auths": {REGISTRY: {"auth": login}}})
+    path = "/etc/hpcimg/site-login.json"
+    cluster.shell("rm -rf ~/.config/containers", user="bob")
+    mishaps.do(
+        cluster, f"umask 077; echo '{text}' >{path}; chown root:hpcimg {path}; chmod 440 {path}"
+    )
+    host = {"plain_http": True, "credentials": path, "readable": ["secret/*"]}
+    mirror = {"mirrors": [REGISTRY]}
+    try:
+        with mishaps.settings(cluster, registries={REGISTRY: host, "quay.io": mirror}):
+            # By the name of a registry that no node reaches: its mirror has it.
+            name = "quay.io/secret/bench"
+            done = cluster.run("srun", "-w", NODE, "--container", name, "bench", user="bob")
+            assert "not optimized for a specific microarchitecture" in done.stdout, done.stderr
+            assert len(images_of(cluster, "/srv/hpcimg/store")) == 1
+            done = cluster.run("srun", "-w", NODE, "--container", NAME, "bench", user="bob")
+            assert done.returncode == 0, done.stderr
+            assert PASSWORD not in done.stderr
+        host["readable"] = ["other/*"]
+        mishaps.forget_images(cluster)
+        with mishaps.settings(cluster, registries={REGISTRY: host}):
+            ((what, _),) = refused(cluster, NAME, nodes=(NODE,), user="bob")
+            assert what == f'registry "{REGISTRY}" wants a login for "secret/bench"'
+    finally:
+        mishaps.do(cluster, f"rm {path}")

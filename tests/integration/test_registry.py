@@ -1,4 +1,4 @@
-"""The client, `index push` and `inspect` against the real docker-registry, open and with logins."""
+"""The client, `index push` and `inspect` against the real docker-registry: open, logins, TLS."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from hpcimg.errors import AuthenticationError, NotFoundError
 from hpcimg.oci.blob import BlobCheck
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import Credential, no_credential
+from hpcimg.oci.hosts import Endpoint
 from hpcimg.oci.model import DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Index
 from hpcimg.oci.reference import Reference, parse_reference
 from hpcimg.settings import RegistrySettings, Settings
 from hpcimg.workflow.inspect import inspect_image, inspect_text
 from hpcimg.workflow.push import push_index
+from tests.contract.certificates import authority, signed
 
 pytestmark = pytest.mark.integration
 
@@ -53,7 +55,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(params=["open", "htpasswd"])
+@pytest.fixture(params=["open", "htpasswd", "tls"])
 def registry(request, tmp_path):
     """Run docker-registry; give its name and a client that may use it."""
     if BINARY is None:
@@ -64,8 +66,21 @@ def registry(request, tmp_path):
         "storage": {"filesystem": {"rootdirectory": str(tmp_path / "storage")}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
-    find = no_credential
-    if request.param == "htpasswd":
+    find, settings = no_credential, RegistrySettings(plain_http=True)
+    if request.param == "tls":
+        site = authority(tmp_path)
+        server, user = signed(site, "server"), signed(site, "user")
+        config["http"]["tls"] = {
+            "certificate": str(server.certificate),
+            "key": str(server.key),
+            "clientcas": [str(site.certificate)],
+        }
+        settings = RegistrySettings(
+            ca_file=str(site.certificate),
+            client_certificate=str(user.certificate),
+            client_key=str(user.key),
+        )
+    if request.param in {"htpasswd", "tls"}:
         (tmp_path / "htpasswd").write_text(ALICE)
         config["auth"] = {"htpasswd": {"realm": "site", "path": str(tmp_path / "htpasswd")}}
         find = lambda *_: Credential("alice", "hush")  # noqa: E731
@@ -75,7 +90,7 @@ def registry(request, tmp_path):
         child = subprocess.Popen(argv, stdout=log, stderr=log)
     try:
         wait_for(port, child)
-        yield f"127.0.0.1:{port}", client_for(port, find)
+        yield f"127.0.0.1:{port}", client_for(port, find, settings)
     finally:
         child.kill()
         child.wait()
@@ -92,10 +107,9 @@ def wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
     pytest.fail("docker-registry did not listen within 10 s")
 
 
-def client_for(port: int, find) -> RegistryClient:
+def client_for(port: int, find, settings: RegistrySettings) -> RegistryClient:
     """Make a client as the store's account has it."""
-    settings = {f"127.0.0.1:{port}": RegistrySettings(plain_http=True)}
-    return RegistryClient(settings, find, listed_only=True)
+    return RegistryClient({f"127.0.0.1:{port}": settings}, find, listed_only=True)
 
 
 def put_image(client: RegistryClient, reference: Reference, layer: bytes) -> None:
@@ -146,7 +160,8 @@ def test_range(registry):
     layer = client.fetch_document(reference).layers[0]
     check = BlobCheck(layer, "a")
     check.take(b"01234")
-    rest = b"".join(client._blob_from(reference, layer, check))
+    _, answer = client._ask_blob(check, Endpoint(name, "a"), None)
+    rest = b"".join(client._rest_of(answer, check))
     assert rest == b"56789"
 
 
@@ -161,7 +176,9 @@ def test_unknown(registry):
 def test_wrong_password(registry):
     """A login that the registry does not know is AuthenticationError without the password."""
     name, _ = registry
-    client = client_for(int(name.rpartition(":")[2]), lambda *_: Credential("alice", "wrong"))
+    plain = RegistrySettings(plain_http=True)
+    find = lambda *_: Credential("alice", "wrong")  # noqa: E731
+    client = client_for(int(name.rpartition(":")[2]), find, plain)
     with pytest.raises(AuthenticationError, match=r"refuses access to .*UNAUTHORIZED") as caught:
         client.fetch_document(parse_reference(f"{name}/qnib/nope"))
     assert "wrong" not in caught.value.message

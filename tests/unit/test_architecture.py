@@ -134,6 +134,8 @@ def test_imports_point_downward(module):
         ("subprocess", {"hpcimg.process"}),
         ("archspec", {"hpcimg.targets"}),
         ("pynvml", {"hpcimg.node.nvml"}),
+        ("urllib3", {"hpcimg.oci.transport", "hpcimg.oci.answer"}),
+        ("tomllib", {"hpcimg.oci.registries_conf"}),
     ],
 )
 def test_each_library_has_one_door(library, doors):
@@ -175,7 +177,7 @@ def test_files_and_functions_stay_small(module):
 def test_the_launch_path_imports_nothing_heavy():
     """A node resolves by JSON and data only: archspec alone costs 50 ms."""
     modules = ", ".join(sorted(CORE - {"hpcimg.targets"} | {"hpcimg.node.detect"}))
-    heavy = "archspec requests yaml rich spython cpuinfo pynvml"
+    heavy = "archspec urllib3 ssl tomllib yaml rich spython cpuinfo pynvml"
     program = f"import sys, {modules}; print([n for n in {heavy.split()} if n in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program],

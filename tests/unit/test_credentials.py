@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,14 @@ def logins(**document) -> Logins:
 @pytest.mark.parametrize(
     ("environment", "files"),
     [
-        ({}, [".config/containers/auth.json", ".docker/config.json"]),
+        (
+            {},
+            [
+                f"/run/containers/{os.geteuid()}/auth.json",
+                ".config/containers/auth.json",
+                ".docker/config.json",
+            ],
+        ),
         (
             {"XDG_RUNTIME_DIR": "/run/user/1", "XDG_CONFIG_HOME": "/c", "DOCKER_CONFIG": "/d"},
             ["/run/user/1/containers/auth.json", "/c/containers/auth.json", "/d/config.json"],

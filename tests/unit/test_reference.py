@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcimg.errors import HpcimgError, SettingsError, UsageError
-from hpcimg.oci.reference import Reference, parse_reference
+from hpcimg.oci.reference import Reference, is_short, parse_reference
 
 SHA = "sha256:" + "a" * 64
 SHA512 = "sha512:" + "b" * 128
@@ -29,6 +29,8 @@ NAMES = [
     (f"quay.io/a/b:1@{SHA512}", f"quay.io/a/b:1@{SHA512}"),
     ("nvcr.io#nvidia/pytorch:23.05-py3", "nvcr.io/nvidia/pytorch:23.05-py3"),
     ("docker://nvcr.io#nvidia/a", "nvcr.io/nvidia/a:latest"),
+    ("oci:1", "docker.io/library/oci:1"),
+    ("dir:5000/a:1", "dir:5000/a:1"),
     ("a__b/c.d/e---f", "docker.io/a__b/c.d/e---f:latest"),
 ]
 
@@ -56,7 +58,10 @@ REFUSED = [
     ("host:99999/a", "'host:99999' is not a registry"),
     ("-bad.example/a", "'-bad.example' is not a registry"),
     ("oras://quay.io/a", "has the scheme 'oras'"),
-    ("oci:dir:tag", "is not a tag"),
+    ("oci:dir:tag", "means a local image (oci), not a registry's"),
+    ("dir:a/b", "means a local image (dir)"),
+    ("docker-archive:x.tar", "means a local image (docker-archive)"),
+    ("docker-daemon:a:1", "means a local image (docker-daemon)"),
     ("user@nvcr.io#a/b", "names a user"),
     ("hub#a/b", "'hub' could be a registry or a path"),
     ("a/" * 600 + "b", "is longer than 1024 characters"),
@@ -126,6 +131,25 @@ def test_an_alias_that_is_no_name_is_the_sites_fault(value):
     """The message names the alias."""
     with pytest.raises(SettingsError, match="alias 'bench' stands for"):
         parse_reference("bench", aliases={"bench": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a", True), ("a/b:1", True), ("docker://a", True), ("a.b/c", False), ("localhost/c", False),
+     ("r:5000/c", False), ("nvcr.io#a/b", False), ("a:5000", True)],
+)  # fmt: skip
+def test_short(name, expected):
+    """A name is short where its registry is left to the defaults."""
+    assert is_short(name) is expected
+
+
+def test_short_names_are_whole_names():
+    """A short name stands for itself, not for what begins with it; the site's aliases go first."""
+    short = {"tool": "quay.io/a/tool"}
+    assert str(parse_reference("tool:1", short_names=short)) == "quay.io/a/tool:1"
+    assert str(parse_reference("tool/x", short_names=short)) == "docker.io/tool/x:latest"
+    found = parse_reference("tool", aliases={"tool": "r:1/x"}, short_names=short)
+    assert str(found) == "r:1/x:latest"
 
 
 def test_pinning_drops_the_tag():

@@ -49,6 +49,19 @@ def test_a_host_s_case_does_not_matter():
         ("store: {lock: soft}", "\"lock\" is flock or fcntl or link or none, not 'soft'"),
         ("store:\n  high_water: 2X", "s.yaml:2: \"high_water\" is '2X': a size is a number"),
         ("store: {low_water: 1}", '"low_water" is more than "high_water", at which removing'),
+        ("registries: {a.b: {mirrors: c.d}}", 's.yaml:1: "mirrors" must be a list'),
+        (
+            "registries:\n  a.b:\n    mirrors: [c.d, x/../y]",
+            "s.yaml:3: \"mirrors\" has 'x/../y', which is no HOST[:PORT][/PATH]",
+        ),
+        ("registries: {a.b: {connections: 0}}", '"connections" must be 1 or more'),
+        ("registries: {a.b: {connections: 1.5}}", '"connections" must be 1 or more'),
+        (
+            "registries: {a.b: {client_key: /k}}",
+            '"client_key" is of no use without "client_certificate"',
+        ),
+        ("registries: {a.b: {readable: [x]}}", '"readable" is of no use without "credentials"'),
+        ("no_proxy: a.b", '"no_proxy" must be a list'),
         ("limits: {layers: 1}\nregistries:\n  limits: []", 's.yaml:3: "limits" must be a mapping'),
     ],
 )
@@ -96,3 +109,30 @@ def test_water_marks_are_bytes_or_texts():
     """Sizes are written as people do."""
     store = parse_settings("store: {high_water: 2T, low_water: 1500}").store
     assert (store.high_water, store.low_water) == (2 * 10**12, 1500)
+
+
+def test_what_is_said_of_a_registry():
+    """Lists become tuples; what is left out is the default."""
+    text = "registries: {a.b: {mirrors: [c.d/x], connections: 2, proxy: '', readable: [q/*],"
+    settings = parse_settings(
+        text + " credentials: /x.json}}\nno_proxy: [.site]\nproxy: http://p:1"
+    )
+    assert settings.registries["a.b"] == RegistrySettings(
+        mirrors=("c.d/x",), connections=2, proxy="", readable=("q/*",), credentials="/x.json"
+    )
+    assert (settings.proxy, settings.no_proxy) == ("http://p:1", (".site",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy: socks5://u:hush@p",
+        "proxy: 'http://u:hush@p/x y'",
+        "registries: {a.b: {proxy: u:hush}}",
+    ],
+)
+def test_a_proxy_is_not_shown(text):
+    """A proxy's URL may hold a login, so that a mistake in one names the key only."""
+    with pytest.raises(SettingsError, match='"proxy" must be http') as caught:
+        parse_settings(text)
+    assert "hush" not in caught.value.message

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 
 import pytest
 
 from hpcimg.errors import AuthenticationError, NotFoundError, RegistryError
+from hpcimg.oci.answer import Pace, Timeouts, stated_length
 from hpcimg.oci.blob import is_range_from
 from hpcimg.oci.diagnostics import diagnostics, escaped, failure, reason_of, shown_url
 from hpcimg.oci.hosts import origin
-from hpcimg.oci.transport import (
-    Pace,
-    Patience,
-    Request,
-    Timeouts,
-    redirected,
-    retry_after,
-    stated_length,
-)
+from hpcimg.oci.transport import Patience, Request, Slots, may_pass, redirected, retry_after
 
 NOW = 1_700_000_000.0
 
@@ -71,6 +66,35 @@ def test_wait_that_the_server_asks_for():
     patience = Patience(longest=30.0)
     assert patience.wait(0, 20.0) == 20.0
     assert patience.wait(0, 31.0) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(200, False), (404, False), (408, True), (429, True), (500, True), (501, False), (524, True)],
+)
+def test_statuses_that_may_pass(status, expected):
+    """Time-outs, limits and server failures are asked again, what a server cannot do is not."""
+    assert may_pass(status) is expected
+
+
+def test_slots_bound_connections():
+    """The third of two waits until one is done; another host has its own two."""
+    slots, got = Slots(stall=60.0), threading.Event()
+    one, other = ("https", "a", 443), ("https", "b", 443)
+    for host in (one, one, other):
+        slots.take(host, 2)
+    third = threading.Thread(target=lambda: (slots.take(one, 2), got.set()), daemon=True)
+    third.start()
+    assert not got.wait(0.05)
+    slots.free(one)
+    assert got.wait(10)
+
+
+def test_slots_give_way_when_nothing_moves():
+    """Connections whose readers wait for us must not block us for ever."""
+    slots = Slots(stall=0.0)
+    slots.take(("https", "a", 443), 1)
+    slots.take(("https", "a", 443), 1)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +197,13 @@ def test_reason_is_found_below():
     assert reason_of(outer) == ("the host's name does not resolve", True)
     assert reason_of(ConnectionRefusedError(111, "Connection refused")) == (
         "connection refused",
+        True,
+    )
+    assert reason_of(ssl.SSLEOFError(8, "EOF")) == ("it hung up in the middle of TLS", True)
+    refused = OSError("Tunnel connection failed: 407 Proxy Authentication Required")
+    assert reason_of(refused) == ("the proxy answers with HTTP status 407", False)
+    assert reason_of(OSError("Tunnel connection failed: 503 Hush")) == (
+        "the proxy answers with HTTP status 503",
         True,
     )
     assert reason_of(RuntimeError("hush")) == ("the connection broke", True)
