@@ -36,12 +36,25 @@ _HINT = "correct the settings file"
 
 
 @dataclass(frozen=True)
+class KeyRule:
+    """Images of the repositories that a pattern matches bear a signature of one of these keys."""
+
+    repository: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RegistrySettings:
-    """What the site says of one registry host."""
+    """What the site says of one registry host; `repositories` are patterns, None means all.
+
+    Of `signatures` the first rule that matches counts.
+    """
 
     plain_http: bool = False
     ca_file: str | None = None
     referrers: bool = True
+    repositories: tuple[str, ...] | None = None
+    signatures: tuple[KeyRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,9 +176,7 @@ class _Reader(SectionReader):
         top["registries"] = MappingProxyType(
             {
                 # Names of hosts are compared in lower case, as references have them.
-                str(host).lower(): RegistrySettings(
-                    **self.section(value, RegistrySettings, ("registries", host))
-                )
+                str(host).lower(): self.registry(value, ("registries", host))
                 for host, value in registries.items()
             }
         )
@@ -184,6 +195,28 @@ class _Reader(SectionReader):
             message = f'"path" must begin with /, not {top["store"].path!r}'
             raise self.error(("store", "path"), message)
         return Settings(**top)
+
+    def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
+        """Read what is said of one host."""
+        found = self.section(value, RegistrySettings, at)
+        if found.get("repositories") is not None:
+            found["repositories"] = self.words(found["repositories"], (*at, "repositories"))
+        found["signatures"] = self.key_rules(found.get("signatures"), (*at, "signatures"))
+        return RegistrySettings(**found)
+
+    def key_rules(self, value: Any, at: tuple[object, ...]) -> tuple[KeyRule, ...]:
+        """Read a list of key files, for all repositories, or such a list for each pattern."""
+        if isinstance(value, dict):
+            rules = tuple(
+                KeyRule(str(pattern), self.words(files, (*at, pattern)))
+                for pattern, files in value.items()
+            )
+        else:
+            rules = (KeyRule("*", self.words(value, at)),) if value is not None else ()
+        for file in (file for rule in rules for file in rule.files):
+            if not Path(file).is_absolute():
+                raise self.error(at, f'"signatures" names paths that begin with /, not {file!r}')
+        return rules
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

@@ -43,6 +43,10 @@ class Hosts:
         """What the settings say of one registry; of an unlisted one nothing."""
         return self._registries.get(registry, RegistrySettings())
 
+    def policy(self, registry: str) -> RegistrySettings:
+        """What the settings say of one registry, however its port is written."""
+        return self._settings_of(split_url(self.base(registry))) or RegistrySettings()
+
     def check(self, url: str) -> str | bool:
         """Refuse a URL that may not be asked; return what its certificate is checked with."""
         parts = split_url(url)

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Access:
-    """A source of documents and blobs, and the store that images go into."""
+    """A source of documents and blobs, and the store that images go into.
+
+    `listed_only` says that it is asked for a job, for which the settings list what may be asked.
+    """
 
     source: CachedSource
     store: Store
+    listed_only: bool = True
 
     @property
     def client(self) -> RegistryClient:
@@ -70,7 +74,7 @@ def own_access(
     own = _own_place(environment)
     documents = DocumentCache((*_site_place(settings), own), own)
     source = _source(settings, find, documents, listed_only=listed_only)
-    return Access(source, user_store(home, os.geteuid(), settings.store))
+    return Access(source, user_store(home, os.geteuid(), settings.store), listed_only)
 
 
 def _source(

@@ -22,6 +22,7 @@ from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry, Layer
 from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, store_faults
 from hpcimg.store.store import Store
+from hpcimg.workflow.admission import Admission
 
 if TYPE_CHECKING:
     from hpcimg.store.workspace import BuiltImage, Workspace
@@ -43,13 +44,15 @@ _LAYER_TYPES = frozenset(
 class Wanted:
     """One image to have in a store: where it comes from, its manifest's digest, what it is for.
 
-    `reference` is the name the user wrote, kept in the record; `features` are canonical words.
+    `reference` is the name the user wrote, kept in the record; `features` are canonical words;
+    `index` is the digest of the index that the image was picked from.
     """
 
     reference: Reference
     digest: str
     features: tuple[str, ...] = ()
     job: str = ""
+    index: str = ""
 
 
 def ensure_image(
@@ -59,21 +62,32 @@ def ensure_image(
     client: BlobSource,
     converter: Converter,
     limits: Limits,
+    admission: Admission,
     on_progress: OnProgress = silent,
 ) -> Entry:
     """Have the image in the store: found there, built by somebody else meanwhile, or built here.
 
-    Asks the registry only to build. Raises RegistryError and its kin, StoreError, RuntimeFailure.
+    Asks the registry only to build, or for a signature that an older entry has to have. Raises
+    RegistryError and its kin, StoreError, RuntimeFailure, UnsignedError.
     """
 
     def build(workspace: Workspace) -> BuiltImage:
-        return _build(wanted, client, converter, limits, workspace)
+        return _build(wanted, client, converter, limits, admission, workspace)
 
-    return store.ensure(wanted.digest, converter.id, build, on_progress=on_progress, job=wanted.job)
+    admission.check_listed(wanted.reference)
+    entry = store.ensure(
+        wanted.digest, converter.id, build, on_progress=on_progress, job=wanted.job
+    )
+    return admission.admit(entry, wanted.reference, wanted.index, store)
 
 
 def _build(
-    wanted: Wanted, client: BlobSource, converter: Converter, limits: Limits, workspace: Workspace
+    wanted: Wanted,
+    client: BlobSource,
+    converter: Converter,
+    limits: Limits,
+    admission: Admission,
+    workspace: Workspace,
 ) -> BuiltImage:
     from hpcimg.store.workspace import BuiltImage
 
@@ -83,6 +97,7 @@ def _build(
     if isinstance(manifest, Index):
         raise RegistryError(f'"{source}" is an index, not one image')
     check_manifest(manifest, limits, str(source))
+    signatures = admission.proof(wanted.reference, wanted.digest, wanted.index)
     size = size_of(manifest)
     require_space(workspace.path, size)
     config = b"".join(client.fetch_blob(source, manifest.config))
@@ -93,6 +108,7 @@ def _build(
         references=(str(wanted.reference),),
         features=wanted.features,
         layers=tuple(Layer(layer.digest, layer.size) for layer in manifest.layers),
+        signatures=signatures,
         # A converter may change media types, and so the digest: the registry's own bytes stay.
         documents={"manifest.json": manifest.raw, "config.json": config},
     )
