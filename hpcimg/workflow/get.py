@@ -14,6 +14,7 @@ from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
+from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.match import ALONE, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
@@ -76,6 +77,28 @@ def get(
     Either way only listed registries are asked. AuthenticationError from `site` means that the
     user's own credentials may help; everything else is final.
     """
+    with failures_noted(name, settings, scope, job):
+        return _get(
+            name,
+            settings,
+            scope=scope,
+            gpus=gpus,
+            job=job,
+            together=together,
+            on_progress=on_progress,
+        )
+
+
+def _get(
+    name: str,
+    settings: Settings,
+    *,
+    scope: str,
+    gpus: tuple[str, ...] | None,
+    job: str,
+    together: Together,
+    on_progress: OnProgress,
+) -> Ready:
     if scope == "site":
         access = site_access(settings)
     else:
@@ -130,15 +153,18 @@ def ensure_pick(
     """Have the pick of a choice in `access`'s store."""
     pick = resolved.require()
     index = resolved.digest if resolved.is_index else ""
-    return ensure_image(
+    heard = Heard(on_progress)
+    entry = ensure_image(
         Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, index),
         store=access.store,
         client=access.source,
         converter=choose_converter(settings),
         limits=settings.limits,
         admission=admission(access, settings),
-        on_progress=on_progress,
+        on_progress=heard,
     )
+    note_had(access.store, heard, entry, str(resolved.reference), job)
+    return entry
 
 
 def admission(access: Access, settings: Settings) -> Admission:
