@@ -164,7 +164,7 @@ def open_directory(root: Path, names: tuple[str, ...], owner: int) -> Iterator[i
 
 def read_file(directory: int, name: str, owner: int, limit: int) -> bytes:
     """Read a small trusted file of an open directory."""
-    with _open_file(directory, name, owner) as descriptor:
+    with open_file(directory, name, owner) as descriptor:
         return os.pread(descriptor, limit, 0)
 
 
@@ -215,7 +215,7 @@ def _read_whole(directory: int, key: EntryKey, owner: int) -> Record:
         raise UntrustedError(f"its record cannot be read: {error}") from error
     if (record.digest, record.converter) != (key.digest, key.converter):
         raise UntrustedError(f"its record is of {record.digest}, converter {record.converter}")
-    with _open_file(directory, IMAGE, owner) as image:
+    with open_file(directory, IMAGE, owner) as image:
         size = os.fstat(image).st_size
         if size != record.size:
             raise UntrustedError(f"its image has {size} bytes, its record says {record.size}")
@@ -235,7 +235,8 @@ def _check_verity(image: int, record: Record) -> None:
 
 
 @contextmanager
-def _open_file(directory: int, name: str, owner: int) -> Iterator[int]:
+def open_file(directory: int, name: str, owner: int) -> Iterator[int]:
+    """Open a trusted regular file of an open directory."""
     # Without O_NONBLOCK a FIFO planted here would hold the reader for ever.
     descriptor = _open_below(directory, name, os.O_NONBLOCK)
     try:

@@ -32,6 +32,7 @@ CORE = {
     "hpcimg.lint",
     "hpcimg.metadata",
     "hpcimg.policy",
+    "hpcimg.prometheus",
     "hpcimg.requirements",
     "hpcimg.vocabulary",
     "hpcimg.satisfaction",
