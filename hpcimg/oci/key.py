@@ -60,7 +60,7 @@ class PublicKey:
 
 
 def read_key(path: str) -> PublicKey:
-    """Read a PEM file that its owner alone may write; raises SettingsError."""
+    """Read a PEM file that root, or this user, alone may write; raises SettingsError."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - its mode is read from the open file
             found = os.fstat(file.fileno())
@@ -68,6 +68,8 @@ def read_key(path: str) -> PublicKey:
     except OSError as error:
         raise _wrong(path, error.strerror or str(error)) from error
     mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid not in {0, os.geteuid()}:
+        raise _wrong(path, f"it belongs to uid {found.st_uid}, not to root")
     if mode & 0o022:
         raise _wrong(path, f"others may write it (mode {mode:04o})")
     match = _PEM.fullmatch(raw.strip() + b"\n")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
+from hpcimg.errors import StoreError
 from hpcimg.progress import silent
 from hpcimg.store.entry import RECORD, Entry, Record
 from hpcimg.store.faults import store_faults
@@ -16,15 +18,23 @@ log = logging.getLogger(__name__)
 
 
 def amend(store: Store, entry: Entry, record: Record) -> Entry:
-    """Give the entry with this record, which is kept where this process may write the store."""
-    if os.geteuid() == store.owner and entry.path.is_relative_to(store.root):
-        with store_faults("amend a record", store.root):
-            temporary = store.root / TEMPORARY
-            with open_workspace(temporary, current_owner(), silent) as workspace:
-                written = workspace.entry / RECORD
-                write_record(written, record)
-                try:
-                    written.rename(entry.path / RECORD)
-                except FileNotFoundError:
-                    log.debug('"%s" is gone', entry.path)
+    """Give the entry with this record; it is kept where this process may write the store.
+
+    What is known now is true without being kept, so a store that takes nothing is a warning.
+    """
+    if os.geteuid() == store.owner:
+        try:
+            with store_faults("amend a record", store.root):
+                _replace(store, entry, record)
+        except StoreError as error:
+            log.warning("%s", error.message)
     return Entry(entry.path, record)
+
+
+def _replace(store: Store, entry: Entry, record: Record) -> None:
+    with open_workspace(store.root / TEMPORARY, current_owner(), silent) as workspace:
+        written = workspace.entry / RECORD
+        write_record(written, record)
+        # Prune may have taken the entry meanwhile.
+        with suppress(FileNotFoundError):
+            written.rename(entry.path / RECORD)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 from attached import described, put_index
@@ -177,6 +179,33 @@ def test_an_entry_from_before_the_rule_is_proved_once(signed):
     assert signed.ensure(digest, rules=signed.rules) == entry
     assert len(signed.registry.seen) == asked
     assert signed.store.lookup(digest, CONVERTER) == entry
+
+
+def test_a_proof_that_cannot_be_kept_counts(signed, monkeypatch, caplog):
+    """A full disk costs the next launch another proof, and this one nothing."""
+    digest = signed.put()
+    signed.ensure(digest)
+    sign_classic(signed.registry, REPOSITORY, digest, signed.signer)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hpcimg.store.workspace.sync", full)
+    entry = signed.ensure(digest, rules=signed.rules)
+    assert [one.digest for one in entry.record.signatures] == [digest]
+    assert "could not amend a record" in caplog.text
+    assert signed.store.lookup(digest, CONVERTER).record.signatures == ()
+    assert list((signed.store.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_key_of_another_user_does_not_count(signed):
+    """Its owner could put another key there."""
+    digest = signed.put()
+    sign_classic(signed.registry, REPOSITORY, digest, signed.signer)
+    os.chown(signed.signer.file, 12345, -1)
+    with pytest.raises(SettingsError, match="it belongs to uid 12345, not to root"):
+        signed.ensure(digest, rules=signed.rules)
 
 
 def test_a_key_that_is_taken_off_the_list_counts_no_more(signed, tmp_path):

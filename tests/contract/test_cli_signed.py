@@ -74,3 +74,18 @@ def test_the_index_s_signature_is_found_by_a_name(ruled, capsys):
     assert (code, said) == (0, [])
     code, out, _ = call(capsys, "cache", "info", "tool")
     assert f"signed     {index} by key sha256:" in out
+
+
+def test_repositories_bound_jobs_and_not_a_user_s_own_run(job_site, capsys):  # noqa: F811
+    """As with hosts: what no job may use, a user may still run by hand, into the own store."""
+    settings = json.loads(job_site.settings.read_text())
+    settings["registries"][job_site.registry.name]["repositories"] = ["other/*"]
+    job_site.settings.write_text(json.dumps(settings))
+    capsys.readouterr()
+    for store in ("site", "own"):
+        code, out, said = call(capsys, "get", "--store", store, f"tool@{job_site.digests[1]}")
+        assert (code, out, len(said)) == (77, "", 2)
+        assert said[0].endswith("/tool\" is not listed in the site's settings")
+    code, out, _ = call(capsys, "run", "--dry-run", "--", f"tool@{job_site.digests[1]}", "true")
+    assert code == 0
+    assert str(job_site.store.root) not in out
