@@ -88,6 +88,12 @@ class NotListedError(AuthenticationError):
     """The site's settings do not list the registry host, so nobody may ask it for a job."""
 
 
+class UnsignedError(HpcimgError):
+    """The site runs only what its keys have signed, and this image is not."""
+
+    exit_code = ExitCode.PERMISSION
+
+
 class StoreError(HpcimgError):
     """The image store cannot be read or written."""
 

@@ -39,11 +39,20 @@ _PROXY = re.compile(r"https?://([^/@\s]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:
 
 
 @dataclass(frozen=True)
+class KeyRule:
+    """Images of the repositories that a pattern matches bear a signature of one of these keys."""
+
+    repository: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RegistrySettings:
-    """What the site says of one registry host.
+    """What the site says of one registry host; `repositories` are patterns, None means all.
 
     `mirrors` are HOST[:PORT][/PATH], asked before the host itself. `credentials` is a file that the
     site's account uses for the repositories that match `readable`, which all users may read.
+    Of `signatures` the first rule that matches counts.
     """
 
     plain_http: bool = False
@@ -56,6 +65,8 @@ class RegistrySettings:
     proxy: str | None = field(default=None, repr=False)
     credentials: str | None = None
     readable: tuple[str, ...] = ()
+    repositories: tuple[str, ...] | None = None
+    signatures: tuple[KeyRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,6 +256,9 @@ class _Reader(SectionReader):
         for key, other in (("client_key", "client_certificate"), ("readable", "credentials")):
             if given.get(key) and not given.get(other):
                 raise self.error((*at, key), f'"{key}" is of no use without "{other}"')
+        if given.get("repositories") is not None:
+            given["repositories"] = self.words(given["repositories"], (*at, "repositories"))
+        given["signatures"] = self.key_rules(given.get("signatures"), (*at, "signatures"))
         return RegistrySettings(**given)
 
     def proxy(self, value: Any, at: tuple[object, ...]) -> str | None:
@@ -252,6 +266,20 @@ class _Reader(SectionReader):
         if value and not _PROXY.fullmatch(value):
             raise self.error(at, '"proxy" must be http://[USER:PASSWORD@]HOST[:PORT], or https')
         return None if value is None else str(value)
+
+    def key_rules(self, value: Any, at: tuple[object, ...]) -> tuple[KeyRule, ...]:
+        """Read a list of key files, for all repositories, or such a list for each pattern."""
+        if isinstance(value, dict):
+            rules = tuple(
+                KeyRule(str(pattern), self.words(files, (*at, pattern)))
+                for pattern, files in value.items()
+            )
+        else:
+            rules = (KeyRule("*", self.words(value, at)),) if value is not None else ()
+        for file in (file for rule in rules for file in rule.files):
+            if not Path(file).is_absolute():
+                raise self.error(at, f'"signatures" names paths that begin with /, not {file!r}')
+        return rules
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

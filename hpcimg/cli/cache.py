@@ -1,4 +1,4 @@
-"""cache and its verbs: the site's image store, seen from a login node."""
+"""cache warm, and the noun of its other verbs: the site's image store, seen from a login node."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from hpcimg.cli import prune
+from hpcimg.cli.holdings import add_holdings
 from hpcimg.cli.parser import Adder, add_nodes_options
 
 if TYPE_CHECKING:
-    from hpcimg.store.entry import Record
     from hpcimg.workflow.warm import Plan, Variant
 
 
@@ -25,9 +25,7 @@ def add(verbs: Adder) -> None:
     warm.add_argument("--json", action="store_true", help="print an object for programs")
     warm.set_defaults(call=_warm)
 
-    listing = cache.add_parser("ls", help="list the images in the store")
-    listing.add_argument("--json", action="store_true", help="print a list for programs")
-    listing.set_defaults(call=_list)
+    add_holdings(cache)
     prune.add(cache)
 
 
@@ -75,33 +73,3 @@ def _plan_json(planned: Plan) -> dict[str, object]:
         ],
         "refused": [{"node": each.node, "reason": each.error.message} for each in planned.refused],
     }
-
-
-def _list(arguments: argparse.Namespace) -> int:
-    from hpcimg.cli.output import print_json, print_table
-    from hpcimg.oci.digest import shortened
-    from hpcimg.settings import read_settings
-    from hpcimg.store.store import site_store
-
-    entries = site_store(read_settings(os.environ).store).entries()
-    if arguments.json:
-        print_json([{"path": str(e.path), **e.record.to_fields()} for e in entries])
-        return 0
-    rows = (
-        (
-            shortened(e.record.digest),
-            f"{e.record.size / 1e6:.1f} MB",
-            _features(e.record),
-            e.record.created[:19],
-            " ".join(e.record.references),
-        )
-        for e in entries
-    )
-    print_table(("DIGEST", "SIZE", "FEATURES", "CREATED", "REFERENCE"), rows)
-    return 0
-
-
-def _features(record: Record) -> str:
-    """Say what an image is for; one that was only asked for by digest never said it."""
-    by_name = any("@" not in reference for reference in record.references)
-    return ",".join(record.features) or ("generic" if by_name else "-")

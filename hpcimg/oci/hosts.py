@@ -116,6 +116,10 @@ class Hosts:
         settings = self.settings(registry)
         return registry in self._insecure and not settings.plain_http and not settings.ca_file
 
+    def policy(self, registry: str) -> RegistrySettings:
+        """What the settings say of one registry, however its port is written."""
+        return self._settings_of(split_url(self.base(registry))) or RegistrySettings()
+
     def check(self, url: str) -> None:
         """Refuse a URL that may not be asked."""
         parts = split_url(url)

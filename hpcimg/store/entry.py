@@ -24,7 +24,8 @@ from hpcimg.quoting import quoted
 ENTRIES = "entries"
 IMAGE = "image.sif"
 RECORD = "record.json"
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+_VERSIONS_READ = (1, 2)
 _RECORD_LIMIT = 1 << 20
 _CONVERTER = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,63}")
 
@@ -70,8 +71,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """A public key (sha256 of its DER form) that signed the image, or the index that lists it."""
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Record:
-    """What a store knows of an entry; `sha256` is the image file's, `created` is UTC, ISO 8601."""
+    """What a store knows of an entry; `sha256` is the image file's, `created` is UTC, ISO 8601.
+
+    `verity` is what fs-verity measured when the image file was sealed; empty where there is none.
+    """
 
     digest: str
     converter: str
@@ -82,6 +94,8 @@ class Record:
     created: str
     builder: str
     layers: tuple[Layer, ...]
+    signatures: tuple[Signature, ...] = ()
+    verity: str = ""
 
     def to_fields(self) -> dict[str, Any]:
         """Give the record as a JSON object, for the file and for `cache ls --json`."""
@@ -150,7 +164,7 @@ def open_directory(root: Path, names: tuple[str, ...], owner: int) -> Iterator[i
 
 def read_file(directory: int, name: str, owner: int, limit: int) -> bytes:
     """Read a small trusted file of an open directory."""
-    with _open_file(directory, name, owner) as descriptor:
+    with open_file(directory, name, owner) as descriptor:
         return os.pread(descriptor, limit, 0)
 
 
@@ -167,7 +181,7 @@ def is_complete_sif(header: bytes, size: int) -> bool:
 def parse_record(raw: bytes) -> Record:
     """Parse a record file; raises ValueError that says what is wrong."""
     document = json.loads(raw)
-    if not isinstance(document, dict) or document.get("version") != RECORD_VERSION:
+    if not isinstance(document, dict) or document.get("version") not in _VERSIONS_READ:
         raise ValueError("it has another version")
     try:
         return _record(document)
@@ -186,6 +200,10 @@ def _record(document: Mapping[str, Any]) -> Record:
         created=str(document["created"]),
         builder=str(document["builder"]),
         layers=tuple(Layer(str(one["digest"]), int(one["size"])) for one in document["layers"]),
+        signatures=tuple(
+            Signature(str(one["key"]), str(one["digest"])) for one in document.get("signatures", ())
+        ),
+        verity=str(document.get("verity", "")),
     )
 
 
@@ -197,17 +215,28 @@ def _read_whole(directory: int, key: EntryKey, owner: int) -> Record:
         raise UntrustedError(f"its record cannot be read: {error}") from error
     if (record.digest, record.converter) != (key.digest, key.converter):
         raise UntrustedError(f"its record is of {record.digest}, converter {record.converter}")
-    with _open_file(directory, IMAGE, owner) as image:
+    with open_file(directory, IMAGE, owner) as image:
         size = os.fstat(image).st_size
         if size != record.size:
             raise UntrustedError(f"its image has {size} bytes, its record says {record.size}")
         if not is_complete_sif(os.pread(image, _SIF_HEADER.size, 0), size):
             raise UntrustedError("its image is no whole SIF file")
+        if record.verity:
+            _check_verity(image, record)
     return record
 
 
+def _check_verity(image: int, record: Record) -> None:
+    """Refuse other content of the same size; the file of a store that was copied has no seal."""
+    from hpcimg.store.verity import measure
+
+    if (measure(image) or record.verity) != record.verity:
+        raise UntrustedError("its image is not the one that was sealed with fs-verity")
+
+
 @contextmanager
-def _open_file(directory: int, name: str, owner: int) -> Iterator[int]:
+def open_file(directory: int, name: str, owner: int) -> Iterator[int]:
+    """Open a trusted regular file of an open directory."""
     # Without O_NONBLOCK a FIFO planted here would hold the reader for ever.
     descriptor = _open_below(directory, name, os.O_NONBLOCK)
     try:

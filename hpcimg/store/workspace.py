@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hpcimg.errors import StoreError
 from hpcimg.progress import OnProgress
-from hpcimg.store.entry import IMAGE, RECORD, EntryKey, Layer, Record, is_complete_sif
+from hpcimg.store.entry import IMAGE, RECORD, EntryKey, Layer, Record, Signature, is_complete_sif
 from hpcimg.store.owner import Owner
 
 _BLOCK = 1 << 20
@@ -56,6 +56,7 @@ class BuiltImage:
     references: tuple[str, ...]
     features: tuple[str, ...]
     layers: tuple[Layer, ...]
+    signatures: tuple[Signature, ...] = ()
     documents: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -89,18 +90,25 @@ def seal(workspace: Workspace, key: EntryKey, built: BuiltImage, owner: Owner) -
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         builder=owner.host,
         layers=built.layers,
+        signatures=built.signatures,
+        verity=_sealed(image),
     )
     for name, document in built.documents.items():
         (workspace.entry / name).write_bytes(document)
-    (workspace.entry / RECORD).write_text(
-        json.dumps(record.to_fields(), indent=1) + "\n", encoding="utf-8"
-    )
+    write_record(workspace.entry / RECORD, record)
     for path in workspace.entry.iterdir():
         path.chmod(0o644)
         sync(path)
     # Whatever the umask: readers of a site store are other users.
     workspace.entry.chmod(0o755)
     sync(workspace.entry)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record that all may read, and bring it to the disk."""
+    path.write_text(json.dumps(record.to_fields(), indent=1) + "\n", encoding="utf-8")
+    path.chmod(0o644)
+    sync(path)
 
 
 def sync(path: Path) -> None:
@@ -140,6 +148,14 @@ def _make_writable(path: Path) -> None:
 def _open_to_owner(directory: Path) -> None:
     if not directory.is_symlink() and not os.access(directory, os.W_OK | os.X_OK | os.R_OK):
         directory.chmod(0o700)
+
+
+def _sealed(image: Path) -> str:
+    """Let the kernel hold the file to its bytes from now on, where the file system can."""
+    from hpcimg.store.verity import seal_file
+
+    sync(image)
+    return seal_file(image)
 
 
 def _measure(image: Path, key: EntryKey) -> tuple[int, str]:

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Access:
-    """A source of documents and blobs, and the store that images go into."""
+    """A source of documents and blobs, and the store that images go into.
+
+    `listed_only` says that it is asked for a job, for which the settings list what may be asked.
+    """
 
     source: CachedSource
     store: Store
+    listed_only: bool = True
 
     @property
     def client(self) -> RegistryClient:
@@ -77,7 +81,7 @@ def own_access(
     # What a job may ask is the administrator's word alone.
     around = partial(_surroundings, settings, environment, home, own_rules=not listed_only)
     source = _source(settings, find, documents, around, listed_only=listed_only)
-    return Access(source, user_store(home, os.geteuid(), settings.store))
+    return Access(source, user_store(home, os.geteuid(), settings.store), listed_only)
 
 
 def _source(

@@ -22,6 +22,7 @@ from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry, Layer
 from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, store_faults
 from hpcimg.store.store import Store
+from hpcimg.workflow.admission import Admission
 
 if TYPE_CHECKING:
     from hpcimg.store.lease import LeaseKey
@@ -45,7 +46,8 @@ class Wanted:
     """One image to have in a store: where it comes from, its manifest's digest, what it is for.
 
     `reference` is the name the user wrote, kept in the record; `features` are canonical words; with
-    a `lease` nobody prunes the image while its job runs.
+    a `lease` nobody prunes the image while its job runs; `index` is the digest of the index that
+    the image was picked from.
     """
 
     reference: Reference
@@ -53,6 +55,7 @@ class Wanted:
     features: tuple[str, ...] = ()
     job: str = ""
     lease: LeaseKey | None = None
+    index: str = ""
 
 
 def ensure_image(
@@ -62,17 +65,20 @@ def ensure_image(
     client: BlobSource,
     converter: Converter,
     limits: Limits,
+    admission: Admission,
     on_progress: OnProgress = silent,
 ) -> Entry:
     """Have the image in the store: found there, built by somebody else meanwhile, or built here.
 
-    Asks the registry only to build. Raises RegistryError and its kin, StoreError, RuntimeFailure.
+    Asks the registry only to build, or for a signature that an older entry has to have. Raises
+    RegistryError and its kin, StoreError, RuntimeFailure, UnsignedError.
     """
 
     def build(workspace: Workspace) -> BuiltImage:
-        return _build(wanted, client, converter, limits, workspace)
+        return _build(wanted, client, converter, limits, admission, workspace)
 
-    return store.ensure(
+    admission.check_listed(wanted.reference)
+    entry = store.ensure(
         wanted.digest,
         converter.id,
         build,
@@ -81,10 +87,16 @@ def ensure_image(
         lease=wanted.lease,
         image=str(wanted.reference),
     )
+    return admission.admit(entry, wanted.reference, wanted.index, store)
 
 
 def _build(
-    wanted: Wanted, client: BlobSource, converter: Converter, limits: Limits, workspace: Workspace
+    wanted: Wanted,
+    client: BlobSource,
+    converter: Converter,
+    limits: Limits,
+    admission: Admission,
+    workspace: Workspace,
 ) -> BuiltImage:
     from hpcimg.store.workspace import BuiltImage
 
@@ -94,6 +106,7 @@ def _build(
     if isinstance(manifest, Index):
         raise RegistryError(f'"{source}" is an index, not one image')
     check_manifest(manifest, limits, str(source))
+    signatures = admission.proof(wanted.reference, wanted.digest, wanted.index)
     size = size_of(manifest)
     require_space(workspace.path, size)
     config = b"".join(client.fetch_blob(source, manifest.config))
@@ -104,6 +117,7 @@ def _build(
         references=(str(wanted.reference),),
         features=wanted.features,
         layers=tuple(Layer(layer.digest, layer.size) for layer in manifest.layers),
+        signatures=signatures,
         # A converter may change media types, and so the digest: the registry's own bytes stay.
         documents={"manifest.json": manifest.raw, "config.json": config},
     )

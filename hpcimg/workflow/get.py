@@ -13,6 +13,8 @@ from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.workflow.access import Access, own_access, site_access
+from hpcimg.workflow.admission import Admission
+from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.match import ALONE, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
@@ -76,6 +78,28 @@ def get(
     Either way only listed registries are asked. AuthenticationError from `site` means that the
     user's own credentials may help; everything else is final.
     """
+    with failures_noted(name, settings, scope, job):
+        return _get(
+            name,
+            settings,
+            scope=scope,
+            gpus=gpus,
+            job=job,
+            together=together,
+            on_progress=on_progress,
+        )
+
+
+def _get(
+    name: str,
+    settings: Settings,
+    *,
+    scope: str,
+    gpus: tuple[str, ...] | None,
+    job: str,
+    together: Together,
+    on_progress: OnProgress,
+) -> Ready:
     if scope == "site":
         access = site_access(settings)
     else:
@@ -118,8 +142,7 @@ def get_for_user(
     reference = read_name(name, settings)
     answer = resolve_in_job(reference, profile, access, settings, together)
     resolved = answer.resolved
-    digest = resolved.require().descriptor.digest
-    kept = _in_site_store(digest, settings)
+    kept = _in_site_store(resolved, access, settings)
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", on_progress)
@@ -136,22 +159,37 @@ def ensure_pick(
 ) -> Entry:
     """Have the pick of a choice in `access`'s store."""
     pick = resolved.require()
-    return ensure_image(
-        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, lease),
+    index = resolved.digest if resolved.is_index else ""
+    heard = Heard(on_progress)
+    entry = ensure_image(
+        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, lease, index),
         store=access.store,
         client=access.source,
         converter=choose_converter(settings),
         limits=settings.limits,
-        on_progress=on_progress,
+        admission=admission(access, settings),
+        on_progress=heard,
     )
+    note_had(access.store, heard, entry, str(resolved.reference), job)
+    return entry
 
 
-def _in_site_store(digest: str, settings: Settings) -> Entry | None:
+def admission(access: Access, settings: Settings) -> Admission:
+    """Give the site's rules for images; whether one is signed is never answered from a cache."""
+    return Admission(settings.registries, lambda: access.client, access.listed_only)
+
+
+def _in_site_store(resolved: Resolved, access: Access, settings: Settings) -> Entry | None:
     """Look the image up where everybody may read; a machine without a site store has none."""
-    from hpcimg.errors import HpcimgError
     from hpcimg.store.store import site_store
 
+    digest = resolved.require().descriptor.digest
     try:
-        return site_store(settings.store).lookup(digest, choose_converter(settings).id)
+        store = site_store(settings.store)
+        kept = store.lookup(digest, choose_converter(settings).id)
     except HpcimgError:
         return None
+    if kept is None:
+        return None
+    index = resolved.digest if resolved.is_index else ""
+    return admission(access, settings).admit(kept, resolved.reference, index, store)

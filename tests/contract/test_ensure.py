@@ -17,6 +17,7 @@ from hpcimg.oci.reference import parse_reference
 from hpcimg.runtime.convert import ApptainerConverter
 from hpcimg.settings import Limits, RegistrySettings
 from hpcimg.store.store import Store
+from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.ensure import Wanted, ensure_image
 
 LAYERS = [b"first layer" * 1000, b"second"]
@@ -47,18 +48,20 @@ class Site:
         raw = json.dumps({**document, **manifest}).encode()
         return self.registry.put_document("qnib/bench", "1", OCI_MANIFEST, raw)
 
-    def ensure(self, digest: str, **limits):
+    def ensure(self, digest: str, index: str = "", rules: dict | None = None, **limits):
         """Ask for the image as the command line does, with a client of its own."""
-        registries = {self.registry.name: RegistrySettings(plain_http=True)}
+        settings = RegistrySettings(plain_http=True, **(rules or {}))
+        registries = {self.registry.name: settings}
         client = RegistryClient(
             registries, lambda *_: None, listed_only=True, sleep=lambda _seconds: None
         )
         return ensure_image(
-            Wanted(self.reference, digest, ("cpu:broadwell",), "4711"),
+            Wanted(self.reference, digest, ("cpu:broadwell",), "4711", index),
             store=self.store,
             client=client,
             converter=ApptainerConverter("apptainer", f"{self.folder}/bin:/usr/bin:/bin"),
             limits=replace(Limits(), **limits),
+            admission=Admission(registries, lambda: client),
             on_progress=self.seen.append,
         )
 

@@ -33,10 +33,12 @@ CORE = {
     "hpcimg.lint",
     "hpcimg.metadata",
     "hpcimg.policy",
+    "hpcimg.prometheus",
     "hpcimg.requirements",
     "hpcimg.vocabulary",
     "hpcimg.satisfaction",
     "hpcimg.selection",
+    "hpcimg.tally",
     "hpcimg.targets",
     "hpcimg.node.gpus",
     "hpcimg.template",
@@ -51,8 +53,8 @@ CORE = {
 FLOOR = {"hpcimg.rules", "hpcimg.sections", "hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
-    "__future__", "collections", "contextlib", "dataclasses", "enum", "fnmatch", "functools",
-    "hashlib", "itertools", "json", "re", "types", "typing",
+    "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",
+    "functools", "hashlib", "itertools", "json", "re", "types", "typing",
 }  # fmt: skip
 # The vocabulary is a data file of the package; reading it depends on no machine.
 READS_ITS_DATA = {"hpcimg.vocabulary"}

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from hpcimg.errors import SettingsError
-from hpcimg.settings import RegistrySettings, Settings, parse_settings, read_settings
+from hpcimg.settings import KeyRule, RegistrySettings, Settings, parse_settings, read_settings
 
 
 @pytest.mark.parametrize("text", ["", "store:\n", "registries: {}\nlimits:\n"])
@@ -23,6 +23,24 @@ def test_a_host_s_case_does_not_matter():
 
 
 @pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("[/k/a.pub, /k/b.pub]", (KeyRule("*", ("/k/a.pub", "/k/b.pub")),)),
+        ("[]", (KeyRule("*", ()),)),
+        (
+            '{"qnib/*": [/k/a.pub], "*": []}',
+            (KeyRule("qnib/*", ("/k/a.pub",)), KeyRule("*", ())),
+        ),
+    ],
+    ids=["all", "none", "by pattern"],
+)
+def test_keys_for_all_repositories_or_by_pattern(text, rules):
+    """A list is for the whole host, a mapping has the pattern of the repositories first."""
+    settings = parse_settings(f"registries: {{a.b: {{repositories: [x/*], signatures: {text}}}}}")
+    assert settings.registries["a.b"] == RegistrySettings(repositories=("x/*",), signatures=rules)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[]", 's.yaml:1: "the file" must be a mapping of keys to values'),
@@ -34,6 +52,13 @@ def test_a_host_s_case_does_not_matter():
         ("store: {lock_timeout: .nan}", '"lock_timeout" must be a number, not nan'),
         ("store: {lock_timeout: -1}", '"lock_timeout" must be a number, not -1'),
         ("limits: {layers: true}", '"layers" must be a number, not True'),
+        ("registries: {a.b: {repositories: x}}", '"repositories" must be a list'),
+        ("registries: {a.b: {signatures: x}}", '"signatures" must be a list'),
+        ("registries: {a.b: {signatures: {x: 5}}}", '"x" must be a list'),
+        (
+            "registries:\n  a.b:\n    signatures: [site.pub]",
+            "s.yaml:3: \"signatures\" names paths that begin with /, not 'site.pub'",
+        ),
         ("policy: best", 's.yaml:1: "policy" is compatible or exact, not '),
         ("a: [", ": not YAML: "),
         ("policy: exact\n---\npolicy: exact\n", "s.yaml:2: not YAML: "),

@@ -1,0 +1,1 @@
+MEUCIHFydVb6a3Vm+uBulDRsgemAecAmsy/RG+y4803KQwFrAiEA0qadUIQajPzd7mmt6JoKDVGIeymu3ZKu9GbifNfyO3U=
