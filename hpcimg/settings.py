@@ -194,10 +194,6 @@ class _Reader(SectionReader):
         for key, choices in _CHOICES.items():
             if key in top and top[key] not in choices:
                 raise self.error((key,), f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
-        if top.get("stale_age", 0.0) < 0:
-            raise self.error(
-                ("stale_age",), f'"stale_age" must not be negative: {top["stale_age"]}'
-            )
         if not Path(top["store"].path).is_absolute():
             message = f'"path" must begin with /, not {top["store"].path!r}'
             raise self.error(("store", "path"), message)

@@ -123,7 +123,7 @@ def _earlier_starts(store: Store, job: JobKey) -> list[int]:
     """List the starts of the same job and user before this one, the newest first."""
     start = f"{job.job}-{job.user}-"
     try:
-        names = os.listdir(store.root / JOBS / job.cluster)
+        names = [path.name for path in (store.root / JOBS / job.cluster).iterdir()]
     except OSError:
         return []
     words = (name.removeprefix(start) for name in names if name.startswith(start))

@@ -59,7 +59,7 @@ class StepFile:
 
 def parse_start(text: str) -> dict[str, str]:
     """Read the lines of one start: a key, an equals sign, a value; what is none is passed over."""
-    found = {}
+    found: dict[str, str] = {}
     for line in text.split("\n"):
         key, equals, value = line.partition("=")
         if equals and _KEY.fullmatch(key):
@@ -92,7 +92,7 @@ def read_nodes(store: Store, key: JobKey) -> tuple[Mapping[str, Any], ...]:
     """Read the records of one job; what is not whole, or could be another's, is passed over."""
     names = (*key.names, _STEPS)
     try:
-        listed = sorted(os.listdir(store.root.joinpath(*names)))
+        listed = sorted(path.name for path in store.root.joinpath(*names).iterdir())
     except OSError:
         return ()
     files = (name for name in listed if name.endswith(_ENDED) and not name.startswith("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -77,8 +78,6 @@ def runs_of(job: str, settings: Settings) -> tuple[Run, ...]:
     """Read what a job ran, from the site's store and the asker's own; raises NotFoundError."""
     if not re.fullmatch(r"[0-9]{1,10}", job):
         raise UsageError(f"{quoted(job)} is no job's number", "give it as squeue has it, as in 42")
-    import os
-
     own = own_access(settings, os.environ).store
     found: dict[JobKey, dict[tuple[str, str, str], Ran]] = {}
     # The later one counts: a user's own store knows more of what only that user may read.

@@ -182,22 +182,30 @@ class _Pins:
         self._request = request
 
     def read(self) -> str | None:
-        """Give the digest that holds: this start's, or of an earlier start the newest."""
+        """Give the digest that holds: this start's, or the newest of the job's earlier ones."""
         from hpcimg.store.agreement import read_agreement, read_earlier
 
+        found = self._read(read_agreement)
+        if found is None and self._request.is_again:
+            found = self._read(read_earlier)
+            if found is not None:
+                found, _ = self.keep(found)
+        return found
+
+    def _read(
+        self, read: Callable[[Store, JobKey, Mapping[str, Any]], Mapping[str, Any] | None]
+    ) -> str | None:
         key = self._request.key
         if key is None:
             return None
-        ways = (read_agreement, read_earlier) if self._request.is_again else (read_agreement,)
-        for read in ways:
-            for store in self._readable:
-                try:
-                    digest = _digest_of(read(store, key, self._subject))
-                except StoreError as error:
-                    log.warning("%s", error.message)
-                    continue
-                if digest is not None:
-                    return digest
+        for store in self._readable:
+            try:
+                digest = _digest_of(read(store, key, self._subject))
+            except StoreError as error:
+                log.warning("%s", error.message)
+                continue
+            if digest is not None:
+                return digest
         return None
 
     def keep(self, digest: str) -> tuple[str, bool]:
