@@ -143,3 +143,22 @@ def push(cluster: Cluster, name: str, *entries: tuple[str, str]) -> None:
     text = "\n".join(lines)
     done = cluster.shell(f"cat >index.yml <<'END'\n{text}\nEND\nhpcimg index push index.yml")
     assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def without_registry(cluster: Cluster, *nodes: str) -> Iterator[None]:
+    """Nodes whose registry is down: where they look for it nobody listens."""
+    away = "cp -p /etc/hosts /etc/hosts.away; sed 's/ registry$//' /etc/hosts.away >/etc/hosts"
+    for node in nodes:
+        do(cluster, f"{away}; echo 192.0.2.11 registry >>/etc/hosts", node)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            do(cluster, "cat /etc/hosts.away >/etc/hosts; rm /etc/hosts.away", node)
+
+
+def tag_requests(cluster: Cluster, repository: str, tag: str = "latest") -> int:
+    """Count how often the registry was asked for a tag, by its own log."""
+    asked = f"'\"(GET|HEAD) /v2/{repository}/manifests/{tag} '"
+    return int(do(cluster, f"grep -cE {asked} /var/log/registry.log || :"))
