@@ -77,7 +77,5 @@ def _record(arguments: argparse.Namespace) -> int:
     from hpcimg.workflow.job import record_node
 
     text = sys.stdin.buffer.read(_INPUT_BYTES).decode(errors="replace")
-    line = record_node(text, arguments.job, arguments.uid, arguments.node, read_settings({}))
-    if line:
-        print(line)
+    record_node(text, arguments.job, arguments.uid, arguments.node, read_settings({}))
     return 0

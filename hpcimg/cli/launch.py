@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -156,12 +156,16 @@ def _srun(arguments: argparse.Namespace) -> int:
 
 
 def _get(arguments: argparse.Namespace) -> int:
+    return _print_ready(arguments, lambda ready: ready.lines())
+
+
+def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready], str]) -> int:
     from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
 
     try:
         with _errors_alone():
-            lines = _ready(arguments).lines()
+            lines = write(_ready(arguments))
         sys.stdout.write(lines)
     except NotListedError as error:
         print_error(error, arguments.node)
@@ -248,7 +252,20 @@ def _prefetch(arguments: argparse.Namespace) -> int:
     from hpcimg.cli.output import SyslogStream
 
     sys.stderr = SyslogStream(f"job {arguments.job}: ")
-    code = _get(arguments)
+    # The log knows which node it is of.
+    node, arguments.node = arguments.node, ""
+
+    def write(ready: Ready) -> str:
+        from hpcimg.settings import read_settings
+        from hpcimg.workflow.job import accounting_line
+
+        settings = read_settings({})
+        if settings.accounting == "none":
+            return ready.lines()
+        line = accounting_line(ready, settings, node, arguments.nodelist)
+        return f"{ready.lines()}accounting={line}\n"
+
+    code = _print_ready(arguments, write)
     if code == ASK_AS_USER:
         print(f"the site may not read {arguments.name}: its user will fetch it", file=sys.stderr)
     return code

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcimg.errors import HpcimgError, NotFoundError, UsageError
-from hpcimg.oci.digest import is_digest, shortened
+from hpcimg.errors import NotFoundError, UsageError
+from hpcimg.oci.digest import shortened
 from hpcimg.quoting import quoted
 from hpcimg.slurm import nodes_of_list
 from hpcimg.store.agreement import JobKey
@@ -21,6 +21,7 @@ from hpcimg.workflow.access import own_access
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
     from hpcimg.store.store import Store
+    from hpcimg.workflow.get import Ready
 
 _PUBLIC = ("step", "at", "scope", "by", "wait", "digest", "index", "source", "millis")
 """What the site keeps of an image that its account may not read: others might read the name."""
@@ -142,10 +143,10 @@ def _time(seconds: str) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_number(seconds)))
 
 
-def record_node(text: str, job: str, user: str, node: str, settings: Settings) -> str:
-    """Keep what a job's steps ran on a node; the answer is a line for Slurm's accounting, or none.
+def record_node(text: str, job: str, user: str, node: str, settings: Settings) -> None:
+    """Keep what a job's steps ran on a node, by the prolog's file, an empty line, and their list.
 
-    `text` is the prolog's file, an empty line, and the plugin's list.
+    Raises UsageError and StoreError where it cannot be kept under the job's name.
     """
     told, _, listed = text.partition("\n\n")
     facts = parse_start(told)
@@ -153,31 +154,22 @@ def record_node(text: str, job: str, user: str, node: str, settings: Settings) -
     starts = parse_starts(listed)
     kept = tuple(one if one.get("scope") == "site" else _public(one) for one in starts)
     keep_node(site_store(settings.store), key, StepFile(job, node), kept)
-    field = _FIELDS.get(settings.accounting)
-    if field is None or not kept or not _is_first(node, facts.get("nodes", "")):
-        return ""
-    return f"{field}={_summary(kept, facts.get('count', ''))}"
 
 
 def _public(start: Mapping[str, str]) -> dict[str, str]:
     return {key: start[key] for key in _PUBLIC if key in start}
 
 
-def _is_first(node: str, nodes: str) -> bool:
-    """Tell whether this is the one node of its job that speaks for all."""
-    try:
-        return not nodes or nodes_of_list(nodes)[0] == node
-    except HpcimgError:
-        return False
+def accounting_line(ready: Ready, settings: Settings, node: str, listed: str) -> str:
+    """Say in a line what a job runs, as FIELD=TEXT: on the first of its nodes, where it is wanted.
 
-
-def _summary(starts: Iterable[Mapping[str, str]], count: str) -> str:
-    """Name the images in the order of their first steps; the index is the same on all nodes."""
-    images = []
-    for start in starts:
-        index = start.get("index", "")
-        name = start.get("reference", "") or "private"
-        short = shortened(index) if is_digest(index) else "?"
-        images.append(f"{name.partition('@')[0]}@{short}")
-    nodes = "1 node" if count == "1" else f"{count} nodes"
-    return f"hpcimg: {', '.join(dict.fromkeys(images))} on {nodes}"
+    The index is named, which is the same on all nodes.
+    """
+    field = _FIELDS.get(settings.accounting)
+    nodes = nodes_of_list(listed) if field and listed else ()
+    if not nodes or nodes[0] != node:
+        return ""
+    count = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"
+    resolved = ready.resolved
+    name = str(resolved.reference).partition("@")[0]
+    return f"{field}=hpcimg: {name}@{shortened(resolved.digest)} on {count}"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from test_cli import call, site  # noqa: F401 - a fixture
-from three_nodes import KEY
+from three_nodes import BDW1, KEY
 
 from hpcimg.errors import StoreError, UsageError
 from hpcimg.settings import read_settings
 from hpcimg.store.steps import StepFile, keep_node, keep_start, parse_starts, read_nodes
 from hpcimg.store.store import site_store
-from hpcimg.workflow.job import record_node, runs_of
+from hpcimg.workflow.get import Ready
+from hpcimg.workflow.job import accounting_line, record_node, runs_of
 
 DIGEST = "sha256:" + "1" * 64
 TOLD = "cluster=folder\nstarted=100\nleader=7\nrestarts=0\ncount=2\nnodes=bdw1,skx1\n"
@@ -34,13 +36,10 @@ def store(site):  # noqa: F811
     return found
 
 
-def record(text, node="bdw1", **changes):
+def record(text, node="bdw1"):
     """Record a node as the epilog does."""
-    from dataclasses import replace
-
-    return record_node(
-        TOLD + "\n" + text, "7", "1001", node, replace(read_settings(os.environ), **changes)
-    )
+    text = f"{TOLD}\n{text}"
+    record_node(text, "7", "1001", node, read_settings(os.environ))
 
 
 def test_an_ended_node_replaces_what_was_kept_meanwhile(store):
@@ -90,15 +89,24 @@ def test_a_node_that_is_no_name(store, node):
         record(start("0"), node)
 
 
-def test_accounting_is_one_line_of_one_node(store):
-    """Of the first, where the site wants it; each image once, private ones without their names."""
-    text = start("0") + start("1") + start("2", "own")
-    assert record(text) == ""
-    assert record(text, "skx1", accounting="comment") == ""
-    line = "hpcimg: r:5/tool:1@sha256:111111111111, private@sha256:111111111111 on 2 nodes"
-    assert record(text, accounting="comment") == f"Comment={line}"
-    assert record(text, accounting="admin-comment") == f"AdminComment={line}"
-    assert record("", accounting="comment") == ""
+@pytest.mark.parametrize(
+    ("accounting", "node", "listed", "line"),
+    [
+        ("comment", "bdw1", "bdw1,skx1", "Comment={0} on 2 nodes"),
+        ("admin-comment", "bdw1", "bdw1", "AdminComment={0} on 1 node"),
+        ("comment", "skx1", "bdw1,skx1", ""),
+        ("comment", "bdw1", "", ""),
+        ("none", "bdw1", "bdw1", ""),
+    ],
+)
+def test_accounting_is_one_line_of_one_node(nodes, accounting, node, listed, line):
+    """Of the first, where the site wants it."""
+    nodes.resolve(BDW1, "per-node")
+    settings = replace(read_settings(os.environ), accounting=accounting)
+    resolved = nodes.answer.resolved
+    said = f"hpcimg: {resolved.reference}@{resolved.digest[:19]}"
+    ready = Ready(resolved, entry=None)
+    assert accounting_line(ready, settings, node, listed) == line.format(said)
 
 
 def test_only_the_account_writes(store, monkeypatch):
