@@ -118,9 +118,13 @@ def recorded_python(cluster: Cluster, node: str) -> Iterator[None]:
 
 
 def python_starts(cluster: Cluster, node: str) -> list[str]:
-    """Name the verbs that hpcimg's Python was started with, and forget them."""
+    """Name the verbs that hpcimg's Python was started with, and forget them.
+
+    What the epilog starts, after a job and beside the next, is none of them.
+    """
     lines = do(cluster, f"cat {PYTHON_LOG}; : >{PYTHON_LOG}", node).splitlines()
-    return [line.split("hpcimg ", 1)[-1].split()[0] for line in lines]
+    verbs = [line.split("hpcimg ", 1)[-1].split()[0] for line in lines]
+    return [verb for verb in verbs if verb != "record"]
 
 
 def blob_requests(cluster: Cluster) -> list[str]:
