@@ -30,29 +30,26 @@ static struct {
 
 /* A word of the request that goes on to the steps and the prolog beside the image. */
 static struct word {
-    const char *const variable, *const prolog_variable, *const twin, *const wrong, *const words;
-    bool (*const is_valid)(const char *word);
+    const char *variable, *prolog_variable, *twin;
+    const char *wrong, *differ, *words; /* what a refusal says */
+    bool (*is_valid)(const char *word);
     const char *outer; /* what an outer command said */
     const char *own;   /* what this command's own environment says, in `twin` */
     const char *first; /* what a component said; they share one environment */
-} match = {MATCH_VARIABLE,
-           "SLURM_SPANK_" MATCH_PROLOG_VARIABLE,
-           MATCH_TWIN,
-           "this is no way to match the nodes of a job:",
-           "write " MATCH_WORDS,
-           is_match,
-           NULL,
-           NULL,
-           NULL},
-  pull = {PULL_VARIABLE,
-          "SLURM_SPANK_" PULL_PROLOG_VARIABLE,
-          PULL_TWIN,
-          "this is no way to pull an image:",
-          "write " PULL_WORDS,
-          is_pull,
-          NULL,
-          NULL,
-          NULL};
+} match = {.variable = MATCH_VARIABLE,
+           .prolog_variable = "SLURM_SPANK_" MATCH_PROLOG_VARIABLE,
+           .twin = MATCH_TWIN,
+           .wrong = "this is no way to match the nodes of a job:",
+           .differ = "the components of one command match differently, one of them",
+           .words = "write " MATCH_WORDS,
+           .is_valid = is_match},
+  pull = {.variable = PULL_VARIABLE,
+          .prolog_variable = "SLURM_SPANK_" PULL_PROLOG_VARIABLE,
+          .twin = PULL_TWIN,
+          .wrong = "this is no way to pull an image:",
+          .differ = "the components of one command pull differently, one of them",
+          .words = "write " PULL_WORDS,
+          .is_valid = is_pull};
 
 bool is_image_name(const char *name)
 {
@@ -261,8 +258,7 @@ static int complete_word(spank_t spank, struct word *word, const char *option, b
         return refuse(word->wrong, said, word->words);
     }
     if (option != NULL && word->first != NULL && strcmp(word->first, option) != 0)
-        return refuse("the components of one command differ in a word, one of them has", option,
-                      "say it once, or the same in each component");
+        return refuse(word->differ, option, "say it once, or the same in each component");
     if (option != NULL && word->first == NULL && (word->first = strdup(option)) == NULL)
         return -1;
     said = word->first != NULL ? word->first : said;
