@@ -28,7 +28,18 @@ PATH_VARIABLE = "HPCIMG_SETTINGS"
 
 MATCHES = ("per-node", "uniform", "uniform-or-fail")
 """How the nodes of one job choose: each for itself, or all the same image."""
-_CHOICES = {"policy": KINDS, "gpu_scope": ("job", "node"), "match": MATCHES}
+PULLS = ("missing", "newer", "always")
+"""When a registry is asked what a tag stands for: not if it is in the store, or once a job; and
+whether what it stood for lately counts while the registry fails, which `always` forbids."""
+ACCOUNTINGS = ("none", "admin-comment", "comment")
+"""Where Slurm's accounting is told what a job ran."""
+_CHOICES = {
+    "policy": KINDS,
+    "gpu_scope": ("job", "node"),
+    "match": MATCHES,
+    "pull": PULLS,
+    "accounting": ACCOUNTINGS,
+}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
 LOCKS = ("flock", "fcntl", "link", "none")
 """How builders on several nodes exclude each other: what the store's file system can do."""
@@ -115,6 +126,9 @@ class Settings:
     policy: str = "compatible"
     policies: tuple[PolicyRule, ...] = ()
     match: str = "per-node"
+    pull: str = "newer"
+    stale_age: float = 604_800.0
+    accounting: str = "none"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
     proxy: str | None = field(default=None, repr=False)
@@ -215,7 +229,7 @@ class _Reader(SectionReader):
         registry = top.get("default_registry", Settings.default_registry)
         top["policies"] = read_rules(self, top.get("policies"), registry)
         for key, choices in _CHOICES.items():
-            if top.get(key, choices[0]) not in choices:
+            if key in top and top[key] not in choices:
                 raise self.error((key,), f'"{key}" is {" or ".join(choices)}, not {top[key]!r}')
         return Settings(**top)
 

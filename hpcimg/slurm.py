@@ -14,6 +14,7 @@ from hpcimg.errors import NotFoundError, RuntimeFailure, UsageError
 from hpcimg.quoting import quoted
 
 _SECONDS = 60.0
+_DAY_SECONDS = 24 * 3600
 _NODES_LIMIT = 1 << 17
 _BRACKETS = 4
 _NAME_LENGTH = 253
@@ -106,10 +107,27 @@ def job_match(environment: Mapping[str, str]) -> str:
 
 
 def job_name(environment: Mapping[str, str]) -> tuple[str, str, str]:
-    """Name the job by cluster, number and start time; what is not known is empty."""
+    """Name the job by cluster, number and start time; what is not known is empty.
+
+    The components of a heterogeneous job share a number and a day, as the prolog has it.
+    """
     names = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_START_TIME")
     cluster, number, started = (environment.get(name, "") for name in names)
-    return cluster, number, started
+    leader = environment.get("SLURM_HET_JOB_ID", "")
+    if leader and started.isdecimal():
+        started = str(int(started) // _DAY_SECONDS * _DAY_SECONDS)
+    return cluster, leader or number, started
+
+
+def job_restarts(environment: Mapping[str, str]) -> int:
+    """Count how often the job was started before."""
+    count = environment.get("SLURM_RESTART_COUNT", "")
+    return int(count) if count.isdecimal() else 0
+
+
+def job_pin(environment: Mapping[str, str]) -> str:
+    """Give the name and digest that sbatch pinned; empty where it did not."""
+    return environment.get("SLURM_HPCIMG_PIN", "")
 
 
 def named_nodes(partition: str | None, names: str | None) -> tuple[str, ...]:

@@ -16,11 +16,12 @@ int get_entry(const struct identity *who, const char *scope, const char *python,
     size_t size = 0;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC), code;
     const char *argv[] = {
-        python,     "-I",        "-m",         "hpcimg",    "get",        "--store",
-        scope,      "--job",     number,       "--uid",     user,         "--gpus",
-        job->gpus,  "--node",    node,         "--match",   job->match,   "--nodelist",
-        job->nodes, "--cluster", job->cluster, "--started", job->started, "--leader",
-        leader,     "--step",    step,         "--",        image,        NULL,
+        python,      "-I",        "-m",         "hpcimg",     "get",         "--store",
+        scope,       "--job",     number,       "--uid",      user,          "--gpus",
+        job->gpus,   "--node",    node,         "--match",    job->match,    "--nodelist",
+        job->nodes,  "--cluster", job->cluster, "--started",  job->started,  "--leader",
+        leader,      "--step",    step,         "--restarts", job->restarts, "--pinned",
+        job->pinned, "--pull",    job->pull,    "--",         image,         NULL,
     };
 
     (void)snprintf(number, sizeof(number), "%u", job->id);

@@ -86,6 +86,9 @@ static bool read_told(struct job *job)
         !parse_line(text, "count=", count, sizeof(count)) ||
         !parse_line(text, "leader=", leader, sizeof(leader)))
         return false;
+    if (!parse_line(text, "restarts=", job->restarts, sizeof(job->restarts)))
+        job->restarts[0] = '\0';
+    keep_only(job->restarts, DIGITS);
     keep_only(job->cluster, WORD);
     keep_only(job->started, DIGITS);
     keep_only(job->nodes, WORD ",[]");
@@ -101,6 +104,7 @@ bool read_job(spank_t spank, bool is_batch, struct job *job)
         return false;
     read_gpus(spank, is_batch, job);
     if (!read_told(job)) {
+        read_variable(spank, "SLURM_RESTART_COUNT", DIGITS, job->restarts, sizeof(job->restarts));
         read_variable(spank, "SLURM_CLUSTER_NAME", WORD, job->cluster, sizeof(job->cluster));
         read_variable(spank, "SLURM_JOB_START_TIME", DIGITS, job->started, sizeof(job->started));
         job->nodes[0] = '\0';

@@ -4,6 +4,7 @@
 #ifndef HPCIMG_JOB_H
 #define HPCIMG_JOB_H
 
+#include "common.h"
 #include "request.h"
 
 #include <slurm/spank.h>
@@ -18,9 +19,12 @@ struct job {
     uint32_t leader; /* the same, or of a heterogeneous job the number that its parts share */
     uint32_t step;
     uid_t user;
-    char gpus[256];         /* of the step on this node, as Slurm numbers them, or "none" */
-    char match[MATCH_SIZE]; /* empty: the site's */
-    char nodes[1 << 16];    /* all of the job's, as Slurm writes them; empty when not known */
+    char gpus[256];               /* of the step on this node, as Slurm numbers them, or "none" */
+    char match[WORD_SIZE];        /* empty: the site's */
+    char pull[WORD_SIZE];         /* the same */
+    char pinned[NAME_LENGTH + 1]; /* what the job's request has for a tag; may be empty */
+    char restarts[16];            /* how often the job was started before */
+    char nodes[1 << 16];          /* all of the job's, as Slurm writes them; empty when not known */
     char cluster[64], started[24];
     unsigned node_count; /* or any other number that stands for `nodes`, in a ticket's name */
 };

@@ -3,7 +3,8 @@
  * whose headers it was compiled with.
  *
  * plugstack.conf: required /usr/local/lib/hpcimg/hpcimg.so [account=hpcimg] [prefix=container]
- *                 [python=/opt/hpcimg/bin/python] [apptainer=/usr/bin/apptainer] [libexec=DIR] */
+ *                 [python=/opt/hpcimg/bin/python] [apptainer=/usr/bin/apptainer] [libexec=DIR]
+ *                 [pin=submit|start] */
 #define _GNU_SOURCE
 #include "request.h"
 #include "step.h"
@@ -21,7 +22,7 @@ SPANK_PLUGIN(hpcimg, 1)
 
 #define EXPORT __attribute__((visibility("default")))
 
-static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC};
+static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC, "submit"};
 
 /* Our options; the names begin with the site's prefix, and `value` is of this component or step. */
 static struct {
@@ -34,8 +35,11 @@ static struct {
     {.word = "match",
      .argument = "WORD",
      .usage = "[hpcimg] how a job's nodes choose their builds: " MATCH_WORDS},
+    {.word = "pull",
+     .argument = "WORD",
+     .usage = "[hpcimg] when a registry is asked what a tag stands for: " PULL_WORDS},
 };
-enum { IMAGE, MATCH, OPTIONS };
+enum { IMAGE, MATCH, PULL, OPTIONS };
 _Static_assert(sizeof(options) / sizeof(*options) == OPTIONS, "each option has a number");
 
 static int take_option(int number, const char *argument, int remote)
@@ -81,6 +85,7 @@ static bool read_argument(const char *argument)
         {"python=", site.python, sizeof(site.python)},
         {"apptainer=", site.apptainer, sizeof(site.apptainer)},
         {"libexec=", site.libexec, sizeof(site.libexec)},
+        {"pin=", site.pin, sizeof(site.pin)},
     };
 
     for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
@@ -88,7 +93,8 @@ static bool read_argument(const char *argument)
         if (strncmp(argument, known[i].key, length) != 0)
             continue;
         return snprintf(known[i].value, known[i].size, "%s", argument + length) <
-               (int)known[i].size;
+                   (int)known[i].size &&
+               (strcmp(site.pin, "submit") == 0 || strcmp(site.pin, "start") == 0);
     }
     return false;
 }
@@ -100,11 +106,12 @@ static bool is_submit_side(void)
 
 EXPORT int slurm_spank_init(spank_t spank, int argc, char **argv)
 {
-    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable};
+    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable,
+                                    options[PULL].variable};
 
     for (int i = 0; i < argc; i++) {
         if (!read_argument(argv[i])) {
-            slurm_error("hpcimg: plugstack.conf: unknown or too long argument \"%s\"", argv[i]);
+            slurm_error("hpcimg: plugstack.conf: unknown or wrong argument \"%s\"", argv[i]);
             return -1;
         }
     }
@@ -117,14 +124,15 @@ EXPORT int slurm_spank_init(spank_t spank, int argc, char **argv)
 
 EXPORT int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 {
-    const struct asked asked = {options[IMAGE].value, options[MATCH].value};
-    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable};
+    const struct asked asked = {options[IMAGE].value, options[MATCH].value, options[PULL].value};
+    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable,
+                                    options[PULL].variable};
     int code = 0;
 
     (void)argc;
     (void)argv;
     if (is_submit_side())
-        code = request_complete(spank, &asked);
+        code = request_complete(spank, &site, &asked);
     else if (spank_context() == S_CTX_REMOTE)
         step_request(spank, &asked, &variables);
     /* The next component of a heterogeneous command has options of its own. */

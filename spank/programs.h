@@ -9,6 +9,7 @@
 /* What plugstack.conf says. */
 struct site {
     char account[64], prefix[32], python[PATH_MAX], apptainer[PATH_MAX], libexec[PATH_MAX];
+    char pin[8]; /* when a batch job's tag is read: at its `submit` or at its `start` */
 };
 
 /* False when one of them cannot be started; `path` then names it, and errno says why. */

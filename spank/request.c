@@ -4,7 +4,9 @@
 #include "request.h"
 
 #include "common.h"
+#include "pin.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <slurm/slurm.h>
 #include <stdio.h>
@@ -24,9 +26,30 @@ static struct {
     const char *container; /* SLURM_CONTAINER: a bundle that an outer command runs in */
     const char *image;     /* what an outer command asked for, for all its steps */
     const char *option;    /* the same as the value that Slurm gives our option by default */
-    const char *match;     /* how its nodes choose */
-    const char *twin;      /* the same, of this command's own environment */
 } outer;
+
+/* A word of the request that goes on to the steps and the prolog beside the image. */
+static struct word {
+    const char *variable, *prolog_variable, *twin;
+    const char *wrong, *differ, *words; /* what a refusal says */
+    bool (*is_valid)(const char *word);
+    const char *outer; /* what an outer command said */
+    const char *own;   /* what this command's own environment says, in `twin` */
+    const char *first; /* what a component said; they share one environment */
+} match = {.variable = MATCH_VARIABLE,
+           .prolog_variable = "SLURM_SPANK_" MATCH_PROLOG_VARIABLE,
+           .twin = MATCH_TWIN,
+           .wrong = "this is no way to match the nodes of a job:",
+           .differ = "the components of one command match differently, one of them",
+           .words = "write " MATCH_WORDS,
+           .is_valid = is_match},
+  pull = {.variable = PULL_VARIABLE,
+          .prolog_variable = "SLURM_SPANK_" PULL_PROLOG_VARIABLE,
+          .twin = PULL_TWIN,
+          .wrong = "this is no way to pull an image:",
+          .differ = "the components of one command pull differently, one of them",
+          .words = "write " PULL_WORDS,
+          .is_valid = is_pull};
 
 bool is_image_name(const char *name)
 {
@@ -42,6 +65,12 @@ bool is_match(const char *word)
 {
     return strcmp(word, "per-node") == 0 || strcmp(word, "uniform") == 0 ||
            strcmp(word, "uniform-or-fail") == 0;
+}
+
+bool is_pull(const char *word)
+{
+    return strcmp(word, "missing") == 0 || strcmp(word, "newer") == 0 ||
+           strcmp(word, "always") == 0;
 }
 
 /* Paths are Slurm's own bundles; they stay with Slurm. */
@@ -99,6 +128,19 @@ void write_option_variable(const char *option, char *name, size_t size)
             *c = '_';
 }
 
+/* What is settled goes on in the word's variable. Left in place, the option's would give it an
+ * outer command's word as if this one had said it, the twin would overrule this command's word in
+ * the commands of its job. */
+static void init_word(struct word *word, const char *option_variable)
+{
+    word->outer = remember(word->variable);
+    if (word->outer == NULL)
+        word->outer = remember(word->prolog_variable);
+    word->own = remember(word->twin);
+    (void)unsetenv(option_variable);
+    (void)unsetenv(word->twin);
+}
+
 void request_init(const struct asked *variables)
 {
     outer.option = remember(variables->image);
@@ -107,15 +149,13 @@ void request_init(const struct asked *variables)
     /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */
     if (outer.image == NULL)
         outer.image = remember("SLURM_SPANK_" PROLOG_VARIABLE);
-    outer.match = remember(MATCH_VARIABLE);
-    if (outer.match == NULL)
-        outer.match = remember("SLURM_SPANK_" MATCH_PROLOG_VARIABLE);
-    outer.twin = remember(MATCH_TWIN);
-    /* What is settled goes on in MATCH_VARIABLE. Left in place, the first would give our option an
-     * outer command's word as if this one had said it, the second would overrule this command's
-     * word in the commands of its job. */
-    (void)unsetenv(variables->match);
-    (void)unsetenv(MATCH_TWIN);
+    init_word(&match, variables->match);
+    init_word(&pull, variables->pull);
+    /* A job's own pin, which is none of another job that one of its commands submits. */
+    if (spank_context() == S_CTX_ALLOCATOR) {
+        (void)unsetenv(PIN_VARIABLE);
+        (void)unsetenv("SLURM_SPANK_" PIN_PROLOG_VARIABLE);
+    }
 }
 
 static int refuse(const char *what, const char *value, const char *hint)
@@ -202,32 +242,52 @@ static bool is_same_for_all(const char *image)
     return strcmp(first, image) == 0;
 }
 
-/* How the nodes choose: carried on also without an image, which a later step may name. */
-static int complete_match(spank_t spank, const char *option, bool has_image)
+/* Carried on also without an image, which a later step may name. */
+static int complete_word(spank_t spank, struct word *word, const char *option, bool has_image)
 {
-    static char *first; /* what a component said; they share one environment */
-    const char *match = option != NULL ? option : outer.twin;
+    const char *said = option != NULL ? option : word->own;
 
-    if (match == NULL)
-        match = outer.match;
-    if (match == NULL || match[0] == '\0')
+    if (said == NULL)
+        said = word->outer;
+    if (said == NULL || said[0] == '\0')
         return 0;
-    if (!is_match(match)) {
+    if (!word->is_valid(said)) {
         /* Only who asks for an image is held up by what an environment says of it. */
         if (option == NULL && !has_image)
             return 0;
-        return refuse("this is no way to match the nodes of a job:", match, "write " MATCH_WORDS);
+        return refuse(word->wrong, said, word->words);
     }
-    if (option != NULL && first != NULL && strcmp(first, option) != 0)
-        return refuse("the components of one command match differently, one of them", option,
-                      "say it once, or the same in each component");
-    if (option != NULL && first == NULL && (first = strdup(option)) == NULL)
+    if (option != NULL && word->first != NULL && strcmp(word->first, option) != 0)
+        return refuse(word->differ, option, "say it once, or the same in each component");
+    if (option != NULL && word->first == NULL && (word->first = strdup(option)) == NULL)
         return -1;
-    match = first != NULL ? first : match;
-    if (setenv(MATCH_VARIABLE, match, 1) != 0)
+    said = word->first != NULL ? word->first : said;
+    if (setenv(word->variable, said, 1) != 0)
         return -1;
-    (void)spank_job_control_setenv(spank, MATCH_PROLOG_VARIABLE, match, 1);
+    (void)spank_job_control_setenv(spank, word->prolog_variable + strlen("SLURM_SPANK_"), said, 1);
     return 0;
+}
+
+/* What the tag stands for now, for a batch job, which may wait long; and all tasks of an array, and
+ * whatever starts again, have the same. Where it cannot be known the job reads it when it starts.
+ */
+static void pin_for_batch(spank_t spank, const struct site *site, const char *image)
+{
+    static bool done; /* components have the same image */
+    char pinned[NAME_LENGTH + 1];
+
+    if (done || strcmp(program_invocation_short_name, "sbatch") != 0 ||
+        strcmp(site->pin, "submit") != 0 || strcmp(image, NO_IMAGE) == 0 ||
+        strchr(image, '@') != NULL)
+        return;
+    done = true;
+    if (slurm_options != NULL && slurm_option_isset != NULL &&
+        slurm_option_isset(slurm_options, "test-only"))
+        return;
+    if (!pin_name(site->python, image, pinned, sizeof(pinned)) || !is_image_name(pinned))
+        return;
+    if (setenv(PIN_VARIABLE, pinned, 1) == 0)
+        (void)spank_job_control_setenv(spank, PIN_PROLOG_VARIABLE, pinned, 1);
 }
 
 /* Before 23.11 the joiner is put into the job's argv, and --multi-prog's tasks have others: they
@@ -242,12 +302,13 @@ static bool would_miss_joiner(void)
 #endif
 }
 
-int request_complete(spank_t spank, const struct asked *options)
+int request_complete(spank_t spank, const struct site *site, const struct asked *options)
 {
     const char *image = NULL;
 
     if (settle(options->image, &image) != 0 ||
-        complete_match(spank, options->match, image != NULL) != 0)
+        complete_word(spank, &match, options->match, image != NULL) != 0 ||
+        complete_word(spank, &pull, options->pull, image != NULL) != 0)
         return -1;
     if (!is_same_for_all(image != NULL ? image : NO_IMAGE))
         return refuse("the components of one command ask for different images, one of them for",
@@ -267,5 +328,6 @@ int request_complete(spank_t spank, const struct asked *options)
         return -1;
     /* Refused inside an existing job, which has no prolog to come. */
     (void)spank_job_control_setenv(spank, PROLOG_VARIABLE, image, 1);
+    pin_for_batch(spank, site, image);
     return 0;
 }

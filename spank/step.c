@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct {
@@ -29,6 +30,7 @@ static struct {
     struct job job;
     char node[HOST_NAME_MAX + 1];
     struct entry entry;
+    struct start start;
     char *ticket; /* to be written by root once the container stands */
     struct container container;
     int descriptors[3];
@@ -54,14 +56,17 @@ static void read_name(spank_t spank, const char *option, const char *variable)
 
 /* As settled on the submit side; sbatch --export-file leaves it only where Slurm itself carries it.
  * A word that is too long is cut, and found to be none when the step starts. */
-static void read_match(spank_t spank, const char *option)
+static void read_word(spank_t spank, const char *variable, const char *option, char *word,
+                      size_t size)
 {
-    const char *const variables[] = {MATCH_VARIABLE, "SLURM_SPANK_" MATCH_PROLOG_VARIABLE};
+    char carried[64];
 
-    for (size_t i = 0; i < 2 && step.job.match[0] == '\0'; i++)
-        (void)spank_getenv(spank, variables[i], step.job.match, MATCH_SIZE);
-    if (step.job.match[0] == '\0' && option != NULL)
-        (void)snprintf(step.job.match, MATCH_SIZE, "%s", option);
+    (void)snprintf(carried, sizeof(carried), "SLURM_SPANK_%s", variable + strlen("SLURM_"));
+    (void)spank_getenv(spank, variable, word, (int)size);
+    if (word[0] == '\0')
+        (void)spank_getenv(spank, carried, word, (int)size);
+    if (word[0] == '\0' && option != NULL)
+        (void)snprintf(word, size, "%s", option);
 }
 
 /* What this step's own commands get by default is its image. Slurm keeps the option of salloc or
@@ -86,7 +91,11 @@ void step_request(spank_t spank, const struct asked *options, const struct asked
         return;
     read_name(spank, options->image, variables->image);
     renew_default(spank, variables->image);
-    read_match(spank, options->match);
+    read_word(spank, MATCH_VARIABLE, options->match, step.job.match, sizeof(step.job.match));
+    read_word(spank, PULL_VARIABLE, options->pull, step.job.pull, sizeof(step.job.pull));
+    read_word(spank, PIN_VARIABLE, NULL, step.job.pinned, sizeof(step.job.pinned));
+    if (!is_image_name(step.job.pinned))
+        step.job.pinned[0] = '\0';
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
     if (step.image[0] != '\0')
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
@@ -115,9 +124,14 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
     struct identity account = {.uid = 0};
     int code;
 
+    step.start.name = step.image;
+    step.start.scope = "site";
+
     if (read_ticket(&step.job, step.image, &step.entry) ||
-        (await_ticket(&step.job, step.image) && read_ticket(&step.job, step.image, &step.entry)))
+        (await_ticket(&step.job, step.image) && read_ticket(&step.job, step.image, &step.entry))) {
+        step.start.by_ticket = true;
         return 0;
+    }
     if (!find_identity(site->account, 0, &account) || account.uid == 0)
         return refuse("the store's account does not exist on this node",
                       "create it, or name it in plugstack.conf: account=NAME");
@@ -125,9 +139,11 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
                      &step.entry);
     if (code == 0 && !step.entry.is_for_once)
         step.ticket = strdup(output);
-    else if (code == GET_NOT_FOR_THE_SITE)
+    else if (code == GET_NOT_FOR_THE_SITE) {
+        step.start.scope = "own";
         code = get_entry(user, "own", site->python, &step.job, step.image, step.node, output,
                          &step.entry);
+    }
     if (code == -1)
         return refuse("the image could not be fetched: hpcimg get did not run to its end",
                       "look at the node's syslog, and try there: hpcimg node show");
@@ -214,6 +230,7 @@ static int start_container(spank_t spank, const struct identity *user, const str
 void step_start(spank_t spank, const struct site *site)
 {
     struct identity user = {.uid = 0};
+    struct timespec began, ended;
     char *output;
 
     if (step.image[0] == '\0')
@@ -229,6 +246,10 @@ void step_start(spank_t spank, const struct site *site)
         (void)refuse("the step's way to match its nodes is none", "write " MATCH_WORDS);
         return;
     }
+    if (step.job.pull[0] != '\0' && !is_pull(step.job.pull)) {
+        (void)refuse("the step's way to pull its image is none", "write " PULL_WORDS);
+        return;
+    }
     /* Kept for the life of the step: the image's environment stays in it. */
     output = malloc(STAGE_OUTPUT + 1);
     if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &user) ||
@@ -237,8 +258,16 @@ void step_start(spank_t spank, const struct site *site)
         return;
     }
     step.job.user = user.uid;
+    (void)clock_gettime(CLOCK_MONOTONIC, &began);
     if (!check_programs(site) || ensure_entry(&user, site, output) != 0)
         return;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ended);
+    step.start.millis =
+        (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
+    if (step.entry.once[0] != '\0' && !was_told(&step.job)) {
+        step.start.was_told = true;
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.once);
+    }
     if (step.entry.warning[0] != '\0')
         slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
     step.refused = start_container(spank, &user, site, output) != 0;
@@ -265,6 +294,7 @@ void step_adopt(spank_t spank)
     adopted = true;
     if (spank_get_item(spank, S_TASK_PID, &task) == ESPANK_SUCCESS)
         adopt_container(&step.container, task);
+    note_start(&step.job, &step.start, &step.entry);
     if (step.ticket != NULL)
         write_ticket(&step.job, step.image, step.ticket);
 }

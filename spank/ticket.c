@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PREFETCH_MILLISECONDS 2000 /* a warm prefetch takes a quarter of it, a cold one minutes */
-#define TICKET_SIZE           8192
+#define STEPS_SIZE            (1 << 20) /* of the list of starts: as hpcimg/store/steps.py has it */
 
 bool parse_line(const char *text, const char *key, char *value, size_t size)
 {
@@ -42,6 +42,9 @@ bool parse_entry(const char *text, struct entry *entry)
         return false;
     if (!parse_line(text, "warning=", entry->warning, sizeof(entry->warning)))
         entry->warning[0] = '\0';
+    if (!parse_line(text, "once=", entry->once, sizeof(entry->once)))
+        entry->once[0] = '\0';
+    (void)snprintf(entry->text, sizeof(entry->text), "%s", text);
     entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
@@ -151,5 +154,44 @@ void write_ticket(const struct job *job, const char *name, const char *text)
             (void)unlinkat(directory, temporary, 0);
         (void)close(fd);
     }
+    (void)close(directory);
+}
+
+bool was_told(const struct job *job)
+{
+    struct stat status;
+    int directory = open_tickets(job->id);
+    bool told = directory >= 0 && fstatat(directory, ".told", &status, AT_SYMLINK_NOFOLLOW) == 0;
+
+    if (directory >= 0)
+        (void)close(directory);
+    return told;
+}
+
+/* The first text of each key counts, and an empty line ends a start: what a user's own `hpcimg get`
+ * printed can change neither. */
+void note_start(const struct job *job, const struct start *start, const struct entry *entry)
+{
+    const char *end = strstr(entry->text, "\n\n");
+    char text[TICKET_SIZE + NAME_LENGTH + 256];
+    struct stat status;
+    int directory, fd, length, size;
+
+    size = (int)(end != NULL ? (size_t)(end - entry->text) : strlen(entry->text));
+    if ((directory = open_tickets(job->id)) < 0)
+        return;
+    length = snprintf(text, sizeof(text),
+                      "step=%u\nat=%lld\nname=%s\nscope=%s\nby=%s\nwait=%ld\n%.*s\n\n", job->step,
+                      (long long)time(NULL), start->name, start->scope,
+                      start->by_ticket ? "ticket" : "get", start->millis, size, entry->text);
+    fd = openat(directory, ".steps", O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0 && length > 0 && (size_t)length < sizeof(text) && fstat(fd, &status) == 0 &&
+        status.st_size < STEPS_SIZE)
+        (void)!write(fd, text, (size_t)length);
+    if (fd >= 0)
+        (void)close(fd);
+    if (start->was_told &&
+        (fd = openat(directory, ".told", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644)) >= 0)
+        (void)close(fd);
     (void)close(directory);
 }

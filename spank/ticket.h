@@ -9,17 +9,20 @@
 #include <stddef.h>
 
 #define JOB_FILE_SIZE (1 << 17)
+#define TICKET_SIZE   (1 << 14)
 #define TICKETS       "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
 
 struct entry {
-    char image[PATH_MAX]; /* the SIF to run */
-    bool is_for_once;     /* other nodes of the next step may find another: it asks again */
-    bool has_gpu;         /* the job has a GPU: bring the host's driver in */
-    char warning[1024];   /* what the user of each step should know; may be empty */
+    char image[PATH_MAX];   /* the SIF to run */
+    bool is_for_once;       /* other nodes of the next step may find another: it asks again */
+    bool has_gpu;           /* the job has a GPU: bring the host's driver in */
+    char warning[1024];     /* what the user of each step should know; may be empty */
+    char once[1024];        /* the same of the job's first step */
+    char text[TICKET_SIZE]; /* all that was printed */
 };
 
-/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "warning=TEXT" or
- * "ticket=no", a line each. */
+/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "warning=TEXT",
+ * "once=TEXT" or "ticket=no", a line each. */
 bool parse_entry(const char *text, struct entry *entry);
 
 /* The value of the line that begins with `key`; false when there is none, or it is too long. */
@@ -40,5 +43,19 @@ bool await_ticket(const struct job *job, const char *name);
 
 /* Write one, whole or not at all. It saves the next step some time and may fail in silence. */
 void write_ticket(const struct job *job, const char *name, const char *text);
+
+/* How a step came to its entry: the name it asked for, from whose store, whether by a ticket, and
+ * how long that took. */
+struct start {
+    const char *name, *scope;
+    bool by_ticket, was_told;
+    long millis;
+};
+
+/* Add it to the list of what the job started here, which the epilog keeps; may fail in silence. */
+void note_start(const struct job *job, const struct start *start, const struct entry *entry);
+
+/* Whether a step of the job was told here what is for its first. */
+bool was_told(const struct job *job);
 
 #endif

@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,19 @@ ASK_AS_USER = 80
 """How `get --store site` ends, in silence, where the user's own credentials may help."""
 
 _SRUN = "srun [SRUN'S OPTIONS] --container NAME COMMAND [ARGUMENT...]"
+_PULLS = "missing, newer, always"
 _SRUN_HELP = "srun where the plugin is not installed: each node runs its own build of NAME"
 
 
 def add(verbs: Adder) -> None:
-    """Add the four verbs."""
+    """Add the verbs."""
     run = verbs.add_parser("run", help="run a command in the image that fits this node")
     run.add_argument("name", metavar="NAME")
     run.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     run.add_argument(
         "--match", default="", metavar="WORD", help="how the job's nodes choose: per-node, uniform"
     )
+    run.add_argument("--pull", default="", metavar="WORD", help=f"when to ask: {_PULLS}")
     run.add_argument("--dry-run", action="store_true", help="print the command line instead")
     run.add_argument(
         "--say-once", action="store_true", help="of a node's tasks only the first says what fails"
@@ -56,6 +58,12 @@ def add(verbs: Adder) -> None:
     _add_job_options(prefetch)
     prefetch.set_defaults(call=_prefetch, store="site")
 
+    pin = verbs.add_parser(
+        "pin", help="say what a tag stands for, as NAME:TAG@DIGEST (sbatch's plugin calls this)"
+    )
+    pin.add_argument("name", metavar="NAME")
+    pin.set_defaults(call=_pin)
+
 
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
@@ -71,6 +79,13 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--step", default="", metavar="ID", help="of the job, where it is one")
     parser.add_argument("--started", default="", metavar="TIME", help="the job's start, in s")
+    parser.add_argument(
+        "--restarts", default="0", metavar="N", help="how often the job was started before"
+    )
+    parser.add_argument(
+        "--pinned", default="", metavar="NAME@DIGEST", help="what its tag was at submit"
+    )
+    parser.add_argument("--pull", default="", metavar="WORD", help=f"overrides pull: {_PULLS}")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -83,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("there is no command to run", "write: hpcimg run NAME -- COMMAND")
     is_silent = arguments.say_once and not is_first_task(os.environ)
     try:
-        argv = _have_image(arguments.name, command, arguments.match, is_silent=is_silent)
+        argv = _have_image(arguments, command, is_silent=is_silent)
         if not arguments.dry_run:
             replace(argv, os.environ)
     except HpcimgError as error:
@@ -92,19 +107,27 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _have_image(name: str, command: list[str], match: str, *, is_silent: bool) -> list[str]:
+def _have_image(arguments: argparse.Namespace, command: list[str], *, is_silent: bool) -> list[str]:
     from hpcimg.cli.output import ShowProgress
     from hpcimg.progress import silent
     from hpcimg.settings import read_settings
     from hpcimg.workflow.run import run_argv
 
-    show = ShowProgress(name)
+    show = ShowProgress(arguments.name)
     if is_silent:
         logging.getLogger("hpcimg").setLevel(logging.ERROR)
     try:
         report = silent if is_silent else show
         settings = read_settings(os.environ)
-        return run_argv(name, command, settings, os.environ, report, match=match)
+        return run_argv(
+            arguments.name,
+            command,
+            settings,
+            os.environ,
+            report,
+            match=arguments.match,
+            pull=arguments.pull,
+        )
     finally:
         show.close()
 
@@ -133,12 +156,16 @@ def _srun(arguments: argparse.Namespace) -> int:
 
 
 def _get(arguments: argparse.Namespace) -> int:
+    return _print_ready(arguments, lambda ready: ready.lines())
+
+
+def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready], str]) -> int:
     from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
 
     try:
         with _errors_alone():
-            lines = _ready(arguments).lines()
+            lines = write(_ready(arguments))
         sys.stdout.write(lines)
     except NotListedError as error:
         print_error(error, arguments.node)
@@ -186,6 +213,7 @@ def _ready(arguments: argparse.Namespace) -> Ready:
     from hpcimg.store.lease import lease_key
     from hpcimg.workflow.get import get
     from hpcimg.workflow.match import together
+    from hpcimg.workflow.pin import read_pull
 
     # Root-owned settings alone decide here, whatever the environment says.
     settings = read_settings({})
@@ -194,6 +222,13 @@ def _ready(arguments: argparse.Namespace) -> Ready:
     nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist and match != "per-node" else ()
     named = (arguments.cluster, arguments.leader or arguments.job, arguments.uid, arguments.started)
     start = f"hpcimg: {arguments.node}: " if arguments.node else "hpcimg: "
+    job = together(match, nodes, named)
+    request = replace(
+        job.request,
+        name=arguments.pinned,
+        is_again=arguments.restarts not in {"", "0"},
+        pull=read_pull(arguments.pull),
+    )
     return get(
         arguments.name,
         settings,
@@ -201,7 +236,8 @@ def _ready(arguments: argparse.Namespace) -> Ready:
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
         together=replace(
-            together(match, nodes, named),
+            job,
+            request=request,
             step=arguments.step,
             several=names_several(arguments.nodelist),
             lease=lease_key(arguments.cluster, arguments.job, arguments.uid),
@@ -210,12 +246,34 @@ def _ready(arguments: argparse.Namespace) -> Ready:
     )
 
 
+def _pin(arguments: argparse.Namespace) -> int:
+    from hpcimg.settings import read_settings
+    from hpcimg.workflow.pin import name_at_submit
+
+    with _errors_alone():
+        print(name_at_submit(arguments.name, read_settings({}), os.environ), end="")
+    return 0
+
+
 def _prefetch(arguments: argparse.Namespace) -> int:
     """Get ahead of the job's first step. Nobody sees the prolog: syslog is told."""
     from hpcimg.cli.output import SyslogStream
 
     sys.stderr = SyslogStream(f"job {arguments.job}: ")
-    code = _get(arguments)
+    # The log knows which node it is of.
+    node, arguments.node = arguments.node, ""
+
+    def write(ready: Ready) -> str:
+        from hpcimg.settings import read_settings
+        from hpcimg.workflow.job import accounting_line
+
+        settings = read_settings({})
+        if settings.accounting == "none":
+            return ready.lines()
+        line = accounting_line(ready, settings, node, arguments.nodelist)
+        return f"{ready.lines()}accounting={line}\n"
+
+    code = _print_ready(arguments, write)
     if code == ASK_AS_USER:
         print(f"the site may not read {arguments.name}: its user will fetch it", file=sys.stderr)
     return code

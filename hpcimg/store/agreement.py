@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,30 @@ def read_agreement(
         reason = error.strerror if isinstance(error, OSError) else str(error)
         path = store.root.joinpath(*job.names, name)
         raise StoreError(f'not using the agreement "{path}": {reason}', _HINT) from error
+
+
+def read_earlier(store: Store, job: JobKey, subject: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Read the newest terms from before this start of a job that was started again.
+
+    Raises StoreError as `read_agreement` does.
+    """
+    for since in _earlier_starts(store, job):
+        found = read_agreement(store, replace(job, since=str(since)), subject)
+        if found is not None:
+            return found
+    return None
+
+
+def _earlier_starts(store: Store, job: JobKey) -> list[int]:
+    """List the starts of the same job and user before this one, the newest first."""
+    start = f"{job.job}-{job.user}-"
+    try:
+        names = [path.name for path in (store.root / JOBS / job.cluster).iterdir()]
+    except OSError:
+        return []
+    words = (name.removeprefix(start) for name in names if name.startswith(start))
+    starts = (int(word) for word in words if _NUMBER.fullmatch(word))
+    return sorted((one for one in starts if one < int(job.since)), reverse=True)
 
 
 def _file_name(subject: Mapping[str, Any]) -> str:

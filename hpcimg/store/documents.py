@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,14 @@ ANSWER_SECONDS = 3600.0
 MOST_FILES = 10_000
 MOST_BYTES = 64 << 20
 
+ALONE_SECONDS = 10.0
+"""How long to wait for who asks a registry the same; after it, both ask."""
+
 _ANSWERS = "answers"
+_LOCKS = "locks"
+_LOCK_DIGITS = 2
+_POLL_SECONDS = 0.01
+_MOST_POLL_SECONDS = 0.16
 _TIME = re.compile(r"[0-9]{1,18}")
 _SWEEPS_IN_256 = 8
 
@@ -43,6 +51,14 @@ class Place:
     root: Path
     owner: int
     private: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a registry said, so many seconds ago."""
+
+    text: str
+    age: float
 
 
 class DocumentCache:
@@ -81,19 +97,46 @@ class DocumentCache:
     def answer(self, question: str, seconds: float = ANSWER_SECONDS) -> str | None:
         """Give what was answered so many seconds ago or later; None when that is not known."""
         for place in self._readable:
-            raw = _read(place, _ANSWERS, _name_of(question))
-            asked, _, text = (raw or b"").decode(errors="replace").partition("\n")
-            # Nodes' clocks differ: a time that is still to come is as good as one just past.
-            is_new = _TIME.fullmatch(asked) and abs(self._clock() - int(asked)) < seconds
+            found = self._answer_of(place, question)
             # The site asks without credentials: what it was refused counts as nothing attached.
-            if is_new and (text or place == self._writable):
-                return text
+            if found and found.age < seconds and (found.text or place == self._writable):
+                return found.text
         return None
+
+    def newest_answer(self, question: str) -> Answer | None:
+        """Give the last answer that any place has, and its age; None when there is none."""
+        found = (self._answer_of(place, question) for place in self._readable)
+        return min((one for one in found if one), key=lambda one: one.age, default=None)
+
+    def _answer_of(self, place: Place, question: str) -> Answer | None:
+        raw = _read(place, _ANSWERS, _name_of(question))
+        asked, _, text = (raw or b"").decode(errors="replace").partition("\n")
+        # Nodes' clocks differ: a time that is still to come is as good as one just past.
+        return Answer(text, abs(self._clock() - int(asked))) if _TIME.fullmatch(asked) else None
 
     def keep_answer(self, question: str, text: str) -> None:
         """Keep an answer for an hour."""
         raw = f"{int(self._clock())}\n{text}".encode()
         self._write(_ANSWERS, _name_of(question), raw)
+
+    @contextmanager
+    def alone(self, subject: str) -> Iterator[bool]:
+        """Let one at a time ask the registry about a subject; the value says who had to wait.
+
+        It only saves requests: where there can be no lock, or it is held for too long, none is
+        taken. A subject's lock file is one of a few, which stay.
+        """
+        if self._writable is None:
+            yield False
+            return
+        folder = self._writable.root.parent / _LOCKS
+        name = f"ask-{_name_of(subject)[:_LOCK_DIGITS]}.lock"
+        descriptor, waited = _locked(folder, name, ALONE_SECONDS)
+        try:
+            yield waited
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _write(self, folder: str, name: str, raw: bytes) -> None:
         """Write a file, whole or not at all; not synced, since it is checked when it is read."""
@@ -149,6 +192,36 @@ def _write_new(path: Path, raw: bytes, mode: int) -> None:
         # A umask must not close a site's documents to its readers.
         os.fchmod(descriptor, mode)
         stream.write(raw)
+
+
+def _locked(folder: Path, name: str, seconds: float) -> tuple[int | None, bool]:
+    """Take a lock, as an open descriptor, and say whether another had it; None without one."""
+    import fcntl
+
+    until = time.monotonic() + seconds
+    pause, waited = _POLL_SECONDS, False
+    try:
+        make_directory(folder.parent, 0o755)
+        make_directory(folder, 0o700)
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        log.debug('asking without a lock in "%s": %s', folder, error.strerror)
+        return None, False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = True
+            if time.monotonic() < until:
+                time.sleep(pause)
+                pause = min(2 * pause, _MOST_POLL_SECONDS)
+                continue
+        except OSError as error:
+            log.debug('asking without a lock in "%s": %s', folder, error.strerror)
+        else:
+            return descriptor, waited
+        os.close(descriptor)
+        return None, waited
 
 
 def _is(raw: bytes, digest: str) -> bool:

@@ -31,6 +31,7 @@ class Heard:
     ) -> None:
         self._tell = on_progress
         self._clock = clock
+        self._began = clock()
         self._since = 0.0
         self._state = ""
         self._seconds: dict[str, float] = {}
@@ -50,10 +51,20 @@ class Heard:
             self._seconds[self._state] = self._seconds.get(self._state, 0.0) + gone
             self._state = ""
 
+    @property
+    def source(self) -> str:
+        """Built here, waited for another builder, or found in the store."""
+        self.close()
+        return next((one for one in ("built", "waited") if one in self._seconds), "store")
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken until now."""
+        return self._clock() - self._began
+
     def event(self, entry: Entry, reference: str, job: str) -> Event:
         """Say what having this entry has come to."""
-        self.close()
-        what = next((one for one in ("built", "waited") if one in self._seconds), "hit")
+        what = "hit" if self.source == "store" else self.source
         layers = {layer.digest: layer.size for layer in entry.record.layers}
         return Event(
             what=what,

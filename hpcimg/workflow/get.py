@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
-from hpcimg.workflow.match import ALONE, Together, resolve_in_job
+from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
 from hpcimg.workflow.wanted import note_missed
@@ -27,40 +28,58 @@ if TYPE_CHECKING:
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
     from hpcimg.store.lease import LeaseKey
+    from hpcimg.store.store import Store
 
 
 log = logging.getLogger(__name__)
 
-_WARNING_BYTES = 1000
-"""The plugin takes 1023."""
+_VALUE_BYTES = 1000
+"""The plugin takes 1023 of a warning, and 8 KiB of all."""
 
 
 @dataclass(frozen=True)
 class Ready:
     """An image that can be launched: the choice, and the entry that holds it.
 
-    `warning` says why the job's other nodes may run another image, against the user's wish. What
-    is not for all steps makes no ticket.
+    `warning` says why the job's other nodes may run another image, against the user's wish;
+    `notice` is for the job's user, once. What is not for all steps makes no ticket. `source` is
+    how the image was had, in so many seconds: found in the store, built, or waited for.
     """
 
     resolved: Resolved
     entry: Entry
     warning: str = ""
+    notice: str = ""
     is_for_all_steps: bool = True
+    source: str = "store"
+    seconds: float = 0.0
 
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
-        has_gpu = self.resolved.profile.gpus.state == "present"
-        # Foreign words are in it: on one line, and short enough for a ticket.
-        text = "".join(c if c.isprintable() else " " for c in self.warning)
-        warning = text.encode(errors="replace")[:_WARNING_BYTES].decode(errors="ignore")
-        ticket = "" if self.is_for_all_steps else "ticket=no\n"
-        return (
-            f"image={self.entry.image}\n"
-            f"gpu={'yes' if has_gpu else 'no'}\n"
-            f"reference={self.resolved.reference}\n"
-            f"digest={self.entry.record.digest}\n"
-        ) + (f"warning={warning}\n{ticket}" if warning else ticket)
+        pick = self.resolved.require()
+        found = {
+            "image": str(self.entry.image),
+            "gpu": "yes" if self.resolved.profile.gpus.state == "present" else "no",
+            "reference": str(self.resolved.reference),
+            "digest": self.entry.record.digest,
+            "index": self.resolved.digest,
+            "label": pick.label,
+            "reason": pick.reason,
+            "source": self.source,
+            "builder": self.entry.record.builder,
+            "converter": self.entry.record.converter,
+            "millis": str(round(self.seconds * 1000)),
+            "warning": self.warning,
+            "once": self.notice,
+            "ticket": "" if self.is_for_all_steps else "no",
+        }
+        return "".join(f"{key}={_one_line(value)}\n" for key, value in found.items() if value)
+
+
+def _one_line(text: str) -> str:
+    """Foreign words may be in it: on one line, and short enough for a ticket."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable.encode(errors="replace")[:_VALUE_BYTES].decode(errors="ignore")
 
 
 def get(
@@ -104,6 +123,7 @@ def _get(
         access = site_access(settings)
     else:
         access = own_access(settings, os.environ, listed_only=True)
+    heard = Heard(on_progress)
     profile = job_profile(settings, gpus, nodes=together.size)
     reference = read_name(name, settings)
     try:
@@ -115,8 +135,38 @@ def _get(
     if scope == "site":
         note_missed(answer.resolved, access.store, job, profile.node)
     lease = together.lease if scope == "site" else None
-    entry = ensure_pick(answer.resolved, access, settings, job, on_progress, lease)
-    return Ready(answer.resolved, entry, answer.warning, answer.is_for_all_steps)
+    entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
+    ready = _ready(answer, entry, heard)
+    _record(ready, name, access.store, scope, together, job)
+    return ready
+
+
+def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
+    return Ready(
+        answer.resolved,
+        entry,
+        answer.warning,
+        answer.notice,
+        answer.is_for_all_steps,
+        heard.source,
+        heard.seconds,
+    )
+
+
+def _record(
+    ready: Ready, name: str, store: Store, scope: str, together: Together, job: str
+) -> None:
+    """Let people see what a running job runs; its end is recorded by the epilog."""
+    if together.key is None or not job:
+        return
+    from hpcimg.store.steps import StepFile, keep_start, parse_start
+
+    file = StepFile(job, ready.resolved.profile.node, together.step)
+    facts = {"step": together.step, "at": str(int(time.time())), "name": name, "scope": scope}
+    try:
+        keep_start(store, together.key, file, {**facts, **parse_start(ready.lines())})
+    except HpcimgError as error:
+        log.info("not recorded for the job: %s", error.message)
 
 
 def _note_refused(
@@ -139,14 +189,15 @@ def get_for_user(
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
     access = own_access(settings, environment)
+    heard = Heard(on_progress)
     reference = read_name(name, settings)
     answer = resolve_in_job(reference, profile, access, settings, together)
     resolved = answer.resolved
     kept = _in_site_store(resolved, access, settings)
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
-    entry = kept or ensure_pick(resolved, access, settings, "", on_progress)
-    return Ready(resolved, entry, answer.warning, answer.is_for_all_steps)
+    entry = kept or ensure_pick(resolved, access, settings, "", heard)
+    return _ready(answer, entry, heard)
 
 
 def ensure_pick(
@@ -154,13 +205,12 @@ def ensure_pick(
     access: Access,
     settings: Settings,
     job: str,
-    on_progress: OnProgress,
+    heard: Heard,
     lease: LeaseKey | None = None,
 ) -> Entry:
     """Have the pick of a choice in `access`'s store."""
     pick = resolved.require()
     index = resolved.digest if resolved.is_index else ""
-    heard = Heard(on_progress)
     entry = ensure_image(
         Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, lease, index),
         store=access.store,

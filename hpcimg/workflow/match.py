@@ -15,7 +15,8 @@ from hpcimg.quoting import quoted
 from hpcimg.selection import Candidate, Resolution, check_single, select
 from hpcimg.settings import MATCHES
 from hpcimg.workflow.entries import EntryReader
-from hpcimg.workflow.resolve import READ_LIMIT, Resolved, resolve, site_policy
+from hpcimg.workflow.pin import UNKNOWN, PinRequest, has_image, pinned_document
+from hpcimg.workflow.resolve import READ_LIMIT, Resolved, resolve_document, site_policy
 from hpcimg.workflow.uniform import resolve_for_all
 
 if TYPE_CHECKING:
@@ -43,15 +44,21 @@ class Together:
 
     Without a `key`, the job's name in the store, each node computes for itself what all can run.
     `step` is empty before there is one. `several` says that there are more nodes than this one
-    where their names do not matter. The `lease` is the job's on what it runs.
+    where their names do not matter. `request` is what decides the index of a tag, and the `lease` is
+    the job's on what it runs.
     """
 
     match: str = "per-node"
     nodes: tuple[str, ...] = ()
-    key: JobKey | None = None
+    request: PinRequest = UNKNOWN
     step: str = ""
     several: bool = False
     lease: LeaseKey | None = None
+
+    @property
+    def key(self) -> JobKey | None:
+        """The job's name in the store, where it is known."""
+        return self.request.key
 
     @property
     def size(self) -> int:
@@ -66,11 +73,13 @@ ALONE = Together()
 class Answer:
     """What this node runs; `warning` says why others of its job may run another image.
 
-    Where it is not for all steps, the next one has to ask again, whatever it has here.
+    Where it is not for all steps, the next one has to ask again, whatever it has here. `notice` is
+    for the job's user, once.
     """
 
     resolved: Resolved
     warning: str = ""
+    notice: str = ""
     is_for_all_steps: bool = True
 
 
@@ -81,11 +90,16 @@ def together(match: str, nodes: tuple[str, ...], named: tuple[str, str, str, str
     """
     if match not in MATCHES:
         raise UsageError(f"{quoted(match)} is no way to match", f"use {', '.join(MATCHES)}")
-    if match == "per-node" or len(nodes) < 2 or not all(named):
+    if not all(named):
         return Together(match, nodes)
     from hpcimg.store.agreement import JobKey
 
-    return Together(match, nodes, JobKey(*named))
+    try:
+        return Together(match, nodes, PinRequest(JobKey(*named)))
+    except UsageError:
+        if match == "per-node":
+            return Together(match, nodes)
+        raise
 
 
 def resolve_in_job(
@@ -101,15 +115,25 @@ def resolve_in_job(
     it; `uniform-or-fail` raises NoCandidateError, NotFoundError or StoreError.
     """
     policy = site_policy(settings, reference, profile)
-    warning = ""
+
+    def has_pick(document: Manifest | Index) -> bool:
+        found = resolve_document(reference, document, profile, access.source, policy)
+        pick = found.resolution.pick
+        return pick is not None and has_image(pick.descriptor.digest, access, settings)
+
+    pinned = pinned_document(reference, access, settings, job.request, has_pick)
+    document, warning = pinned.document, ""
     if job.match != "per-node" and len(job.nodes) != 1:
         try:
-            return _agreed(reference, profile, access, settings, job)
+            answer = _agreed(reference, document.digest, profile, access, settings, job)
         except (NoCandidateError, NotFoundError, StoreError) as error:
             if job.match == "uniform-or-fail":
                 raise
             warning = f"{_MAY_DIFFER}{error.message}"
-    return Answer(resolve(reference, profile, access.source, policy), warning)
+        else:
+            return replace(answer, notice=pinned.notice)
+    resolved = resolve_document(reference, document, profile, access.source, policy)
+    return Answer(resolved, warning, pinned.notice)
 
 
 def _judged(
@@ -156,6 +180,7 @@ class _Kept:
 
 def _agreed(
     reference: Reference,
+    index: str,
     profile: NodeProfile,
     access: Access,
     settings: Settings,
@@ -165,7 +190,7 @@ def _agreed(
         raise NotFoundError("the job's nodes are not known", "run it as a step of a job")
     kept = _Kept(access.store, job)
     has_gpus = profile.gpus.wanted or profile.gpus.state != "none"
-    terms = _terms(kept, reference, access.source, settings, job, has_gpus=has_gpus)
+    terms = _terms(kept, reference, index, access.source, settings, job, has_gpus=has_gpus)
     # By digest, so that a tag that moves meanwhile does not split the job.
     document = access.source.fetch_document(reference.with_digest(str(terms.get("index"))))
     policy = site_policy(settings, reference, profile)
@@ -178,6 +203,7 @@ def _agreed(
 def _terms(
     kept: _Kept,
     reference: Reference,
+    index: str,
     source: ImageSource,
     settings: Settings,
     job: Together,
@@ -185,6 +211,8 @@ def _terms(
     has_gpus: bool,
 ) -> Mapping[str, Any]:
     """Find or propose what the step's nodes run, of the index that its whole job has.
+
+    That is `index`, unless its pin could not be kept and another node was first.
 
     A step may have GPUs on some of its nodes, or on none where its job has: so each step asks one
     question of its own, and goes by an earlier one's answer only where that had GPUs as well.
@@ -200,7 +228,7 @@ def _terms(
 
     first = kept.read(whole) if job.step else None
     if first is None:
-        terms = propose("")
+        terms = propose(index)
         first = kept.agree(whole, terms)
     elif first.get("gpus") is not has_gpus:
         terms = propose(str(first.get("index")))
@@ -220,7 +248,7 @@ def _proposed(
     *,
     has_gpus: bool,
 ) -> Mapping[str, Any]:
-    document = source.fetch_document(reference.with_digest(index) if index else reference)
+    document = source.fetch_document(reference.with_digest(index))
     published = _published(settings, job.nodes)
     profiles = _scoped(published, has_gpus=has_gpus)
     found = _propose(resolve_for_all(reference, document, profiles, source, settings))

@@ -14,9 +14,10 @@ from hpcimg.progress import OnProgress, silent
 from hpcimg.quoting import quoted
 from hpcimg.runtime.apptainer import exec_argv
 from hpcimg.runtime.convert import ApptainerConverter
-from hpcimg.slurm import job_gpus, job_match, job_name, job_nodes
+from hpcimg.slurm import job_gpus, job_match, job_name, job_nodes, job_pin, job_restarts
 from hpcimg.workflow.get import get_for_user
 from hpcimg.workflow.match import together
+from hpcimg.workflow.pin import read_pull
 from hpcimg.workflow.profile import job_profile
 
 if TYPE_CHECKING:
@@ -36,17 +37,25 @@ def run_argv(
     on_progress: OnProgress = silent,
     *,
     match: str = "",
+    pull: str = "",
 ) -> list[str]:
     """Have the image ready and make the command line that runs `command` in it, on this node."""
     nodes = job_nodes(environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
     said = match or job_match(environment) or settings.match
-    job = replace(together(said, nodes, named), step=environment.get("SLURM_STEP_ID", ""))
+    job = together(said, nodes, named)
+    request = replace(
+        job.request,
+        name=job_pin(environment),
+        is_again=job_restarts(environment) > 0,
+        pull=read_pull(pull),
+    )
+    job = replace(job, request=request, step=environment.get("SLURM_STEP_ID", ""))
     profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
-    if ready.warning:
-        log.warning("%s", ready.warning)
+    for text in filter(None, (ready.warning, ready.notice)):
+        log.warning("%s", text)
     program = str(ApptainerConverter(settings.apptainer).program)
     has_gpu = profile.gpus.state == "present"
     return exec_argv(program, ready.entry.image, command, nv=has_gpu)

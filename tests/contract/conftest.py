@@ -13,6 +13,7 @@ from hpcimg.store.profiles import publish_profile
 from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
 from hpcimg.workflow.match import Together, resolve_in_job
+from hpcimg.workflow.pin import PinRequest
 from hpcimg.workflow.resolve import read_name
 
 
@@ -36,7 +37,7 @@ def nodes(site):
     def resolve(one, match="uniform", on=NODES, key=KEY, name="tool", step="0", **changes):
         used = replace(settings, **changes)
         reference = read_name(name, used)
-        job = Together(match, on, key, step)
+        job = Together(match, on, PinRequest(key), step)
         answer = resolve_in_job(reference, one, site_access(used), used, job)
         site.answer = answer
         return answer.resolved.require().descriptor.digest, answer.warning

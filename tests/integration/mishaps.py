@@ -118,9 +118,13 @@ def recorded_python(cluster: Cluster, node: str) -> Iterator[None]:
 
 
 def python_starts(cluster: Cluster, node: str) -> list[str]:
-    """Name the verbs that hpcimg's Python was started with, and forget them."""
+    """Name the verbs that hpcimg's Python was started with, and forget them.
+
+    What the epilog starts, after a job and beside the next, is none of them.
+    """
     lines = do(cluster, f"cat {PYTHON_LOG}; : >{PYTHON_LOG}", node).splitlines()
-    return [line.split("hpcimg ", 1)[-1].split()[0] for line in lines]
+    verbs = [line.split("hpcimg ", 1)[-1].split()[0] for line in lines]
+    return [verb for verb in verbs if verb != "record"]
 
 
 def blob_requests(cluster: Cluster) -> list[str]:
@@ -143,3 +147,22 @@ def push(cluster: Cluster, name: str, *entries: tuple[str, str]) -> None:
     text = "\n".join(lines)
     done = cluster.shell(f"cat >index.yml <<'END'\n{text}\nEND\nhpcimg index push index.yml")
     assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def without_registry(cluster: Cluster, *nodes: str) -> Iterator[None]:
+    """Nodes whose registry is down: where they look for it nobody listens."""
+    away = "cp -p /etc/hosts /etc/hosts.away; sed 's/ registry$//' /etc/hosts.away >/etc/hosts"
+    for node in nodes:
+        do(cluster, f"{away}; echo 192.0.2.11 registry >>/etc/hosts", node)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            do(cluster, "cat /etc/hosts.away >/etc/hosts; rm /etc/hosts.away", node)
+
+
+def tag_requests(cluster: Cluster, repository: str, tag: str = "latest") -> int:
+    """Count how often the registry was asked for a tag, by its own log."""
+    asked = f"'\"(GET|HEAD) /v2/{repository}/manifests/{tag} '"
+    return int(do(cluster, f"grep -cE {asked} /var/log/registry.log || :"))

@@ -267,11 +267,12 @@ def test_without_the_prolog_s_word(cluster):
 
 
 def agreed(cluster, job):
-    """Read what a job's nodes have agreed on; all of it is the account's."""
-    found = mishaps.do(cluster, f"cd {JOBS}/folder; stat -c '%U %a' {job}-1001-*/*")
+    """Read what a job's nodes have agreed on to run; all of it is the account's."""
+    found = mishaps.do(cluster, f"cd {JOBS}/folder; stat -c '%U %a' {job}-1001-*/*.json")
     assert set(found.splitlines()) == {"hpcimg 644"}
-    flat = f"cd {JOBS}/folder; for one in {job}-1001-*/*; do tr -d '\\n' <$one; echo; done"
-    return [json.loads(line) for line in mishaps.do(cluster, flat).splitlines()]
+    flat = f"cd {JOBS}/folder; for one in {job}-1001-*/*.json; do tr -d '\\n' <$one; echo; done"
+    records = [json.loads(line) for line in mishaps.do(cluster, flat).splitlines()]
+    return [one for one in records if "tag" not in one["subject"]]
 
 
 def moving(cluster, name):

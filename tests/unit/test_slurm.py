@@ -10,6 +10,8 @@ from hpcimg.slurm import (
     job_gpus,
     job_name,
     job_nodes,
+    job_pin,
+    job_restarts,
     names_several,
     node_name,
     nodes_of_list,
@@ -108,6 +110,21 @@ def test_the_nodes_and_the_name_of_a_job():
     job = {"SLURM_JOB_ID": "7", "SLURM_CLUSTER_NAME": "c", "SLURM_JOB_START_TIME": "9"}
     assert job_name(job) == ("c", "7", "9")
     assert job_name({}) == ("", "", "")
+
+
+def test_components_share_a_name():
+    """They start within seconds, on one day; the prolog names them the same way."""
+    part = {"SLURM_JOB_ID": "8", "SLURM_CLUSTER_NAME": "c", "SLURM_HET_JOB_ID": "7"}
+    assert job_name({**part, "SLURM_JOB_START_TIME": "86409"}) == ("c", "7", "86400")
+    assert job_name({**part, "SLURM_JOB_START_TIME": "x"}) == ("c", "7", "x")
+
+
+def test_a_job_that_was_started_before():
+    """What Slurm says, and what sbatch pinned for it."""
+    assert job_restarts({"SLURM_RESTART_COUNT": "2"}) == 2
+    assert job_restarts({}) == job_restarts({"SLURM_RESTART_COUNT": "-1"}) == 0
+    assert job_pin({"SLURM_HPCIMG_PIN": "a@b"}) == "a@b"
+    assert job_pin({}) == ""
 
 
 def test_the_task_that_speaks():
