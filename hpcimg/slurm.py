@@ -171,6 +171,20 @@ def node_name(environment: Mapping[str, str]) -> str:
     return environment.get("SLURMD_NODENAME", "")
 
 
+def place_in_step(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Tell this node's number among those of its step, and how many they are."""
+    number, count = environment.get("SLURM_NODEID", ""), environment.get("SLURM_STEP_NUM_NODES", "")
+    return place_of(f"{number}/{count}")
+
+
+def place_of(text: str) -> tuple[int, int]:
+    """Parse `3/100`, the fourth of a hundred nodes; what is none means a node alone."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        return 0, 1
+    return int(number), int(count)
+
+
 def is_first_task(environment: Mapping[str, str]) -> bool:
     """Tell whether this is the node's first task of its step, or no task at all."""
     return environment.get("SLURM_LOCALID", "0") == "0"

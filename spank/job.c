@@ -99,6 +99,9 @@ bool read_job(spank_t spank, bool is_batch, struct job *job)
     if (spank_get_item(spank, S_JOB_ID, &job->id) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_JOB_STEPID, &job->step) != ESPANK_SUCCESS)
         return false;
+    if (spank_get_item(spank, S_JOB_NODEID, &job->place) != ESPANK_SUCCESS ||
+        spank_get_item(spank, S_JOB_NNODES, &job->places) != ESPANK_SUCCESS)
+        job->place = job->places = 0; /* none: the node speaks as one that is alone */
     read_gpus(spank, is_batch, job);
     if (!read_told(job)) {
         read_variable(spank, "SLURM_CLUSTER_NAME", WORD, job->cluster, sizeof(job->cluster));

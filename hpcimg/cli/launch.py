@@ -71,6 +71,9 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--step", default="", metavar="ID", help="of the job, where it is one")
     parser.add_argument("--started", default="", metavar="TIME", help="the job's start, in s")
+    parser.add_argument(
+        "--place", default="", metavar="N/COUNT", help="of the node among those of the step"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -93,18 +96,23 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _have_image(name: str, command: list[str], match: str, *, is_silent: bool) -> list[str]:
-    from hpcimg.cli.output import ShowProgress
+    from hpcimg.cli.progress_lines import ShowProgress
     from hpcimg.progress import silent
     from hpcimg.settings import read_settings
+    from hpcimg.slurm import node_name, place_in_step
     from hpcimg.workflow.run import run_argv
 
-    show = ShowProgress(name)
+    node = node_name(os.environ)
+    start = f"hpcimg: {node}: " if node else "hpcimg: "
+    show = ShowProgress(name, start, place_in_step(os.environ))
     if is_silent:
         logging.getLogger("hpcimg").setLevel(logging.ERROR)
     try:
         report = silent if is_silent else show
         settings = read_settings(os.environ)
-        return run_argv(name, command, settings, os.environ, report, match=match)
+        argv = run_argv(name, command, settings, os.environ, report, match=match)
+        show.ready()
+        return argv
     finally:
         show.close()
 
@@ -174,9 +182,9 @@ def _errors_alone() -> Iterator[None]:
 def _ready(arguments: argparse.Namespace) -> Ready:
     from dataclasses import replace
 
-    from hpcimg.cli.output import ShowProgress
+    from hpcimg.cli.progress_lines import ShowProgress
     from hpcimg.settings import read_settings
-    from hpcimg.slurm import names_several, nodes_of_list, parse_gpus
+    from hpcimg.slurm import names_several, nodes_of_list, parse_gpus, place_of
     from hpcimg.workflow.get import get
     from hpcimg.workflow.match import together
 
@@ -187,7 +195,8 @@ def _ready(arguments: argparse.Namespace) -> Ready:
     nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist and match != "per-node" else ()
     named = (arguments.cluster, arguments.leader or arguments.job, arguments.uid, arguments.started)
     start = f"hpcimg: {arguments.node}: " if arguments.node else "hpcimg: "
-    return get(
+    show = ShowProgress(arguments.name, start, place_of(arguments.place))
+    ready = get(
         arguments.name,
         settings,
         scope=arguments.store,
@@ -198,8 +207,18 @@ def _ready(arguments: argparse.Namespace) -> Ready:
             step=arguments.step,
             several=names_several(arguments.nodelist),
         ),
-        on_progress=ShowProgress(arguments.name, start),
+        on_progress=show,
     )
+    show.ready(_ready_words(ready))
+    return ready
+
+
+def _ready_words(ready: Ready) -> str:
+    """Say what came of a wait; an image that stands alone is no build of a name."""
+    from hpcimg.progress_text import size_words
+
+    build = ",".join(ready.resolved.require().features) or "generic"
+    return size_words(ready.entry.record.size) + f", {build} build" * ready.resolved.is_index
 
 
 def _prefetch(arguments: argparse.Namespace) -> int:

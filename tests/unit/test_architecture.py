@@ -47,7 +47,14 @@ CORE = {
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
-FLOOR = {"hpcimg.rules", "hpcimg.sections", "hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
+FLOOR = {
+    "hpcimg.rules",
+    "hpcimg.sections",
+    "hpcimg.process",
+    "hpcimg.settings",
+    "hpcimg.progress",
+    "hpcimg.progress_text",
+}
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
     "__future__", "collections", "contextlib", "dataclasses", "enum", "fnmatch", "functools",
