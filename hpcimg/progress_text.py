@@ -20,6 +20,7 @@ PHASES = {
     "compress": "compressing",
     "publish": "storing",
 }
+READY = " is ready after "
 _NAMES = {word: phase for phase, word in PHASES.items()}
 _MEMORY_SECONDS = 8.0
 _STEP_SECONDS = 0.5

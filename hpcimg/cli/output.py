@@ -20,15 +20,9 @@ _GAP = "  "
 def print_error(error: HpcimgError, node: str = "") -> None:
     """Print what failed and what to do, a line each."""
     start = f"hpcimg: {node}: " if node else "hpcimg: "
-    print(start + paint(_line(error.message), "red", sys.stderr), file=sys.stderr)
+    print(start + paint(one_line(error.message), "red", sys.stderr), file=sys.stderr)
     if error.hint:
-        print(f"{start}hint: {_line(error.hint)}", file=sys.stderr)
-
-
-def print_foreign(line: str) -> None:
-    """Pass on a line that another program said on its standard error."""
-    if text := _line(line):
-        print(text, file=sys.stderr)
+        print(f"{start}hint: {one_line(error.hint)}", file=sys.stderr)
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -112,10 +106,10 @@ class SyslogStream(io.TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             syslog.openlog("hpcimg", 0, syslog.LOG_DAEMON)
-            syslog.syslog(syslog.LOG_NOTICE, _line(self._start + line.removeprefix("hpcimg: ")))
+            syslog.syslog(syslog.LOG_NOTICE, one_line(self._start + line.removeprefix("hpcimg: ")))
         return len(text)
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Keep foreign text on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hpcimg.progress_text import Pace, sentence
+from hpcimg.progress_text import READY, Pace, sentence
 
 if TYPE_CHECKING:
     from hpcimg.cli.progress_bars import ProgressBars
@@ -99,7 +99,7 @@ class ProgressLines:
             self._last = None
             if self._spoke:
                 ending = f": {words}" if words else ""
-                self._say(f"{self._what} is ready after {took:.1f} s{ending}")
+                self._say(f"{self._what}{READY}{took:.1f} s{ending}")
 
     def close(self) -> None:
         """Be silent from now on."""
