@@ -24,6 +24,7 @@ READY = " is ready after "
 _NAMES = {word: phase for phase, word in PHASES.items()}
 _MEMORY_SECONDS = 8.0
 _STEP_SECONDS = 0.5
+_SURE_SECONDS = 2.0
 _UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 _SENTENCE = re.compile(
     rf"hpcimg: (?:[^\s:]+: )?(?P<word>{'|'.join(_NAMES)}) (?P<what>\S+)"
@@ -38,12 +39,13 @@ class Pace:
     def __init__(self) -> None:
         self.speed = 0.0
         self._at: float | None = None
+        self._began = 0.0
         self._done = 0
 
     def add(self, now: float, done: int) -> None:
         """Count that `done` bytes are there at `now`; fewer than before begin anew."""
         if self._at is None or done < self._done:
-            self.speed, self._at, self._done = 0.0, now, done
+            self.speed, self._at, self._began, self._done = 0.0, now, now, done
             return
         passed = now - self._at
         if passed < _STEP_SECONDS:
@@ -55,8 +57,9 @@ class Pace:
 
     def seconds_left(self, done: int, total: int) -> float | None:
         """Say how long the rest takes at this speed; None where nobody can know."""
+        is_known = self._at is not None and self._at - self._began >= _SURE_SECONDS
         # Slower than a byte a second is standing still.
-        if self.speed < 1 or not 0 < done < total:
+        if not is_known or self.speed < 1 or not 0 < done < total:
             return None
         return (total - done) / self.speed
 

@@ -275,7 +275,8 @@ def warm_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith(asked)
         and not (in_job and name.startswith("SLURM_") and name != "SLURM_CONF")
     }
-    return {"SLURM_TIMELIMIT": str(_WARM_MINUTES), **kept}
+    # The plugin reads the second: its node then says its progress so that a program can read it.
+    return {"SLURM_TIMELIMIT": str(_WARM_MINUTES), **kept, "SLURM_HPCIMG_REPORTS": "1"}
 
 
 def _expanded(words: Sequence[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ int get_entry(const struct identity *who, const char *scope, const char *python,
               const struct job *job, const char *image, const char *node, char *output,
               struct entry *entry)
 {
+    const char *progress = job->reports ? "reports" : "lines";
     char number[16], leader[16], step[16], user[16], place[32];
     size_t size = 0;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC), code;
@@ -20,7 +21,7 @@ int get_entry(const struct identity *who, const char *scope, const char *python,
         "--job",     number,       "--uid",    user,         "--gpus",   job->gpus,   "--node",
         node,        "--match",    job->match, "--nodelist", job->nodes, "--cluster", job->cluster,
         "--started", job->started, "--leader", leader,       "--step",   step,        "--place",
-        place,       "--",         image,      NULL,
+        place,       "--progress", progress,   "--",         image,      NULL,
     };
 
     (void)snprintf(number, sizeof(number), "%u", job->id);

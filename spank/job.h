@@ -18,6 +18,7 @@ struct job {
     uint32_t leader; /* the same, or of a heterogeneous job the number that its parts share */
     uint32_t step;
     uid_t user;
+    bool reports;           /* progress for a program, as `cache warm` wants it, and not in words */
     uint32_t place, places; /* this node's number among those of the step, and how many they are */
     char gpus[256];         /* of the step on this node, as Slurm numbers them, or "none" */
     char match[MATCH_SIZE]; /* empty: the site's */

@@ -74,6 +74,9 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--place", default="", metavar="N/COUNT", help="of the node among those of the step"
     )
+    parser.add_argument(
+        "--progress", choices=("lines", "reports"), default="lines", help="for people or programs"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -182,7 +185,7 @@ def _errors_alone() -> Iterator[None]:
 def _ready(arguments: argparse.Namespace) -> Ready:
     from dataclasses import replace
 
-    from hpcimg.cli.progress_lines import ShowProgress
+    from hpcimg.cli.progress_lines import ProgressReports, ShowProgress
     from hpcimg.settings import read_settings
     from hpcimg.slurm import names_several, nodes_of_list, parse_gpus, place_of
     from hpcimg.workflow.get import get
@@ -207,7 +210,7 @@ def _ready(arguments: argparse.Namespace) -> Ready:
             step=arguments.step,
             several=names_several(arguments.nodelist),
         ),
-        on_progress=show,
+        on_progress=ProgressReports() if arguments.progress == "reports" else show,
     )
     show.ready(_ready_words(ready))
     return ready

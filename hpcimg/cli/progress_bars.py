@@ -19,6 +19,8 @@ from hpcimg.progress_text import PHASES, Pace, size_words, time_words
 PARTS_SHOWN = 4
 """Layers of one image that have a bar at the same time: a hundred shall not fill the terminal."""
 _BAR_WIDTH = 14
+_WIDTHS = (_BAR_WIDTH, len("100% of 123.4 MB"), len("12.3 MB/s"), len("59 s left"))
+"""The columns do not dance while their numbers grow."""
 _WIDE = 72
 """A terminal of fewer columns shows the numbers alone: its room is for names."""
 _DRAWN_A_SECOND = 8
@@ -79,8 +81,8 @@ class ProgressBars:
         is_utf8 = self._console.encoding.lower().startswith("utf")
         table.add_column(no_wrap=True, overflow="ellipsis" if is_utf8 else "crop", ratio=1)
         is_wide = self._console.width >= _WIDE
-        for _ in range(4 if is_wide else 2):
-            table.add_column(no_wrap=True, overflow="crop", justify="right")
+        for width in _WIDTHS if is_wide else _WIDTHS[1::2]:
+            table.add_column(no_wrap=True, overflow="crop", justify="right", min_width=width)
         with self._busy:
             for what, rows in self._groups.items():
                 parts = [row for part, row in rows.items() if part][:PARTS_SHOWN]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hpcimg.progress_text import READY, Pace, sentence
+from hpcimg.progress_text import READY, Pace, report_line, sentence
 
 if TYPE_CHECKING:
     from hpcimg.cli.progress_bars import ProgressBars
@@ -23,6 +23,7 @@ WAITING_SECONDS = 10.0
 """A node that only waits says no more than this, however few there are."""
 PATIENCE_SECONDS = 1.0
 """What takes no longer is not worth a word."""
+REPORT_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 
 
@@ -116,6 +117,22 @@ class ProgressLines:
     def _keep_looking(self) -> None:
         while not self._closed.wait(self._look_seconds):
             self.look()
+
+
+class ProgressReports:
+    """Writes reports for another program of ours: of each part no more than a few a second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: dict[tuple[str, str], float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        """Write one report, if it is time for one of its kind or the last of it."""
+        now, key = self._clock(), (progress.part, progress.phase)
+        is_over = 0 < progress.total <= progress.done
+        if is_over or now - self._told.get(key, float("-inf")) >= REPORT_SECONDS:
+            self._told[key] = now
+            print(report_line(progress), file=sys.stderr, flush=True)
 
 
 class ShowProgress:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,11 @@ from hpcimg.cli.parser import Adder, add_nodes_options
 from hpcimg.quoting import quoted
 
 if TYPE_CHECKING:
-    from hpcimg.progress import OnProgress, Progress
     from hpcimg.workflow.node_types import UnknownNode
     from hpcimg.workflow.warm import Plan, Variant
     from hpcimg.workflow.warming import Outcome
 
 _JOBS_LIMIT = 16
-_REPORT_SECONDS = 0.2
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 """Not every number sign: Pyxis's names have one behind the registry."""
 _STATES = {
@@ -278,6 +275,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.progress_lines import ProgressReports
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import become_account
     from hpcimg.workflow.warming import fetch_one
@@ -288,22 +286,5 @@ def _fetch(arguments: argparse.Namespace) -> int:
     # Who starts us interrupts us, whatever a shell's background job inherits.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _terminated_as_interrupted():
-        fetch_one(arguments.name, arguments.digest, features, settings, _report_lines())
+        fetch_one(arguments.name, arguments.digest, features, settings, ProgressReports())
     return 0
-
-
-def _report_lines() -> OnProgress:
-    """Print reports for another program of ours, of each part no more than a few a second."""
-    from hpcimg.progress_text import report_line
-
-    told: dict[tuple[str, str], float] = {}
-
-    def report(progress: Progress) -> None:
-        now = time.monotonic()
-        key = (progress.part, progress.phase)
-        is_over = 0 < progress.total <= progress.done
-        if is_over or now - told.get(key, float("-inf")) >= _REPORT_SECONDS:
-            told[key] = now
-            print(report_line(progress), flush=True)
-
-    return report

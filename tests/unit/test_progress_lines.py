@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from hpcimg.cli.progress_lines import ProgressLines
+from hpcimg.cli.progress_lines import ProgressLines, ProgressReports
 from hpcimg.progress import Progress
+from hpcimg.progress_text import read_report
 from hpcimg.slurm import place_of
 
 MB = 1_000_000
@@ -60,7 +61,7 @@ def test_the_builder_speaks_every_few_seconds_and_at_the_end(capsys):
     said = told(capsys, lines, clock, "convert", 12)
     lines.ready("442.0 MB, zen3 build")
     assert said == [
-        (1.0, "hpcimg: bdw1: converting qnib/bench: 1% of 1.0 GB, 10.0 MB/s, 1 min 39 s left"),
+        (1.0, "hpcimg: bdw1: converting qnib/bench: 1% of 1.0 GB, 10.0 MB/s"),
         (6.0, "hpcimg: bdw1: converting qnib/bench: 6% of 1.0 GB, 10.0 MB/s, 1 min 34 s left"),
         (11.0, "hpcimg: bdw1: converting qnib/bench: 11% of 1.0 GB, 10.0 MB/s, 1 min 29 s left"),
     ]
@@ -153,3 +154,16 @@ def test_a_node_without_a_place_is_alone(text):
     """What the plugin could not tell makes nobody silent."""
     assert place_of(text) == (0, 1)
     assert place_of("3/100") == (3, 100)
+
+
+def test_reports_for_a_program_are_few_and_end_with_the_last(capsys):
+    """Each part, two a second, and the end of each at once: it takes the bar away."""
+    clock = Clock()
+    report = ProgressReports(clock)
+    for tenth in range(101):
+        report(Progress("convert", tenth, 100))
+        report(Progress("fetch", tenth, 100, part="layer"))
+        clock.now += 0.1
+    found = [read_report(line) for line in capsys.readouterr().err.splitlines()]
+    assert 2 * 15 <= len(found) <= 2 * 22
+    assert found[-2:] == [Progress("convert", 100, 100), Progress("fetch", 100, 100, part="layer")]

@@ -60,7 +60,15 @@ def test_a_new_phase_begins_anew():
 @pytest.mark.parametrize(("done", "total"), [(0, 10), (10, 10), (11, 10), (5, 0)])
 def test_no_time_left_where_nobody_can_know(done, total):
     """Before the first byte, after the last, and where the whole is not known."""
-    assert pace_of((0.0, 0), (1.0, 100)).seconds_left(done, total) is None
+    assert pace_of((0.0, 0), (4.0, 100)).seconds_left(done, total) is None
+
+
+def test_no_time_left_of_the_first_moment():
+    """How fast it begins says little of how fast it goes on."""
+    pace = pace_of((0.0, 0), (1.0, 100))
+    assert pace.seconds_left(100, 1000) is None
+    pace.add(2.0, 200)
+    assert pace.seconds_left(200, 1000) == pytest.approx(8.0)
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,14 @@ def test_it_is_a_job_of_its_own_also_inside_of_one():
         "HPCIMG_CONTAINER_MATCH": "uniform-or-fail",
         "SLURM_HPCIMG_MATCH": "uniform",
     }
-    outside = {"PATH", "SLURM_CONF", "SLURM_ACCOUNT", "SLURM_TIMELIMIT"}
+    outside = {"SLURM_HPCIMG_REPORTS", "PATH", "SLURM_CONF", "SLURM_ACCOUNT", "SLURM_TIMELIMIT"}
     assert set(warm_environment(given)) == outside
     inside = warm_environment({**given, "SLURM_JOB_ID": "7", "SLURM_NNODES": "4"})
     assert inside == {
         "PATH": "/bin",
         "SLURM_CONF": "/etc/slurm/slurm.conf",
         "SLURM_TIMELIMIT": "60",
+        "SLURM_HPCIMG_REPORTS": "1",
     }
     assert warm_environment({})["SLURM_TIMELIMIT"] == "60"
     assert warm_environment(given)["SLURM_TIMELIMIT"] == "10"
