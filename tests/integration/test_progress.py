@@ -32,8 +32,9 @@ def slow_registry(cluster):
     start = "/opt/hpcimg/bin/python /run/slow_front.py 5002 registry:5000 1000000"
     mishaps.do(cluster, script)
     pid = mishaps.do(cluster, f"setsid {start} >/run/slow.log 2>&1 </dev/null & echo $!").strip()
-    mishaps.do(cluster, "until curl -so /dev/null http://registry:5002/v2/; do sleep 0.05; done")
     try:
+        connect = "(exec 3<>/dev/tcp/registry/5002) 2>/dev/null"
+        mishaps.do(cluster, f"timeout 30 bash -c 'until {connect}; do sleep 0.05; done'")
         with mishaps.settings(cluster, registries={"registry:5002": {"plain_http": True}}):
             yield
     finally:
