@@ -5,14 +5,16 @@ It must not know what the programs do.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import pwd
+import selectors
 import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
@@ -22,6 +24,9 @@ ERROR_LINES = 5
 """Last lines of a failed child's error stream that its error quotes."""
 
 _REAP_SECONDS = 2.0
+_TIDY_SECONDS = 20.0
+_LINES_KEPT = 20
+_CHUNK = 1 << 16
 
 Argument = str | os.PathLike[str]
 
@@ -145,6 +150,100 @@ def pipeline(stages: Sequence[Stage], env: Mapping[str, str]) -> Iterator[Pipeli
         yield running
     finally:
         running.close()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one of several children ended; `said` are the last lines that nobody took."""
+
+    returncode: int
+    said: tuple[str, ...]
+
+
+def run_several(
+    commands: Mapping[str, Sequence[Argument]],
+    at_once: int,
+    *,
+    env: Mapping[str, str],
+    on_start: Callable[[str], None],
+    on_line: Callable[[str, str], bool],
+    on_end: Callable[[str, Ended], None],
+) -> None:
+    """Run commands, named by their keys, `at_once` of them at a time; one that fails stops none.
+
+    `on_line` is told each line of both streams, and says whether it took it. What is raised here,
+    such as KeyboardInterrupt, interrupts all children, and waits until they have tidied up.
+    """
+    waiting = list(commands)
+    with selectors.DefaultSelector() as selector:
+        try:
+            while waiting or selector.get_map():
+                while waiting and len(selector.get_map()) < at_once:
+                    name = waiting.pop(0)
+                    on_start(name)
+                    try:
+                        talker = _Talker(name, commands[name], env)
+                    except RuntimeFailure as error:
+                        on_end(name, Ended(-1, (error.message,)))
+                        continue
+                    selector.register(talker.output, selectors.EVENT_READ, talker)
+                for key, _ in selector.select():
+                    if not key.data.read(on_line):
+                        selector.unregister(key.fileobj)
+                        on_end(key.data.name, key.data.end())
+        except BaseException:
+            _interrupt([key.data for key in selector.get_map().values()])
+            raise
+
+
+class _Talker:
+    """A child whose streams are read as one, line by line."""
+
+    def __init__(self, name: str, argv: Sequence[Argument], env: Mapping[str, str]) -> None:
+        self.name = name
+        self._rest = b""
+        self._said: collections.deque[str] = collections.deque(maxlen=_LINES_KEPT)
+        try:
+            self.child = subprocess.Popen(
+                [os.fspath(word) for word in argv],
+                env=dict(env),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            message = f"could not start {os.fspath(argv[0])!r}: {error.strerror}"
+            raise RuntimeFailure(message, "is it installed on this node?") from error
+        assert self.child.stdout is not None  # noqa: S101 - it is a pipe
+        self.output: IO[bytes] = self.child.stdout
+
+    def read(self, on_line: Callable[[str, str], bool]) -> bool:
+        """Take what there is; False at the end."""
+        chunk = os.read(self.output.fileno(), _CHUNK)
+        *lines, self._rest = (self._rest + (chunk or b"\n")).split(b"\n")
+        self._rest = self._rest[-_CHUNK:]
+        for line in lines:
+            text = line.decode(errors="replace")
+            if text.strip() and not on_line(self.name, text):
+                self._said.append(text)
+        return bool(chunk)
+
+    def end(self) -> Ended:
+        """Tell how it ended."""
+        self.output.close()
+        return Ended(self.child.wait(), tuple(self._said))
+
+
+def _interrupt(talkers: Sequence[_Talker]) -> None:
+    """Interrupt as Ctrl-C does, so that nothing half-made stays; kill what does not end."""
+    for talker in talkers:
+        talker.child.send_signal(signal.SIGINT)
+    for talker in talkers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            talker.child.communicate(timeout=_TIDY_SECONDS)
+        _kill_group(talker.child)
 
 
 def replace(argv: Sequence[Argument], env: Mapping[str, str]) -> NoReturn:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`phase` is wait, fetch, copy, convert or publish; `done` of `total` bytes, 0: unknown.
+    """`phase` is one of `progress_text.PHASES`; `done` of `total` bytes, 0: unknown.
 
     `part` names what part of the whole this is of, such as a layer; empty for the whole.
     """

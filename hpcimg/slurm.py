@@ -219,6 +219,20 @@ def node_name(environment: Mapping[str, str]) -> str:
     return environment.get("SLURMD_NODENAME", "")
 
 
+def place_in_step(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Tell this node's number among those of its step, and how many they are."""
+    number, count = environment.get("SLURM_NODEID", ""), environment.get("SLURM_STEP_NUM_NODES", "")
+    return place_of(f"{number}/{count}")
+
+
+def place_of(text: str) -> tuple[int, int]:
+    """Parse `3/100`, the fourth of a hundred nodes; what is none means a node alone."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        return 0, 1
+    return int(number), int(count)
+
+
 def is_first_task(environment: Mapping[str, str]) -> bool:
     """Tell whether this is the node's first task of its step, or no task at all."""
     return environment.get("SLURM_LOCALID", "0") == "0"
@@ -237,11 +251,80 @@ def parse_gpus(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def run_argv(nodes: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Make the command line that runs `words` once on each of the nodes, as a job of its own."""
-    listed = ",".join(nodes)
-    size = f"--nodes={len(nodes)}"
-    return ["srun", "--quiet", size, "--ntasks-per-node=1", f"--nodelist={listed}", *words]
+_USABLE = ("idle", "mix", "comp", "alloc")
+"""States of nodes that take jobs, now or later, best first."""
+
+
+@dataclass(frozen=True)
+class UsableNode:
+    """A node that takes jobs; the lower the `rank`, the sooner. `memory` is in MB."""
+
+    name: str
+    rank: int
+    memory: int
+
+
+def usable_nodes(nodes: Sequence[str], partition: str = "") -> tuple[UsableNode, ...]:
+    """Ask which of these nodes, or of all, take jobs in this partition or any; the freest first."""
+    from hpcimg.process import run
+
+    argv = ["sinfo", "--noheader", "--Node", "--format=%N %t %m"]
+    argv += [f"--nodes={folded(nodes)}"] if nodes else []
+    argv += [f"--partition={partition}"] if partition else []
+    return parse_usable(run(argv, timeout=_SECONDS).stdout.decode(errors="replace"))
+
+
+def parse_usable(text: str) -> tuple[UsableNode, ...]:
+    """Parse lines of a node's name, state and memory; a star means that it does not answer."""
+    found: dict[str, UsableNode] = {}
+    for name, state, memory in (line.split() for line in text.splitlines() if line.strip()):
+        # A sign behind the state tells of power saving: such a node takes a while to come.
+        plain = state.rstrip("~#!%$@^-+")
+        if plain in _USABLE:
+            rank = 2 * _USABLE.index(plain) + (plain != state)
+            found.setdefault(name, UsableNode(name, rank, int(memory) if memory.isdecimal() else 0))
+    return tuple(sorted(found.values(), key=lambda node: (node.rank, node.name)))
+
+
+_WARM_MEMORY = 2048
+_WARM_MINUTES = 60
+
+
+def warm_argv(node: UsableNode, image: str, *, partition: str, wait: int) -> list[str]:
+    """Make the command line of the smallest job that makes a node fetch an image.
+
+    It fails when the node is not free within `wait` seconds.
+    """
+    # Without it a job takes all memory of the node, where memory is something to allocate.
+    memory = [f"--mem={_WARM_MEMORY}M"] if node.memory > _WARM_MEMORY else []
+    return [
+        "srun",
+        "--quiet",
+        "--quit-on-interrupt",
+        "--job-name=hpcimg-warm",
+        "--nodes=1",
+        "--ntasks=1",
+        f"--nodelist={node.name}",
+        f"--immediate={wait}",
+        *([f"--partition={partition}"] if partition else []),
+        *memory,
+        f"--container-image={image}",
+        "true",
+    ]
+
+
+def warm_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give what such an srun may know: inside of a job it shall make another, and not a step."""
+    in_job = "SLURM_JOB_ID" in environment
+    asked = ("SRUN_CONTAINER", "SLURM_CONTAINER", "SLURM_HPCIMG_", "HPCIMG_CONTAINER_")
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(asked)
+        and not (in_job and name.startswith("SLURM_") and name != "SLURM_CONF")
+    }
+    # The plugin reads the second: its node then says its progress so that a program can read it.
+    return {"SLURM_TIMELIMIT": str(_WARM_MINUTES), **kept, "SLURM_HPCIMG_REPORTS": "1"}
 
 
 def pair_argv(nodes: Sequence[str], partition: str | None, words: Sequence[str]) -> list[str]:

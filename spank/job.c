@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DIGITS "0123456789"
-#define WORD   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-"
+#define REPORTS_VARIABLE "SLURM_HPCIMG_REPORTS"
+
+#define DIGITS           "0123456789"
+#define WORD             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-"
 
 /* A text of these characters alone that could not pass for an option; anything else is made none.
  */
@@ -99,9 +101,16 @@ static bool read_told(struct job *job)
 
 bool read_job(spank_t spank, bool is_batch, struct job *job)
 {
+    char reports[4];
+
     if (spank_get_item(spank, S_JOB_ID, &job->id) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_JOB_STEPID, &job->step) != ESPANK_SUCCESS)
         return false;
+    if (spank_get_item(spank, S_JOB_NODEID, &job->place) != ESPANK_SUCCESS ||
+        spank_get_item(spank, S_JOB_NNODES, &job->places) != ESPANK_SUCCESS)
+        job->place = job->places = 0; /* none: the node speaks as one that is alone */
+    read_variable(spank, REPORTS_VARIABLE, DIGITS, reports, sizeof(reports));
+    job->reports = strcmp(reports, "1") == 0;
     read_gpus(spank, is_batch, job);
     if (!read_told(job)) {
         read_variable(spank, "SLURM_RESTART_COUNT", DIGITS, job->restarts, sizeof(job->restarts));

@@ -19,9 +19,11 @@ struct job {
     uint32_t leader; /* the same, or of a heterogeneous job the number that its parts share */
     uint32_t step;
     uid_t user;
-    char gpus[256];               /* of the step on this node, as Slurm numbers them, or "none" */
-    char match[WORD_SIZE];        /* empty: the site's */
-    char pull[WORD_SIZE];         /* the same */
+    bool reports;           /* progress for a program, as `cache warm` wants it, and not in words */
+    uint32_t place, places; /* this node's number among those of the step, and how many they are */
+    char gpus[256];         /* of the step on this node, as Slurm numbers them, or "none" */
+    char match[WORD_SIZE];  /* empty: the site's */
+    char pull[WORD_SIZE];   /* the same */
     char pinned[NAME_LENGTH + 1]; /* what the job's request has for a tag; may be empty */
     char restarts[16];            /* how often the job was started before */
     char nodes[1 << 16];          /* all of the job's, as Slurm writes them; empty when not known */

@@ -11,7 +11,7 @@ from hpcimg.cli.parser import Adder
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from hpcimg.cli.output import ShowProgress
+    from hpcimg.cli.progress_lines import ShowProgress
     from hpcimg.progress import OnProgress
     from hpcimg.settings import Settings
     from hpcimg.store.entry import EntryKey, Record
@@ -177,7 +177,7 @@ class _Bars:
 
     def of(self, key: EntryKey) -> OnProgress:
         """Begin the bar of an entry."""
-        from hpcimg.cli.output import ShowProgress
+        from hpcimg.cli.progress_lines import ShowProgress
         from hpcimg.oci.digest import shortened
 
         self._show = ShowProgress(shortened(key.digest))

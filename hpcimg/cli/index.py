@@ -118,7 +118,7 @@ def _standard_input() -> Recipe:
 def _pushed(
     recipe: Recipe | Path, settings: Settings, client: RegistryClient, *, dry_run: bool = False
 ) -> PushResult:
-    from hpcimg.cli.output import ShowProgress
+    from hpcimg.cli.progress_lines import ShowProgress
     from hpcimg.workflow.push import push_index
 
     show = ShowProgress("the images")

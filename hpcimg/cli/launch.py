@@ -86,6 +86,12 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "--pinned", default="", metavar="NAME@DIGEST", help="what its tag was at submit"
     )
     parser.add_argument("--pull", default="", metavar="WORD", help=f"overrides pull: {_PULLS}")
+    parser.add_argument(
+        "--place", default="", metavar="N/COUNT", help="of the node among those of the step"
+    )
+    parser.add_argument(
+        "--progress", choices=("lines", "reports"), default="lines", help="for people or programs"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -108,18 +114,21 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _have_image(arguments: argparse.Namespace, command: list[str], *, is_silent: bool) -> list[str]:
-    from hpcimg.cli.output import ShowProgress
+    from hpcimg.cli.progress_lines import ShowProgress
     from hpcimg.progress import silent
     from hpcimg.settings import read_settings
+    from hpcimg.slurm import node_name, place_in_step
     from hpcimg.workflow.run import run_argv
 
-    show = ShowProgress(arguments.name)
+    node = node_name(os.environ)
+    start = f"hpcimg: {node}: " if node else "hpcimg: "
+    show = ShowProgress(arguments.name, start, place_in_step(os.environ))
     if is_silent:
         logging.getLogger("hpcimg").setLevel(logging.ERROR)
     try:
         report = silent if is_silent else show
         settings = read_settings(os.environ)
-        return run_argv(
+        argv = run_argv(
             arguments.name,
             command,
             settings,
@@ -128,6 +137,8 @@ def _have_image(arguments: argparse.Namespace, command: list[str], *, is_silent:
             match=arguments.match,
             pull=arguments.pull,
         )
+        show.ready()
+        return argv
     finally:
         show.close()
 
@@ -207,9 +218,9 @@ def _errors_alone() -> Iterator[None]:
 def _ready(arguments: argparse.Namespace) -> Ready:
     from dataclasses import replace
 
-    from hpcimg.cli.output import ShowProgress
+    from hpcimg.cli.progress_lines import ProgressReports, ShowProgress
     from hpcimg.settings import read_settings
-    from hpcimg.slurm import names_several, nodes_of_list, parse_gpus
+    from hpcimg.slurm import names_several, nodes_of_list, parse_gpus, place_of
     from hpcimg.store.lease import lease_key
     from hpcimg.workflow.get import get
     from hpcimg.workflow.match import together
@@ -229,7 +240,8 @@ def _ready(arguments: argparse.Namespace) -> Ready:
         is_again=arguments.restarts not in {"", "0"},
         pull=read_pull(arguments.pull),
     )
-    return get(
+    show = ShowProgress(arguments.name, start, place_of(arguments.place))
+    ready = get(
         arguments.name,
         settings,
         scope=arguments.store,
@@ -242,8 +254,18 @@ def _ready(arguments: argparse.Namespace) -> Ready:
             several=names_several(arguments.nodelist),
             lease=lease_key(arguments.cluster, arguments.job, arguments.uid),
         ),
-        on_progress=ShowProgress(arguments.name, start),
+        on_progress=ProgressReports() if arguments.progress == "reports" else show,
     )
+    show.ready(_ready_words(ready))
+    return ready
+
+
+def _ready_words(ready: Ready) -> str:
+    """Say what came of a wait; an image that stands alone is no build of a name."""
+    from hpcimg.progress_text import size_words
+
+    build = ",".join(ready.resolved.require().features) or "generic"
+    return size_words(ready.entry.record.size) + f", {build} build" * ready.resolved.is_index
 
 
 def _pin(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What people see: errors in two lines, tables, colour on a terminal, progress."""
+"""What people see: errors in two lines, tables, colour on a terminal."""
 
 from __future__ import annotations
 
@@ -6,41 +6,23 @@ import io
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TextIO
-
-from hpcimg.progress import Progress
 
 if TYPE_CHECKING:
     from hpcimg.errors import HpcimgError
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
-_PHASES = {
-    "wait": "waiting for",
-    "fetch": "fetching",
-    "copy": "copying",
-    "convert": "converting",
-    "verify": "checking",
-}
 _GAP = "  "
-_EVERY_SECONDS = 5.0
-_PATIENCE_SECONDS = 2.0
 
 
 def print_error(error: HpcimgError, node: str = "") -> None:
     """Print what failed and what to do, a line each."""
     start = f"hpcimg: {node}: " if node else "hpcimg: "
-    print(start + paint(_line(error.message), "red", sys.stderr), file=sys.stderr)
+    print(start + paint(one_line(error.message), "red", sys.stderr), file=sys.stderr)
     if error.hint:
-        print(f"{start}hint: {_line(error.hint)}", file=sys.stderr)
-
-
-def print_foreign(line: str) -> None:
-    """Pass on a line that another program said on its standard error."""
-    if text := _line(line):
-        print(text, file=sys.stderr)
+        print(f"{start}hint: {one_line(error.hint)}", file=sys.stderr)
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -124,68 +106,10 @@ class SyslogStream(io.TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             syslog.openlog("hpcimg", 0, syslog.LOG_DAEMON)
-            syslog.syslog(syslog.LOG_NOTICE, _line(self._start + line.removeprefix("hpcimg: ")))
+            syslog.syslog(syslog.LOG_NOTICE, one_line(self._start + line.removeprefix("hpcimg: ")))
         return len(text)
 
 
-class ShowProgress:
-    """Shows reports: a bar on a terminal; elsewhere a line when it takes long, then now and then.
-
-    `start` is put before each line, as `hpcimg: bdw1: `.
-    """
-
-    def __init__(self, what: str, start: str = "hpcimg: ") -> None:
-        self._what = what
-        self._start = start
-        self._next = time.monotonic() + _PATIENCE_SECONDS
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __call__(self, progress: Progress) -> None:
-        """Show one report; cheap enough to be told of every block."""
-        if progress.part:
-            return
-        if sys.stderr.isatty():
-            self._draw(progress)
-            return
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _EVERY_SECONDS
-            print(f"{self._start}{self._text(progress)}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Take the bar off the terminal."""
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _text(self, progress: Progress) -> str:
-        doing = f"{_PHASES.get(progress.phase, progress.phase)} {self._what}"
-        note = f" ({progress.note})" if progress.phase == "wait" and progress.note else ""
-        if not progress.total:
-            return doing + note
-        percent = 100 * progress.done // progress.total
-        return f"{doing}: {percent}% of {progress.total / 1e6:.1f} MB{note}"
-
-    def _draw(self, progress: Progress) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(self._what)
-        doing = f"{_PHASES.get(progress.phase, progress.phase)} {self._what}"
-        total = progress.total or None
-        self._bar.update(self._task, description=doing, completed=progress.done, total=total)
-
-
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Keep foreign text on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -211,8 +211,14 @@ def ensure_pick(
     """Have the pick of a choice in `access`'s store."""
     pick = resolved.require()
     index = resolved.digest if resolved.is_index else ""
+    wanted = Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, lease, index)
+    return have_image(wanted, access, settings, heard)
+
+
+def have_image(wanted: Wanted, access: Access, settings: Settings, heard: Heard) -> Entry:
+    """Have one image in `access`'s store as the site's rules want it, and count the request."""
     entry = ensure_image(
-        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, lease, index),
+        wanted,
         store=access.store,
         client=access.source,
         converter=choose_converter(settings),
@@ -220,7 +226,7 @@ def ensure_pick(
         admission=admission(access, settings),
         on_progress=heard,
     )
-    note_had(access.store, heard, entry, str(resolved.reference), job)
+    note_had(access.store, heard, entry, str(wanted.reference), wanted.job)
     return entry
 
 

@@ -44,7 +44,7 @@ class Together:
 
     Without a `key`, the job's name in the store, each node computes for itself what all can run.
     `step` is empty before there is one. `several` says that there are more nodes than this one
-    where their names do not matter. `request` is what decides the index of a tag, and the `lease` is
+    where their names do not matter. `request` is what decides the index of a tag; the `lease` is
     the job's on what it runs.
     """
 

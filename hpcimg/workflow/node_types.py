@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hpcimg.store.store import Store
 
 
+SPARES_GPU = " (job without GPU)"
+
+
 @dataclass(frozen=True)
 class NodeType:
     """Nodes that choose alike; `profile` is the first one's.
@@ -34,7 +37,7 @@ class NodeType:
         gpus = [word for word in exact_words(self.profile) if not word.startswith("cpu:")]
         if self.profile.gpus.state == "unknown":
             gpus = ["GPUs unknown"]
-        return " + ".join([target, *gpus]) + (" (job without GPU)" if self.spares_gpu else "")
+        return " + ".join([target, *gpus]) + (SPARES_GPU if self.spares_gpu else "")
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,47 @@
-"""`hpcimg cache warm`: fetch and convert, before any job, what the named nodes will pick."""
+"""`cache warm`, its plan: which images the nodes will pick of each name, before any job asks."""
 
 from __future__ import annotations
 
-import os
-import pwd
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import HpcimgError, RuntimeFailure
-from hpcimg.process import describe, run
-from hpcimg.progress import OnProgress, silent
-from hpcimg.slurm import run_argv
-from hpcimg.store.profiles import read_profile
+from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError, UsageError
+from hpcimg.node.words import profile_from_words
+from hpcimg.quoting import quoted
+from hpcimg.slurm import folded
 from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
-from hpcimg.workflow.get import ensure_pick
-from hpcimg.workflow.node_types import all_nodes, scopes
+from hpcimg.workflow.node_types import SPARES_GPU, NodeType, UnknownNode, node_types
 from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
 
 if TYPE_CHECKING:
+    from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
+    from hpcimg.workflow.access import Access
 
-_JOB_SECONDS = 4 * 3600.0
+_TYPES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What to warm for: `nodes`, or all that have published; of these, `types` alone if any.
+
+    A type is called as `coverage` calls it, or is a platform in words, of no node yet.
+    """
+
+    nodes: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One image that some of the nodes will pick; `resolved` is the choice of the first."""
+    """One image that some hardware picks of a name; `resolved` is the choice of its first.
 
+    `nodes` are empty where the hardware was told in words.
+    """
+
+    name: str
     resolved: Resolved
     nodes: tuple[str, ...]
 
@@ -42,98 +55,124 @@ class Variant:
         """What the image is for, as canonical words."""
         return self.resolved.require().features
 
+    @property
+    def label(self) -> str:
+        """The name and the build, for people."""
+        return f"{self.name} {','.join(self.features) or 'generic'}"
+
 
 @dataclass(frozen=True)
 class Refusal:
-    """A node that gets no image, and why."""
+    """Hardware that gets no image, its nodes or words, and why."""
 
-    node: str
+    where: str
     error: HpcimgError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to warm: the variants, and the nodes that no image fits."""
+    """What to warm of one name: the variants, and what no image fits; or why it is no name."""
 
-    reference: str
-    variants: tuple[Variant, ...]
-    refused: tuple[Refusal, ...]
+    name: str
+    reference: str = ""
+    variants: tuple[Variant, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    error: HpcimgError | None = None
 
 
-def plan(name: str, nodes: tuple[str, ...], settings: Settings) -> Plan:
-    """Resolve the name for each node's published profile; `nodes` empty means all published.
+def plan(
+    names: Sequence[str], hardware: Hardware, settings: Settings
+) -> tuple[tuple[Plan, ...], tuple[UnknownNode, ...]]:
+    """Resolve each name for the hardware; and name the nodes of which nobody knows any.
 
-    A node with GPUs counts twice: jobs on it may have a GPU or none.
+    A name that fails says so in its plan, and stops no other. A node with GPUs counts twice: jobs
+    on it may have a GPU or none.
     """
-    store = site_store(settings.store)
+    references: dict[str, Reference | HpcimgError] = {}
+    for name in names:
+        try:
+            references[name] = read_name(name, settings)
+        except UsageError as error:
+            references[name] = error
+    good = [each for each in references.values() if not isinstance(each, HpcimgError)]
+    types, unknown = _types(hardware, settings, good)
     access = site_access(settings)
-    reference = read_name(name, settings)
+    plans = []
+    for name, reference in references.items():
+        try:
+            if isinstance(reference, HpcimgError):
+                raise reference
+            plans.append(_plan_one(name, reference, types, access, settings))
+        except HpcimgError as error:
+            plans.append(Plan(name, error=_explained(error)))
+    return tuple(plans), unknown
+
+
+def _types(
+    hardware: Hardware, settings: Settings, references: Sequence[Reference]
+) -> tuple[tuple[NodeType, ...], tuple[UnknownNode, ...]]:
+    words = [each for each in hardware.types if "/" in each]
+    called = [each for each in hardware.types if "/" not in each]
+    told = tuple(NodeType(profile_from_words(each), (), spares_gpu=False) for each in words)
+    if words and not called:
+        return told, ()
+    types, unknown = node_types(
+        site_store(settings.store),
+        hardware.nodes,
+        settings,
+        lambda profile: tuple(site_policy(settings, one, profile) for one in references),
+    )
+    if not called:
+        return types, unknown
+    return (*_called(called, types), *told), ()
+
+
+def _called(names: Sequence[str], types: Sequence[NodeType]) -> Iterator[NodeType]:
+    """Find types by name; one without GPU is also called as if it had none to spare."""
+    by_name: dict[str, list[NodeType]] = {}
+    for each in types:
+        for name in {each.label, each.label.removesuffix(SPARES_GPU)}:
+            by_name.setdefault(name, []).append(each)
+    for name in names:
+        if name not in by_name:
+            there = list(dict.fromkeys(each.label for each in types))
+            more = ", ..." if len(there) > _TYPES_SHOWN else ""
+            raise UsageError(
+                f"no node is of the type {quoted(name)}",
+                f"there are {', '.join(there[:_TYPES_SHOWN])}{more}; "
+                "write what no node has yet as linux/amd64:WORDS",
+            )
+    wanted = {id(each): each for name in names for each in by_name[name]}
+    yield from wanted.values()
+
+
+def _plan_one(
+    name: str,
+    reference: Reference,
+    types: Sequence[NodeType],
+    access: Access,
+    settings: Settings,
+) -> Plan:
     # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
     document = access.source.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}
-    refused = []
-    for node in nodes or all_nodes(store):
+    refused: dict[str, Refusal] = {}
+    for one in types:
+        policy = site_policy(settings, reference, one.profile)
         try:
-            for profile in scopes(read_profile(store, node), settings):
-                policy = site_policy(settings, reference, profile)
-                resolved = resolve_document(reference, document, profile, access.source, policy)
-                digest = resolved.require().descriptor.digest
-                picks.setdefault(digest, (resolved, []))[1].append(node)
+            found = resolve_document(reference, document, one.profile, access.source, policy)
+            digest = found.require().descriptor.digest
         except HpcimgError as error:
-            refused.append(Refusal(node, error))
-    variants = tuple(Variant(resolved, tuple(dict.fromkeys(on))) for resolved, on in picks.values())
-    return Plan(str(reference), variants, tuple(refused))
+            refused.setdefault(error.message, Refusal(folded(one.nodes) or one.label, error))
+            continue
+        picks.setdefault(digest, (found, []))[1].extend(one.nodes)
+    variants = (Variant(name, found, tuple(dict.fromkeys(on))) for found, on in picks.values())
+    return Plan(name, str(reference), tuple(variants), tuple(refused.values()))
 
 
-def warm(
-    planned: Plan,
-    settings: Settings,
-    *,
-    on_variant: Callable[[Variant], None],
-    on_srun_line: Callable[[str], None],
-    on_progress: OnProgress = silent,
-) -> None:
-    """Bring every variant into the site's store: at once as its account, else through Slurm.
-
-    `on_variant` is told of each that is in the store; `on_srun_line` of what a failed srun said.
-
-    An ordinary user may not write there, and needs not: a job of one task on one node of each kind
-    makes that node fetch it, as it would for any job.
-    """
-    for variant in planned.variants:
-        if is_account(settings.store.account):
-            ensure_pick(variant.resolved, site_access(settings), settings, "", on_progress)
-        else:
-            _warm_through_slurm(planned.reference, variant, on_srun_line)
-        on_variant(variant)
-
-
-def is_account(account: str) -> bool:
-    """Tell whether this process may write the site's store."""
-    try:
-        return pwd.getpwnam(account).pw_uid == os.geteuid()
-    except KeyError:
-        return False
-
-
-def _warm_through_slurm(name: str, variant: Variant, on_line: Callable[[str], None]) -> None:
-    needs_gpu = bool(variant.resolved.profile.gpus.devices)
-    # By digest where the pick hangs on a GPU: this job shall not wait for one.
-    image = str(variant.resolved.image()) if needs_gpu else name
-    argv = run_argv(variant.nodes[:1], [f"--container-image={image}", "true"])
-    try:
-        done = run(argv, cwd="/", timeout=_JOB_SECONDS, check=False)
-    except RuntimeFailure as error:
-        raise _not_warmed(variant, error.message) from error
-    if done.returncode != 0:
-        # The reason is the node's own two lines: they stay lines.
-        for line in done.stderr.decode(errors="replace").splitlines():
-            on_line(line)
-        raise _not_warmed(variant, f"srun ended with {done.returncode}: {describe(argv)}")
-
-
-def _not_warmed(variant: Variant, why: str) -> RuntimeFailure:
-    return RuntimeFailure(
-        f"could not warm {variant.digest} through Slurm: {why}",
-        "the site's account or root can warm it without a job",
-    )
+def _explained(error: HpcimgError) -> HpcimgError:
+    """Say why a private image cannot be warmed: the site's store holds what all may read."""
+    if isinstance(error, AuthenticationError) and not isinstance(error, NotListedError):
+        hint = "an image that the site may not read goes into each user's own store, by a job"
+        return AuthenticationError(error.message, hint)
+    return error

@@ -50,7 +50,14 @@ CORE = {
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
-FLOOR = {"hpcimg.rules", "hpcimg.sections", "hpcimg.process", "hpcimg.settings", "hpcimg.progress"}
+FLOOR = {
+    "hpcimg.rules",
+    "hpcimg.sections",
+    "hpcimg.process",
+    "hpcimg.settings",
+    "hpcimg.progress",
+    "hpcimg.progress_text",
+}
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",

@@ -16,7 +16,6 @@ from hpcimg.slurm import (
     node_name,
     nodes_of_list,
     parse_gpus,
-    run_argv,
 )
 from hpcimg.workflow.run import srun_argv
 
@@ -134,14 +133,6 @@ def test_the_task_that_speaks():
     assert not is_first_task({"SLURM_LOCALID": "1"})
     assert node_name({"SLURMD_NODENAME": "bdw1"}) == "bdw1"
     assert node_name({}) == ""
-
-
-def test_one_task_on_each_node():
-    """The words come last, as they are."""
-    argv = run_argv(("a1", "b2"), ["--x=y z", "true"])
-    assert argv[0] == "srun"
-    assert {"--nodes=2", "--ntasks-per-node=1", "--nodelist=a1,b2"} <= set(argv[1:-2])
-    assert argv[-2:] == ["--x=y z", "true"]
 
 
 @pytest.fixture
