@@ -28,7 +28,12 @@ PATH_VARIABLE = "HPCIMG_SETTINGS"
 
 MATCHES = ("per-node", "uniform", "uniform-or-fail")
 """How the nodes of one job choose: each for itself, or all the same image."""
-_CHOICES = {"policy": KINDS, "gpu_scope": ("job", "node"), "match": MATCHES}
+_CHOICES = {
+    "policy": KINDS,
+    "gpu_scope": ("job", "node"),
+    "match": MATCHES,
+    "mount": ("fuse", "kernel"),
+}
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
@@ -82,6 +87,7 @@ class Settings:
     match: str = "per-node"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
+    mount: str = "fuse"
     apptainer: str = "apptainer"
     merger: str = "/usr/local/libexec/hpcimg/merger"
 

@@ -43,6 +43,7 @@ bool parse_entry(const char *text, struct entry *entry)
     if (!parse_line(text, "warning=", entry->warning, sizeof(entry->warning)))
         entry->warning[0] = '\0';
     entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
+    entry->by_kernel = strstr(text, "\nmount=kernel\n") != NULL;
     entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }

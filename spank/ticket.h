@@ -9,17 +9,17 @@
 #include <stddef.h>
 
 #define JOB_FILE_SIZE (1 << 17)
-#define TICKETS       "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
 
 struct entry {
     char image[PATH_MAX]; /* the SIF to run */
     bool is_for_once;     /* other nodes of the next step may find another: it asks again */
+    bool by_kernel;       /* the site lets the kernel mount it */
     bool has_gpu;         /* the job has a GPU: bring the host's driver in */
     char warning[1024];   /* what the user of each step should know; may be empty */
 };
 
-/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "warning=TEXT" or
- * "ticket=no", a line each. */
+/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "mount=kernel",
+ * "warning=TEXT" or "ticket=no", a line each. */
 bool parse_entry(const char *text, struct entry *entry);
 
 /* The value of the line that begins with `key`; false when there is none, or it is too long. */

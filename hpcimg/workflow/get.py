@@ -37,13 +37,14 @@ class Ready:
     """An image that can be launched: the choice, and the entry that holds it.
 
     `warning` says why the job's other nodes may run another image, against the user's wish. What
-    is not for all steps makes no ticket.
+    is not for all steps makes no ticket. `by_kernel`: the site lets the kernel mount it.
     """
 
     resolved: Resolved
     entry: Entry
     warning: str = ""
     is_for_all_steps: bool = True
+    by_kernel: bool = False
 
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
@@ -52,6 +53,7 @@ class Ready:
         text = "".join(c if c.isprintable() else " " for c in self.warning)
         warning = text.encode(errors="replace")[:_WARNING_BYTES].decode(errors="ignore")
         ticket = "" if self.is_for_all_steps else "ticket=no\n"
+        ticket += "mount=kernel\n" if self.by_kernel else ""
         return (
             f"image={self.entry.image}\n"
             f"gpu={'yes' if has_gpu else 'no'}\n"
@@ -90,7 +92,8 @@ def get(
     if scope == "site":
         note_missed(answer.resolved, access.store, job, profile.node)
     entry = ensure_pick(answer.resolved, access, settings, job, on_progress)
-    return Ready(answer.resolved, entry, answer.warning, answer.is_for_all_steps)
+    by_kernel = scope == "site" and settings.mount == "kernel"
+    return Ready(answer.resolved, entry, answer.warning, answer.is_for_all_steps, by_kernel)
 
 
 def _note_refused(
