@@ -95,7 +95,7 @@ static bool has_stepd(const char *job)
     glob_t processes;
     bool found = false;
 
-    (void)snprintf(start, sizeof(start), "slurmstepd: [%s.", job);
+    (void)snprintf(start, sizeof(start), "slurmstepd: [%.32s.", job);
     if (glob("/proc/[0-9]*/cmdline", GLOB_NOSORT, NULL, &processes) != 0)
         return true;
     for (size_t i = 0; i < processes.gl_pathc && !found; i++) {
