@@ -5,21 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from conftest import Cluster
-from launching import IMAGE, NODE, Allocation, allocate
+from launching import IMAGE, NODE, Allocation, allocate, needs_kernel_mount
 from mishaps import PYTHON, do, settings
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        "squashfs" not in Path("/proc/filesystems").read_text("ascii")
-        or not Path("/dev/loop-control").exists(),
-        reason="this machine's kernel cannot mount images (`cluster up` says so too)",
-    ),
-]
+pytestmark = [pytest.mark.integration, needs_kernel_mount]
 
 MOUNTER = "/usr/local/libexec/hpcimg/mounter"
 MOUNTS = "/run/hpcimg/mounts"
@@ -286,4 +278,4 @@ def test_never_a_users_own_image(cluster: Cluster, job: Allocation) -> None:
     finally:
         do(cluster, f"mv {PYTHON}.x {PYTHON}", NODE)
     assert ours.output == "/home/alice/mine.sif\n", ours
-    assert "squashfs" not in job.on_node("cat /proc/1/mounts")
+    assert "squashfs" not in job.on_node("cat /proc/1/mounts; rm /home/alice/mine.sif")
