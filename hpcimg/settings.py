@@ -39,6 +39,7 @@ _CHOICES = {
     "match": MATCHES,
     "pull": PULLS,
     "accounting": ACCOUNTINGS,
+    "mount": ("fuse", "kernel"),
 }
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
 LOCKS = ("flock", "fcntl", "link", "none")
@@ -131,6 +132,7 @@ class Settings:
     accounting: str = "none"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
+    mount: str = "fuse"
     proxy: str | None = field(default=None, repr=False)
     no_proxy: tuple[str, ...] = ()
     apptainer: str = "apptainer"

@@ -10,6 +10,7 @@
 #define NAME_LENGTH      1024 /* longest image name, as in the reference grammar */
 #define ENVIRONMENT_SIZE (1 << 20) /* largest environment that an image may set, bytes */
 #define READY            "hpcimg-holder-ready" /* first word of the holder's report */
+#define TICKETS          "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
 
 /* Write all of `size` bytes; false with errno set. */
 bool write_all(int fd, const void *bytes, size_t size);

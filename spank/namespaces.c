@@ -151,6 +151,20 @@ pid_t start_anchor(int mount_namespace, const struct user *user, int lifeline)
     return pid;
 }
 
+bool join_node(void)
+{
+    int node = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
+    int here = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    bool joined =
+        node >= 0 && here >= 0 && (is_same_file(node, here) || setns(node, CLONE_NEWNS) == 0);
+
+    if (node >= 0)
+        (void)close(node);
+    if (here >= 0)
+        (void)close(here);
+    return joined;
+}
+
 /* The plugin keeps each job's namespace alive by a bind mount BASE/JOBID/.ns; mountinfo names it
  * whatever the site's base path is (proc(5): field 5 is the mount point, after " - " the type). */
 static bool find_job_container(unsigned long job, char *path, size_t size)

@@ -21,6 +21,9 @@ int open_mount_namespace(pid_t pid, uid_t uid);
  * that maps the user and all the user's groups. It ends when `lifeline` does. -1 with errno set. */
 pid_t start_anchor(int mount_namespace, const struct user *user, int lifeline);
 
+/* Enter the node's own mount namespace, that of its first process. */
+bool join_node(void);
+
 /* Enter the mount namespace that Slurm's job_container/tmpfs made for `job`, if there is one. */
 bool join_job_container(unsigned long job);
 

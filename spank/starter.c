@@ -9,6 +9,8 @@
  * bytes. */
 #define _GNU_SOURCE
 #include "common.h"
+#include "copies.h"
+#include "mounts.h"
 #include "namespaces.h"
 #include "processes.h"
 
@@ -17,12 +19,14 @@
 #include <getopt.h>
 #include <limits.h>
 #include <pwd.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #define HOLDER_INSIDE "/.hpcimg-holder"
@@ -32,7 +36,8 @@ struct request {
     struct user user;
     unsigned long job;
     const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
-    bool has_gpu;
+    bool has_gpu, by_kernel;
+    uid_t account; /* whose image the kernel may be given */
 };
 
 struct report {
@@ -79,6 +84,15 @@ static bool parse_user(const char *uid, const char *gid, char *groups, struct us
     return parse_groups(groups, user);
 }
 
+static bool parse_account(const char *text, struct request *request)
+{
+    unsigned long number;
+
+    request->by_kernel = parse_number(text, UINT_MAX - 1, &number);
+    request->account = (uid_t)number;
+    return request->by_kernel;
+}
+
 static bool parse_request(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
@@ -86,9 +100,9 @@ static bool parse_request(int argc, char **argv, struct request *request)
         {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},   {"name", 1, NULL, 'n'},
         {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'}, {"apptainer", 1, NULL, 'a'},
         {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},     {"script", 1, NULL, 's'},
-        {NULL, 0, NULL, 0},
+        {"kernel", 1, NULL, 'k'}, {NULL, 0, NULL, 0},
     };
-    const char *uid = NULL, *gid = NULL, *job = NULL;
+    const char *uid = NULL, *gid = NULL, *job = NULL, *account = NULL;
     char *groups = NULL;
 
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -105,9 +119,12 @@ static bool parse_request(int argc, char **argv, struct request *request)
         case 'h': request->holder = optarg; break;
         case 's': request->script = optarg; break;
         case 'v': request->has_gpu = true; break;
+        case 'k': account = optarg; break;
         default: return false;
         }
     }
+    if (account != NULL && !parse_account(account, request))
+        return false;
     return request->image && request->name && request->node && request->workdir &&
            request->apptainer && request->holder && parse_number(job, UINT_MAX, &request->job) &&
            parse_user(uid, gid, groups, &request->user);
@@ -270,10 +287,64 @@ static int start(const struct request *request, int messages)
     return 0;
 }
 
+/* FUSE shows the same files, so nobody but the site needs to know. */
+static void note_fuse(const struct request *request, const char *why)
+{
+    openlog("hpcimg", LOG_PID, LOG_DAEMON);
+    syslog(LOG_NOTICE, "job %lu: mounting \"%s\" with FUSE, not by the kernel: %s", request->job,
+           request->name, why);
+    closelog();
+}
+
+/* With the node's mounts before our eyes: have the image mounted there, and copied for the user. */
+static int copy_image(const struct request *request, char place[PATH_MAX], char why[WHY_SIZE])
+{
+    int copy;
+
+    if (!mount_entry(request->image, request->account, request->job, place, why))
+        return -1;
+    if ((copy = copy_mount(place, request->user.uid, request->user.gid)) < 0)
+        (void)snprintf(why, WHY_SIZE, "the mount cannot show root's files as the user's: %s",
+                       strerror(errno));
+    return copy;
+}
+
+/* The image mounted by the kernel, or -1. False where the way back from the node's mounts is lost.
+ */
+static bool take_copy(const struct request *request, char place[PATH_MAX], int *copy)
+{
+    char why[WHY_SIZE];
+    int here = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    bool back;
+
+    if (here < 0)
+        return false;
+    if (join_node())
+        *copy = copy_image(request, place, why);
+    else
+        (void)snprintf(why, sizeof(why), "the node's mounts cannot be entered: %s",
+                       strerror(errno));
+    if (*copy < 0)
+        note_fuse(request, why);
+    back = setns(here, CLONE_NEWNS) == 0;
+    (void)close(here);
+    return back;
+}
+
+static void use_copy(struct request *request, int copy, const char *place)
+{
+    if (hang_copy(copy, place))
+        request->image = place;
+    else
+        note_fuse(request, strerror(errno));
+    (void)close(copy);
+}
+
 int main(int argc, char **argv)
 {
     static struct request request;
-    int messages;
+    static char place[PATH_MAX];
+    int messages, copy = -1;
 
     reset_signals();
     close_on_exec_from(3);
@@ -284,7 +355,11 @@ int main(int argc, char **argv)
     umask(022);
     if ((messages = memfd_create("hpcimg-messages", MFD_CLOEXEC)) < 0)
         return refuse(&request, "start", strerror(errno), "look at the node's memory");
+    if (request.by_kernel && !take_copy(&request, place, &copy))
+        return refuse(&request, "start", strerror(errno), "set mount: fuse in the settings");
     if (!join_job_container(request.job))
         return refuse(&request, "start", strerror(errno), "is job_container/tmpfs in order?");
+    if (copy >= 0)
+        use_copy(&request, copy, place);
     return start(&request, messages);
 }

@@ -143,6 +143,7 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
         step.start.scope = "own";
         code = get_entry(user, "own", site->python, &step.job, step.image, step.node, output,
                          &step.entry);
+        step.entry.by_kernel = false; /* whatever it printed: it is the user's process */
     }
     if (code == -1)
         return refuse("the image could not be fetched: hpcimg get did not run to its end",
@@ -177,11 +178,22 @@ static const char *batch_script(spank_t spank)
     return command[0];
 }
 
+/* Only what the store's account has written may be given to the kernel. */
+static void write_account(const struct site *site, char *text, size_t size)
+{
+    struct identity account = {.uid = 0};
+
+    if (step.entry.by_kernel)
+        step.entry.by_kernel = find_identity(site->account, 0, &account);
+    (void)snprintf(text, size, "%u", account.uid);
+}
+
 static int start_container(spank_t spank, const struct identity *user, const struct site *site,
                            char *output)
 {
     static char groups[1 << 16];
-    char uid[16], gid[16], job[16], workdir[PATH_MAX], starter[PATH_MAX], holder[PATH_MAX];
+    char uid[16], gid[16], job[16], account[16];
+    char workdir[PATH_MAX], starter[PATH_MAX], holder[PATH_MAX];
     const char *script = batch_script(spank);
     char *argv[32] = {starter,
                       "--uid",
@@ -214,8 +226,13 @@ static int start_container(spank_t spank, const struct identity *user, const str
     read_workdir(workdir, sizeof(workdir));
     if (!write_groups(user, groups, sizeof(groups)))
         return refuse("the user is in too many groups", "ask the site");
+    write_account(site, account, sizeof(account));
     if (step.entry.has_gpu)
         argv[next++] = "--gpu";
+    if (step.entry.by_kernel) {
+        argv[next++] = "--kernel";
+        argv[next++] = account;
+    }
     if (script != NULL) {
         argv[next++] = "--script";
         argv[next++] = (char *)script;

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import HpcimgError, NoCandidateError
@@ -44,6 +44,7 @@ class Ready:
     `warning` says why the job's other nodes may run another image, against the user's wish;
     `notice` is for the job's user, once. What is not for all steps makes no ticket. `source` is
     how the image was had, in so many seconds: found in the store, built, or waited for.
+    `by_kernel`: the site lets the kernel mount it.
     """
 
     resolved: Resolved
@@ -53,6 +54,7 @@ class Ready:
     is_for_all_steps: bool = True
     source: str = "store"
     seconds: float = 0.0
+    by_kernel: bool = False
 
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
@@ -71,6 +73,7 @@ class Ready:
             "millis": str(round(self.seconds * 1000)),
             "warning": self.warning,
             "once": self.notice,
+            "mount": "kernel" if self.by_kernel else "",
             "ticket": "" if self.is_for_all_steps else "no",
         }
         return "".join(f"{key}={_one_line(value)}\n" for key, value in found.items() if value)
@@ -136,7 +139,8 @@ def _get(
         note_missed(answer.resolved, access.store, job, profile.node)
     lease = together.lease if scope == "site" else None
     entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
-    ready = _ready(answer, entry, heard)
+    by_kernel = scope == "site" and settings.mount == "kernel"
+    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel)
     _record(ready, name, access.store, scope, together, job)
     return ready
 

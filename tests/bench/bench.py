@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,7 +22,8 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import table  # noqa: E402 - the module lies beside this file
+import inside  # noqa: E402 - the modules lie beside this file
+import table  # noqa: E402
 
 CHECKOUT = HERE.parent.parent
 CLUSTER = CHECKOUT / "tests" / "cluster" / "cluster"
@@ -65,7 +67,7 @@ def main() -> int:
 
 
 def measure(runs: int) -> Results:
-    """All series, in five groups that each take turns."""
+    """All series, in groups that each take turns."""
     results: Results = {}
     sif = sif_in_the_store()
     one_node = ["salloc", "--quiet", "-N1", "-n2", "-w", NODE]
@@ -75,6 +77,8 @@ def measure(runs: int) -> Results:
     results |= take_turns("two nodes", two_nodes, hello_commands(), runs)
     results |= take_turns("choosing", [], choosing_commands(), runs)
     results |= take_turns("ping-pong", one_node, pingpong_commands(), runs)
+    say(f"inside: {len(inside.commands())} commands, {runs} runs each ...")
+    results |= inside.results(on_login, NODE, ROUNDS, runs)
     return results
 
 
@@ -147,12 +151,12 @@ def sif_in_the_store() -> str:
     return f"{found[0]}/image.sif"
 
 
-def on_login(command: list[str]) -> str:
-    """Run a command as alice on the login node; its output."""
+def on_login(command: Sequence[str], user: str = "alice", give: str = "") -> str:
+    """Run a command on the login node; its output."""
     done = subprocess.run(
-        [CLUSTER, "exec", "--", *command],
+        [CLUSTER, "exec", "-u", user, "--", *command],
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=give,
         capture_output=True,
         text=True,
     )
@@ -201,6 +205,8 @@ def report(results: Results, machine: dict[str, object], runs: int) -> str:
             table.text(table.pair_rows(results)),
             "",
             table.text(table.choosing_rows(results)),
+            "",
+            table.text(inside.rows(lambda *which: table.median(results, *which))),
             "",
             *(target.line() for target in table.targets(results)),
             "",

@@ -71,7 +71,7 @@ def choosing_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def targets(results: Results) -> list[Target]:
-    """What issues 2 and 3 want of these numbers."""
+    """What issues 2, 3 and 4 want of these numbers."""
     bare, ours, theirs = (
         median(results, f"{kind}-64") for kind in ("bare", "container", "apptainer")
     )
@@ -86,7 +86,26 @@ def targets(results: Results) -> list[Target]:
         Target("ping-pong: times the host's rate", ">= 0.85", *_least(rate, 0.85)),
         Target("selection from 1,000 entries: ms", "<= 50", *_most(thousand, 50)),
         Target("resolve of a cached index: ms, whole process", "<= 120", *_most(resolve, 120)),
+        *_inside_targets(results),
     ]
+
+
+def _inside_targets(results: Results) -> list[Target]:
+    found = []
+    for row, what in (("python", "Python's start"), ("import", "Python's imports")):
+        host, kernel, fuse, theirs = (
+            median(results, f"inside-{row}-{kind}", "rates")
+            for kind in ("host", "kernel", "fuse", "apptainer")
+        )
+        ours = f"{what}, kernel mount: times the host's"
+        found.append(Target(ours, "<= 1.2", *_most(kernel / host, 1.2)))
+        other = f"{what}, FUSE: times Apptainer's with its own SIF"
+        found.append(Target(other, "<= 1", *_most(fuse / theirs, 1)))
+    for row, what in (("true", "1 task"), ("many", "64 tasks")):
+        more = median(results, f"inside-{row}-kernel") - median(results, f"inside-{row}-host")
+        title = f"{what}, kernel mount: seconds more than bare srun"
+        found.append(Target(title, "<= 0.1", *_most(more, 0.1)))
+    return found
 
 
 def _least(value: float, limit: float) -> tuple[float, bool]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import cgroups
 import entrance
 import images
+import kernel
 import network
 import node
 import site_files
@@ -59,6 +60,8 @@ def up(layout: Layout, config: Path | None) -> None:
                 _start(layout, missing)
                 _wait_until_idle(layout)
         images.ensure(layout, layers, lambda command: _run_as_root(layout, command))
+    if not kernel.can_mount_images():
+        say("this kernel lacks squashfs or loop devices: `mount: kernel` has no effect here")
     say("up: " + " ".join(NAMES))
 
 

@@ -40,6 +40,12 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), f"unshare {flags:#x}")
 
 
+def can_mount_images() -> bool:
+    """Tell whether this machine's kernel has squashfs and loop devices."""
+    known = Path("/proc/filesystems").read_text("ascii").split()
+    return "squashfs" in known and Path("/dev/loop-control").exists()
+
+
 def setns(path: Path) -> None:
     """Enter the namespace that a /proc/PID/ns file names."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,7 +10,17 @@ SPANK = Path(__file__).resolve().parents[2] / "spank"
 SOURCES = {
     "joiner": ("joiner.c", "common.c"),
     "holder": ("holder.c", "common.c"),
-    "starter": ("starter.c", "namespaces.c", "processes.c", "common.c"),
+    "starter": (
+        "starter.c",
+        "namespaces.c",
+        "processes.c",
+        "mounts.c",
+        "copies.c",
+        "loop.c",
+        "sif.c",
+        "common.c",
+    ),
+    "mounter": ("mounter.c", "namespaces.c", "mounts.c", "loop.c", "sif.c", "common.c"),
 }
 MERGE = SPANK.parent / "merge"
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
@@ -22,7 +32,7 @@ def has_compiler() -> bool:
 
 
 def build(folder: Path, *, sanitized: bool) -> Path:
-    """Compile the three programs that need no Slurm into a folder."""
+    """Compile the programs that need no Slurm into a folder."""
     for program, sources in SOURCES.items():
         flags = _SANITIZERS if sanitized else ("-O2",)
         files = [str(SPANK / source) for source in sources]

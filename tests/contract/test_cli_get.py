@@ -100,3 +100,15 @@ def test_a_warning_fits_into_a_ticket(job_site):
     (warning,) = [line for line in lines.splitlines() if line.startswith("warning=")]
     assert 990 < len(warning.removeprefix("warning=").encode()) < 1024
     assert lines.endswith("é\nticket=no\n")
+
+
+@pytest.mark.parametrize(
+    ("mount", "scope", "said"),
+    [("kernel", "site", True), ("fuse", "site", False), ("kernel", "own", False)],
+)
+def test_the_kernel_mounts_the_site_s_images(job_site, monkeypatch, tmp_path, mount, scope, said):
+    """Only where the settings say so, and never those of a user's own store."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = replace(read_settings({}), mount=mount)
+    lines = get(job_site.generic, settings, scope=scope, gpus=()).lines()
+    assert ("mount=kernel" in lines.splitlines()) is said

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from conftest import COMMAND, Cluster
 
 IMAGE = "qnib/bench"
 NODE = "bdw1"
+
+needs_kernel_mount = pytest.mark.skipif(
+    "squashfs" not in Path("/proc/filesystems").read_text("ascii")
+    or not Path("/dev/loop-control").exists(),
+    reason="this machine's kernel cannot mount images, and `cluster up` says so",
+)
 
 # Linked statically, so that it runs the same on the host and in any image.
 _PROBE = Path(__file__).with_name("probe.c")

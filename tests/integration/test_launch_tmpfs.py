@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
-from launching import Allocation, allocate
-from mishaps import do
+from launching import Allocation, allocate, needs_kernel_mount
+from mishaps import do, settings
 
 pytestmark = pytest.mark.integration
 
@@ -84,10 +84,24 @@ def test_many_tasks(job: Allocation) -> None:
     assert ours.output == "one\n" * 8, ours.errors
 
 
+@needs_kernel_mount
+def test_mounted_by_the_kernel(job: Allocation) -> None:
+    """A step whose image the node has mounted sees it and the job's /tmp; the job does not."""
+    script = 'echo "$APPTAINER_CONTAINER"; cat /tmp/bare; mpihello'
+    with settings(job.cluster, mount="kernel"):
+        ours = job.step("sh", "-c", script, image="mpi")
+    where, private, *said = ours.output.splitlines()
+    assert where.startswith("/run/hpcimg/mounts/"), ours
+    assert (private, len(said)) == ("one", 1), ours
+    mounted = f"findmnt -n {where}"
+    assert job.on_node(mounted) != ""
+    assert job.step("sh", "-c", mounted, image=None).output == ""
+
+
 def test_nothing_is_left(job: Allocation) -> None:
     """After the steps neither a process nor a mount of a container is on the node."""
     keepers = "[h]pcimg-holder|[/]starter|[A]pptainer|[s]quashfuse"
     wait = f"for i in $(seq 100); do pgrep -f '{keepers}' >/dev/null || break; sleep 0.1; done"
     assert (
-        job.on_node(f"{wait}; pgrep -fa '{keepers}'; grep -E 'squash|apptainer' /proc/mounts") == ""
+        job.on_node(f"{wait}; pgrep -fa '{keepers}'; grep -E 'fuse|apptainer' /proc/mounts") == ""
     )

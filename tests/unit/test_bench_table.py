@@ -39,6 +39,11 @@ def results():
     raw["pingpong-host"] = {"seconds": [1.0], "rates": [4.0, 2.0, 8.0]}
     raw["pingpong-image"] = {"seconds": [1.0], "rates": [3.6]}
     raw["choose-thousand"] = {"seconds": [1.0], "rates": [50.0]}
+    inside = {"host": 100.0, "kernel": 120.0, "fuse": 300.0, "apptainer": 300.0}
+    for kind, one in inside.items():
+        for row, more in (("true", 0.1), ("many", 0.1), ("python", 0), ("import", 0)):
+            seconds = 0.5 + (more if kind == "kernel" else 0)
+            raw[f"inside-{row}-{kind}"] = {"seconds": [seconds], "rates": [one]}
     return raw
 
 
@@ -54,7 +59,7 @@ def test_rows_show_medians_and_ratios(results) -> None:
 
 def test_targets_on_their_limit_are_met(results) -> None:
     """A target is met on its very limit."""
-    assert [target.met for target in table.targets(results)] == [True] * 6
+    assert [target.met for target in table.targets(results)] == [True] * 12
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,9 @@ def test_targets_on_their_limit_are_met(results) -> None:
         pytest.param("pingpong-image", "rates", 3.3, 3, id="slower ping-pong"),
         pytest.param("choose-thousand", "rates", 50.1, 4, id="slow selection"),
         pytest.param("choose-digest", "seconds", 0.121, 5, id="slow resolve"),
+        pytest.param("inside-import-kernel", "rates", 121.0, 8, id="slow imports"),
+        pytest.param("inside-python-fuse", "rates", 301.0, 7, id="slower than Apptainer"),
+        pytest.param("inside-many-kernel", "seconds", 0.61, 11, id="slow start"),
     ],
 )
 def test_missed_target_is_said(results, name, kind, value, missed) -> None:
