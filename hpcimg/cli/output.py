@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from hpcimg.errors import HpcimgError
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
-_PHASES = {"wait": "waiting for", "fetch": "fetching", "copy": "copying", "convert": "converting"}
+_PHASES = {
+    "wait": "waiting for", "fetch": "fetching", "copy": "copying", "convert": "converting",
+    "compress": "compressing", "wrap": "wrapping up",
+}  # fmt: skip
 _GAP = "  "
 _EVERY_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0

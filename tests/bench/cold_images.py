@@ -67,8 +67,9 @@ def debian(images):
 def archive(more, paths):
     """Start tar and gzip; both layers are made at once."""
     left_out = [f"--exclude={path}" for path in LEFT_OUT]
-    tar = ["tar", "--sort=name", "--numeric-owner", "--format=pax",
-           "--pax-option=delete=atime,delete=ctime", *left_out, *more, "-C", "/", "-cf"]  # fmt: skip
+    no_other_times = "--pax-option=delete=atime,delete=ctime"
+    tar = ["tar", "--sort=name", "--numeric-owner", "--format=pax", no_other_times]
+    tar += [*left_out, *more, "-C", "/", "-cf"]
     place = Path(f"/run/cold-{len(paths)}.tar")
     return place, subprocess.Popen([*tar, str(place), *paths])
 
@@ -87,7 +88,10 @@ def finish(one):
 def small_files(images):
     """100,000 files of up to 2 KB in two layers, a hundred in each directory."""
     half = SMALL_FILES // 2
-    return [images.pack(entries(images, "lower", half)), images.pack(entries(images, "upper", half))]
+    return [
+        images.pack(entries(images, "lower", half)),
+        images.pack(entries(images, "upper", half)),
+    ]
 
 
 def entries(images, top, count):

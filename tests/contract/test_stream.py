@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
@@ -17,6 +16,7 @@ from pathlib import Path
 import programs
 import pytest
 from layers import Row, diff_id, tar_of
+from processes import children
 from test_convert import write_program
 
 from hpcimg.errors import DigestMismatchError, RegistryError, RuntimeFailure
@@ -35,6 +35,13 @@ pytestmark = pytest.mark.skipif(
     shutil.which("mksquashfs") is None or not programs.has_compiler(),
     reason="mksquashfs or a C compiler is not installed",
 )
+FAKE = """
+case $1 in
+    -version) echo version 4.6.1; exit ;;
+    -help) echo zstd; exit ;;
+esac
+read -r line
+"""  # no process can be started where it runs
 ROWS = [[Row("bin", "d"), Row("bin/sh", "f", "1" * 90_000)], [Row("a", "h", "bin/sh"), Row("b")]]
 
 
@@ -189,9 +196,7 @@ def test_each_limit_is_an_error_that_names_it(merger, tmp_path, limits, words):
 def test_a_full_disk_is_told_in_mksquashfs_words(merger, tmp_path):
     """The store makes its own error of them."""
     full = tmp_path / "full"
-    write_program(
-        full / "mksquashfs", 'head -c 1000 >/dev/null; echo "No space left on device" >&2; exit 1'
-    )
+    write_program(full / "mksquashfs", FAKE + 'echo "No space left on device" >&2; exit 1')
     source = image([Row(f"x{at}", "f", "1" * 9999) for at in range(200)])
     work = tmp_path / "work"
     made = StreamConverter(merger, f"{full}:{PATH}", Limits())
@@ -202,27 +207,22 @@ def test_a_full_disk_is_told_in_mksquashfs_words(merger, tmp_path):
 @pytest.mark.parametrize("program", ["merger", "mksquashfs"])
 def test_a_killed_program_fails_the_conversion(merger, tmp_path, program):
     """And the other one ends, too: nothing goes on, and nobody waits for ever."""
-    source, go = image(*ROWS), threading.Event()
-    pids = tmp_path / "pids"
-    real = {"merger": merger, "mksquashfs": shutil.which("mksquashfs")}
-    for name, path in real.items():
-        write_program(
-            tmp_path / "bin" / name,
-            f'case $1 in -help|-version) ;; *) echo $$ > {pids}.{name} ;; esac; exec {path} "$@"',
-        )
+    source, killed = image(*ROWS), threading.Event()
 
     def fetch(blob):
         yield from [b""]
-        while not (Path(f"{pids}.{program}").exists() and Path(f"{pids}.{program}").read_text()):
-            go.wait(0.01)
         # Two layers are fetched at once: the other one may have done it.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(Path(f"{pids}.{program}").read_text()), signal.SIGKILL)
+        while not killed.is_set() and not (pids := children(os.getpid(), program)):
+            killed.wait(0.01)
+        if not killed.is_set():
+            killed.set()
+            os.kill(pids[0], signal.SIGKILL)
         yield from source.fetch(blob)
 
-    made = StreamConverter(str(tmp_path / "bin/merger"), f"{tmp_path}/bin:{PATH}", Limits())
     with pytest.raises(RuntimeFailure, match=f"{program} was killed by SIGKILL"):
-        made.convert(replace(source, fetch=fetch), tmp_path / "image.sif", tmp_path, silent)
+        converter(merger).convert(
+            replace(source, fetch=fetch), tmp_path / "image.sif", tmp_path, silent
+        )
 
 
 def test_without_the_merger_apptainer_converts(tmp_path, caplog):
