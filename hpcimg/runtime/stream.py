@@ -66,6 +66,7 @@ class StreamConverter:
 
     def convert(self, source: Source, target: Path, work: Path, progress: OnProgress) -> None:  # noqa: ARG002 - nothing is unpacked anywhere
         """Stream the layers from the top one down; see `Converter`."""
+        from hpcimg.runtime.check import ZSTD, check_image
         from hpcimg.runtime.sif import Kind, Part, Sif
         from hpcimg.runtime.skeleton import lower_layer, parse_config, skeleton, upper_layer
         from hpcimg.runtime.squashfs import set_root_time
@@ -90,6 +91,7 @@ class StreamConverter:
         if self._packer.passes_over_root_time:
             set_root_time(target, sif.offset, sif.time)
         sif.finish(target)
+        check_image(target, ZSTD)
         log.debug("converted %s with %s", source.name, self.id)
 
     def _merge(

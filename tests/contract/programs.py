@@ -40,3 +40,11 @@ def build_merger(folder: Path, *, sanitized: bool) -> Path:
     make = ["make", "-s", "-C", str(MERGE), f"BUILD={folder}", *more]
     subprocess.run(make, check=True)
     return folder / "merger"
+
+
+def build_confine(folder: Path) -> Path:
+    """Compile what takes rights from a conversion's programs."""
+    subprocess.run(
+        ["make", "-s", "-C", str(MERGE), f"BUILD={folder}", f"{folder}/confine"], check=True
+    )
+    return folder / "confine"
