@@ -85,7 +85,7 @@ def test_no_memory_is_named(tmp_path):
     """As the limit that it is."""
     plain = programs.build_merger(tmp_path, sanitized=False)
     small = tmp_path / "small"
-    small.write_text(f'#!/bin/sh\nulimit -d 20000\nexec {plain} "$@"\n')
+    small.write_text(f'#!/bin/sh\nulimit -d 16000\nexec {plain} "$@"\n')
     small.chmod(0o755)
-    done = merge(small, tar_of([Row(f"x{at}" * 30) for at in range(20_000)]))
+    done = merge(small, tar_of([Row(f"x{at}" * 30) for at in range(60_000)]))
     assert (done.returncode, done.stderr.split()[-1]) == (LIMITED, b"memory")
