@@ -11,7 +11,7 @@ import os
 import resource
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,16 +120,17 @@ class Merging:
     ) -> tuple[Completed, Completed]:
         """Wait for the feeds, then for the merger, then for mksquashfs."""
         try:
-            for feed in feeds:
-                # The first one that fails tells why; the later ones fail because of it.
-                if feed.exception() is not None:
-                    self.ended.set()
-                    running.kill()
+            ended, _ = wait(feeds, return_when=FIRST_EXCEPTION)
+            # The first one that fails tells why; the later ones fail because of it.
+            failed = [feed for feed in feeds if feed in ended and feed.exception() is not None]
+            if failed:
+                self.ended.set()
+                running.kill()
             self._tell_until_end(running, target)
             merged = running.wait(0)
             if merged.returncode != 0:
                 running.kill()
-            for feed in feeds:
+            for feed in (*failed, *feeds):
                 feed.result()
             return merged, running.wait(1)
         except BaseException:

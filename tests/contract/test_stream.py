@@ -24,6 +24,7 @@ from hpcimg.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 from hpcimg.progress import silent
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.runtime.convert import ApptainerConverter
+from hpcimg.runtime.packer import Packer, find_packer
 from hpcimg.runtime.source import Source
 from hpcimg.runtime.stream import StreamConverter
 from hpcimg.settings import Limits, Settings
@@ -132,6 +133,52 @@ def test_its_id_tells_what_decides_the_bytes(merger):
     """Revision, compression, and mksquashfs's version."""
     assert converter(merger).lack == ""
     assert converter(merger).id.startswith("stream-1-zstd3-squashfs4.")
+
+
+def test_each_layer_tells_how_far_it_is(merger, tmp_path):
+    """And the whole, and then how large the result is while the last bytes are compressed."""
+    source, seen = image(*ROWS), []
+    work = tmp_path / "work"
+    converter(merger).convert(source, tmp_path / "image.sif", work, seen.append)
+    for layer in source.manifest.layers:
+        part = layer.digest[7:19]
+        parts = [one for one in seen if one.part == part]
+        assert {(one.phase, one.total) for one in parts} == {("fetch", layer.size)}
+        assert parts[-1].done == layer.size
+    phases = list(dict.fromkeys(one.phase for one in seen if not one.part))
+    assert [phase for phase in phases if phase != "compress"] == ["convert", "wrap"]
+    whole = [one for one in seen if one.phase == "convert"]
+    assert whole[-1].done == sum(layer.size for layer in source.manifest.layers)
+
+
+def test_the_end_of_the_compression_is_told(merger, tmp_path):
+    """The result's size, for as long as mksquashfs works after the last byte has come."""
+    slow = tmp_path / "bin"
+    script = FAKE + 'while read -r line; do :; done; echo hello >"$2"; while :; do :; done'
+    write_program(slow / "mksquashfs", script)
+    told = threading.Event()
+
+    def seen(progress) -> None:
+        if progress.phase == "compress" and progress.done == 6:
+            told.set()
+            os.kill(children(os.getpid(), "mksquashfs")[0], signal.SIGKILL)
+
+    made = StreamConverter(merger, f"{slow}:{PATH}", Limits())
+    with pytest.raises(RuntimeFailure, match="mksquashfs was killed by SIGKILL"):
+        made.convert(image(*ROWS), tmp_path / "image.sif", tmp_path, seen)
+    assert told.is_set()
+
+
+def test_a_mksquashfs_is_known_without_being_started(tmp_path):
+    """Each launch asks which one there is: its own bytes tell it."""
+    program = tmp_path / "mksquashfs"
+    program.write_bytes(b"\x7fELF\0%s version 4.6.1 (2023/03/25)\n\0zstd: -Xcompression-level x\0")
+    program.chmod(0o755)
+    found = find_packer(str(tmp_path))
+    assert found == Packer(program, "4.6.1", knows_zstd=True)
+    assert found.lack == ""
+    assert "older than 4.5" in Packer(program, "4.4", knows_zstd=True).lack
+    assert "does not know zstd" in Packer(program, "4.6", knows_zstd=False).lack
 
 
 def test_a_layer_that_comes_again_is_fetched_once(merger, tmp_path):
