@@ -45,13 +45,17 @@ static bool wait_for(struct merge *merge, struct node *link, struct node *target
 
 bool merge_link(struct merge *merge, struct node *link, struct node *target, int layer)
 {
-    char path[PATH_LENGTH + 1];
+    char path[PATH_LENGTH + 1] = "";
 
     while (target->hidden == layer && target->hidden_same != NULL)
         target = target->hidden_same;
     if (target != link && target->layer == layer && !is_directory(target->kind))
         return target->waits_for != NULL ? wait_for(merge, link, target->waits_for, layer)
                                          : write_link(merge, link, target);
+    if (target->hidden != layer && target->layer == layer && target->kind == DIRECTORY) {
+        (void)tree_path(link, path);
+        return merge_fault(merge, CORRUPT, "the hard link \"%s\" leads to a directory", path);
+    }
     if (target->hidden != layer)
         return wait_for(merge, link, target, layer);
     if (target->kept != NULL && target->kept_layer == layer)
