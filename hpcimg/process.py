@@ -13,7 +13,7 @@ import selectors
 import shlex
 import signal
 import subprocess
-import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
@@ -94,7 +94,7 @@ class Pipeline:
 
     def add(self, stage: Stage, env: Mapping[str, str], *, is_last: bool) -> None:
         """Start the next program."""
-        said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the pipeline
+        said = os.fdopen(os.memfd_create("stderr", os.MFD_CLOEXEC), "w+b")
         before = self._children[-1][0].stdout if self._children else None
         try:
             child = subprocess.Popen(
@@ -117,6 +117,16 @@ class Pipeline:
     def returncode(self, number: int) -> int:
         """Wait for one program and tell how it ended, from any thread."""
         return self._children[number][0].wait()
+
+    def is_over(self, seconds: float) -> bool:
+        """Wait for all programs, but no longer than this; tell whether they have ended."""
+        deadline = time.monotonic() + seconds
+        for child, _ in self._children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                return False
+        return True
 
     def wait(self, number: int) -> Completed:
         """Wait for one program; what it wrote to its standard output went to the next one."""

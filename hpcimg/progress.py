@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`phase` is one of `progress_text.PHASES`; `done` of `total` bytes, 0: unknown.
+    """`phase` is one of `progress_text.PHASES`; `done` of `total` bytes.
+
+    A `total` of 0 is not known; in compress, `done` are the bytes that the result has so far.
 
     `part` names what part of the whole this is of, such as a layer; empty for the whole.
     """

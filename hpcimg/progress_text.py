@@ -18,6 +18,7 @@ PHASES = {
     "copy": "copying",
     "convert": "converting",
     "compress": "compressing",
+    "wrap": "wrapping",
     "publish": "storing",
     "verify": "checking",
 }

@@ -104,7 +104,8 @@ class StoreSettings:
 class Limits:
     """Bounds on what one image may cost.
 
-    `ratio` is of unpacked to compressed bytes in one layer, `seconds` are those of a conversion.
+    `ratio` is of unpacked to compressed bytes in one layer, `seconds` are those of a conversion,
+    `memory` is what each of its two programs may take, in bytes.
     """
 
     layers: int = 512
@@ -113,6 +114,7 @@ class Limits:
     unpacked_bytes: int = 1 << 40
     ratio: int = 500
     seconds: float = 14_400.0
+    memory: int = 8 << 30
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ bool member_add_span(struct member *member, uint64_t offset, uint64_t size)
 {
     struct span *more;
 
+    if (member->count == MAP_SIZE)
+        return false;
     /* Room grows by doubling: at each power of two it is full. */
     if ((member->count & (member->count + 1)) == 0 || member->spans == NULL) {
         more = realloc(member->spans, 2 * (member->count + 1) * sizeof(*more));
@@ -167,7 +169,7 @@ static char *read_records(struct archive *archive, const struct header *header, 
     *size = (size_t)stated;
     archive->left = (*size + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
     if ((bytes = calloc(1, *size + 1)) == NULL)
-        (void)archive_fault(archive, "there is no memory");
+        (void)archive_fault(archive, NO_MEMORY);
     else if (archive_read(archive, bytes, *size) && archive_skip(archive))
         return bytes;
     free(bytes);
@@ -192,6 +194,7 @@ static bool read_gnu_sparse(struct archive *archive, const char *block, struct m
     int64_t real = 0;
     bool goes_on = block[SPARSE_AT + 24 * SPARSE_COUNT] != '\0';
     uint64_t left = archive->left;
+    int blocks = 0;
 
     if (!add_pairs(archive, member, block + SPARSE_AT, SPARSE_COUNT) ||
         !number(block + SPARSE_AT + 24 * SPARSE_COUNT + 1, 12, &real) || real < 0)
@@ -200,7 +203,7 @@ static bool read_gnu_sparse(struct archive *archive, const char *block, struct m
     member->is_sparse = true;
     while (goes_on) {
         if (!archive_read(archive, more, sizeof(more)) ||
-            !add_pairs(archive, member, more, MORE_COUNT) || member->count > LONGEST)
+            !add_pairs(archive, member, more, MORE_COUNT) || ++blocks > MAP_SIZE / MORE_COUNT)
             return archive_fault(archive, "it has a bad sparse map");
         goes_on = more[24 * MORE_COUNT] != '\0';
     }
@@ -323,9 +326,13 @@ static int next(struct archive *archive, struct member *member, struct pax *pax)
     struct header header;
     size_t size = 0;
     char *records;
-    int found;
+    int found, headers = 0;
 
     while ((found = read_header(archive, &header)) == 1) {
+        if (++headers > DESCRIBING) {
+            (void)archive_fault(archive, "it has too many headers for one member");
+            return -1;
+        }
         if (header.type == 'x' || header.type == 'X' || header.type == 'g') {
             if ((records = read_records(archive, &header, &size)) == NULL)
                 return -1;

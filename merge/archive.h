@@ -11,6 +11,9 @@
 #define TAR_BLOCK   512
 #define LONGEST     (1 << 20) /* bytes of one member's PAX or GNU long name records */
 #define PATH_LENGTH 4095
+#define MAP_SIZE    (1 << 20) /* spans of a sparse file */
+#define DESCRIBING  100       /* headers that only describe the next member */
+#define NO_MEMORY   "there is no memory"
 
 enum kind { NOTHING, IMPLIED, DIRECTORY, SYMLINK, REGULAR, FIFO, DEVICE, HARDLINK };
 
@@ -57,6 +60,7 @@ bool archive_fault(struct archive *archive, const char *fault);
 /* Add bytes; false without memory. */
 bool buffer_add(struct buffer *buffer, const void *bytes, size_t size);
 
+/* Add a span; false without memory, or with too many of them. */
 bool member_add_span(struct member *member, uint64_t offset, uint64_t size);
 
 #endif

@@ -30,27 +30,32 @@ static bool write_link(struct merge *merge, struct node *link, struct node *targ
 
 static bool wait_for(struct merge *merge, struct node *link, struct node *target, int layer)
 {
-    struct pending *pending = calloc(1, sizeof(*pending)), **last = &target->pending;
+    struct pending *pending = calloc(1, sizeof(*pending));
 
     if (pending == NULL)
-        return merge_fault(merge, FAILED, "there is no memory");
+        return merge_fault(merge, LIMITED, "memory");
     *pending = (struct pending){NULL, link, layer};
-    while (*last != NULL)
-        last = &(*last)->next;
-    *last = pending;
+    if (target->pending == NULL)
+        target->last_pending = &target->pending;
+    *target->last_pending = pending;
+    target->last_pending = &pending->next;
     link->waits_for = target;
     return true;
 }
 
 bool merge_link(struct merge *merge, struct node *link, struct node *target, int layer)
 {
-    char path[PATH_LENGTH + 1];
+    char path[PATH_LENGTH + 1] = "";
 
     while (target->hidden == layer && target->hidden_same != NULL)
         target = target->hidden_same;
     if (target != link && target->layer == layer && !is_directory(target->kind))
         return target->waits_for != NULL ? wait_for(merge, link, target->waits_for, layer)
                                          : write_link(merge, link, target);
+    if (target->hidden != layer && target->layer == layer && target->kind == DIRECTORY) {
+        (void)tree_path(link, path);
+        return merge_fault(merge, CORRUPT, "the hard link \"%s\" leads to a directory", path);
+    }
     if (target->hidden != layer)
         return wait_for(merge, link, target, layer);
     if (target->kept != NULL && target->kept_layer == layer)
@@ -76,6 +81,7 @@ static struct pending *take_pending(struct node *node, int layer)
         *end = one;
         end = &one->next;
     }
+    node->last_pending = place;
     return taken;
 }
 
@@ -123,9 +129,14 @@ bool merge_hidden(struct merge *merge, struct node *node)
     node->hidden_ordinal = merge->ordinal;
     node->hidden_same = NULL;
     if (merge->member.kind == HARDLINK) {
-        if ((node->hidden_same = merge_resolve(merge, merge->member.link)) == NULL)
+        struct node *target = merge_resolve(merge, merge->member.link);
+        if (target == NULL)
             return false;
-        return link_all(merge, pending, node->hidden_same);
+        while (target->hidden == merge->layer && target->hidden_same != NULL)
+            target = target->hidden_same;
+        if (target != node) /* or whoever follows these links would go round for ever */
+            node->hidden_same = target;
+        return link_all(merge, pending, target);
     }
     while (note != NULL && (note->kind != 'K' || note->ordinal != merge->ordinal))
         note = note->next;

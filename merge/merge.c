@@ -138,8 +138,12 @@ struct node *merge_resolve(struct merge *merge, const char *path)
             at = rest;
             continue;
         }
-        if (size > 255 || (child = tree_child(&merge->tree, node, at, size)) == NULL) {
+        if (size > 255) {
             (void)merge_fault(merge, CORRUPT, "it has a name that is too long");
+            return NULL;
+        }
+        if ((child = tree_child(&merge->tree, node, at, size)) == NULL) {
+            (void)merge_fault(merge, LIMITED, "memory");
             return NULL;
         }
         if (*rest == '\0' || (target = leads_to(merge, child)) == NULL) {

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XATTR    "SCHILY.xattr."
-#define MAP_SIZE (1 << 20) /* entries of a sparse map that are read */
+#define XATTR "SCHILY.xattr."
 
 static bool number(const char *text, uint64_t *value, const char **end)
 {
@@ -128,13 +127,17 @@ bool pax_parse(struct archive *archive, struct pax *pax, struct member *member, 
             return archive_fault(archive, "it has a bad PAX record");
         /* Of the attributes only these can be set and read by a user; the others are inert. */
         if (strncmp(key, XATTR "user.", strlen(XATTR) + 5) == 0) {
+            if (member->xattrs.size + length > LONGEST)
+                return archive_fault(archive, "it has attributes that are too long");
             if (!buffer_add(&member->xattrs, at, length))
-                return archive_fault(archive, "there is no memory");
+                return archive_fault(archive, NO_MEMORY);
         } else if (strncmp(key, XATTR, strlen(XATTR)) != 0) {
             *value = at[length - 1] = '\0';
+            errno = 0;
             if (strlen(value + 1) != (size_t)(at + length - 1 - (value + 1)) ||
                 !parse_text(pax, member, key, value + 1))
-                return archive_fault(archive, "it has a bad PAX record");
+                return archive_fault(archive,
+                                     errno == ENOMEM ? NO_MEMORY : "it has a bad PAX record");
         }
         at += length;
     }
@@ -168,7 +171,7 @@ bool pax_read_map(struct archive *archive, struct member *member)
             else if (seen % 2 == 1)
                 offset = value;
             else if (!member_add_span(member, offset, value))
-                return archive_fault(archive, "there is no memory");
+                return archive_fault(archive, NO_MEMORY);
             seen++;
         }
     }

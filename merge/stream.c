@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "codec.h"
 
 #define BLOCKS     8
@@ -115,7 +116,7 @@ static void *inflater(void *argument)
 {
     struct stream *stream = argument;
     struct codec codec = {.in = stream->input};
-    const char *fault = "there is no memory";
+    const char *fault = NO_MEMORY;
     size_t last = 0;
 
     codec.in_size = fill(stream, 0);

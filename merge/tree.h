@@ -39,7 +39,8 @@ struct node {
     int kept_layer;
     bool is_kept;            /* written already, before the hard link that names it comes */
     struct pending *pending; /* links that wait for this file */
-    struct node *waits_for;  /* the file that this link waits for */
+    struct pending **last_pending;
+    struct node *waits_for; /* the file that this link waits for */
     unsigned int mode;
     int64_t mtime;
     struct buffer xattrs;

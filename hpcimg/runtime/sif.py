@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import BinaryIO
 
 LAUNCH = b"#!/usr/bin/env run-singularity\n\0"
 _HEADER = struct.Struct("<32s10s3s3s16s8q")
@@ -20,6 +21,7 @@ _DATA_AT = _TABLE_AT + _TABLE_ROWS * _DESCRIPTOR.size
 _GROUP = 0xF0000001
 _SQUASHFS, _PRIMARY_SYSTEM = 1, 2
 _BLOCK = 4096
+_MOST_ROWS = 1024
 _ARCHITECTURES = {
     "386": b"01", "amd64": b"02", "arm": b"03", "arm64": b"04", "ppc64": b"05", "ppc64le": b"06",
     "mips": b"07", "mipsle": b"08", "mips64": b"09", "mips64le": b"10", "s390x": b"11",
@@ -42,6 +44,36 @@ class Part:
     kind: Kind
     content: bytes
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Where the file system stands that is mounted as an image's root."""
+
+    offset: int
+    size: int
+
+
+def read_partition(file: BinaryIO, size: int) -> Partition | None:
+    """Find the primary system partition of a file of `size` bytes; None without a sound one."""
+    file.seek(0)
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size or header[32:42] != b"SIF_MAGIC\0":
+        return None
+    _, _, _, _, _, _, _, free, rows, at, *_ = _HEADER.unpack(header)
+    if not 0 <= free <= rows <= _MOST_ROWS or not _HEADER.size <= at < size:
+        return None
+    file.seek(at)
+    table = file.read(rows * _DESCRIPTOR.size)
+    for row in range(len(table) // _DESCRIPTOR.size):
+        kind, is_used, _, _, _, begin, length, _, _, _, _, _, _, extra = _DESCRIPTOR.unpack_from(
+            table, row * _DESCRIPTOR.size
+        )
+        file_system, part = struct.unpack_from("<ii", extra)
+        if is_used and (kind, file_system, part) == (Kind.PARTITION, _SQUASHFS, _PRIMARY_SYSTEM):
+            fits = at < begin and 0 < length <= size - begin
+            return Partition(begin, length) if fits else None
+    return None
 
 
 @dataclass(frozen=True)

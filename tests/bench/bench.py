@@ -14,7 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,7 +22,8 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import inside  # noqa: E402 - the modules lie beside this file
+import cold  # noqa: E402 - the modules lie beside this file
+import inside  # noqa: E402
 import table  # noqa: E402
 
 CHECKOUT = HERE.parent.parent
@@ -50,7 +51,7 @@ def main() -> int:
     try:
         subprocess.run([CLUSTER, "up"], check=True)
         machine = describe_machine()
-        results = measure(runs)
+        results = measure(runs, arguments.only)
         machine["load_after"] = round(os.getloadavg()[0], 2)
     except (BenchFault, subprocess.CalledProcessError) as error:
         say(str(error))
@@ -59,27 +60,65 @@ def main() -> int:
         return 128 + signal.SIGINT
     place = arguments.output
     place.parent.mkdir(exist_ok=True)
-    document = table.document(results, machine, runs)
+    document = table.document(results, machine, runs, targets(results))
     place.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(report(results, machine, runs))
     sys.stdout.write(f"\nRaw times: {place}\n")
     return 0
 
 
-def measure(runs: int) -> Results:
-    """All series, in groups that each take turns."""
+def measure(runs: int, only: list[str] | None) -> Results:
+    """All series, in groups that each take turns; `only` names those that are wanted."""
     results: Results = {}
-    sif = sif_in_the_store()
-    one_node = ["salloc", "--quiet", "-N1", "-n2", "-w", NODE]
-    two_nodes = ["salloc", "--quiet", "-N2", "-n2", "-w", f"{NODE},skx1"]
-    results |= take_turns("one node, warm", one_node, launch_commands(sif), runs)
-    results |= take_turns("first step of a new job", [], first_commands(), runs)
-    results |= take_turns("two nodes", two_nodes, hello_commands(), runs)
-    results |= take_turns("choosing", [], choosing_commands(), runs)
-    results |= take_turns("ping-pong", one_node, pingpong_commands(), runs)
-    say(f"inside: {len(inside.commands())} commands, {runs} runs each ...")
-    results |= inside.results(on_login, NODE, ROUNDS, runs)
+    for name, group in GROUPS.items():
+        if not only or name in only:
+            results |= group(runs)
     return results
+
+
+def _on_one_node(runs: int) -> Results:
+    allocation = ["salloc", "--quiet", "-N1", "-n2", "-w", NODE]
+    return take_turns("one node, warm", allocation, launch_commands(sif_in_the_store()), runs)
+
+
+def _first_step(runs: int) -> Results:
+    sif_in_the_store()
+    return take_turns("first step of a new job", [], first_commands(), runs)
+
+
+def _on_two_nodes(runs: int) -> Results:
+    allocation = ["salloc", "--quiet", "-N2", "-n2", "-w", f"{NODE},skx1"]
+    return take_turns("two nodes", allocation, hello_commands(), runs)
+
+
+def _choosing(runs: int) -> Results:
+    return take_turns("choosing", [], choosing_commands(), runs)
+
+
+def _ping_pong(runs: int) -> Results:
+    allocation = ["salloc", "--quiet", "-N1", "-n2", "-w", NODE]
+    return take_turns("ping-pong", allocation, pingpong_commands(), runs)
+
+
+def _cold(runs: int) -> Results:
+    say(f"cold start: {len(cold.KINDS)} images in {len(cold.WAYS)} ways ...")
+    return dict(cold.measure(lambda words, node: on_node(words, node, "root"), runs))
+
+
+def _inside(runs: int) -> Results:
+    say(f"inside: {len(inside.commands())} commands, {runs} runs each ...")
+    return inside.results(on_login, NODE, ROUNDS, runs)
+
+
+GROUPS: dict[str, Callable[[int], Results]] = {
+    "launch": _on_one_node,
+    "first": _first_step,
+    "nodes": _on_two_nodes,
+    "choosing": _choosing,
+    "pingpong": _ping_pong,
+    "inside": _inside,
+    "cold": _cold,
+}
 
 
 def launch_commands(sif: str) -> Commands:
@@ -153,8 +192,13 @@ def sif_in_the_store() -> str:
 
 def on_login(command: Sequence[str], user: str = "alice", give: str = "") -> str:
     """Run a command on the login node; its output."""
+    return on_node(command, "login", user, give)
+
+
+def on_node(command: Sequence[str], node: str, user: str, give: str = "") -> str:
+    """Run a command on a node; its output."""
     done = subprocess.run(
-        [CLUSTER, "exec", "-u", user, "--", *command],
+        [CLUSTER, "exec", "-n", node, "-u", user, "--", *command],
         check=False,
         input=give,
         capture_output=True,
@@ -189,29 +233,37 @@ def describe_machine() -> dict[str, object]:
     }
 
 
+def targets(results: Results) -> list[table.Target]:
+    """What was wanted of what was measured."""
+    found = table.targets(results)
+    return [*found, *cold.targets(results)] if "cold-big-ours" in results else found
+
+
 def report(results: Results, machine: dict[str, object], runs: int) -> str:
     """The one table, with what it was measured on and what was wanted."""
     load = f"load {machine['load_before']} before and {machine['load_after']} after"
-    return "\n".join(
-        (
-            "",
-            f"{machine['slurm']}, {machine['apptainer']}, {machine['cpus']} x {machine['cpu']}",
-            f"The machine's {load}.",
-            f"Medians of {runs} runs that took turns: whole processes, `true` as the command.",
-            "",
-            "One node, in one allocation: the job's ticket is on the node, the store is warm.",
-            table.text(table.launch_rows(results, SIZES)),
-            "",
-            table.text(table.pair_rows(results)),
-            "",
-            table.text(table.choosing_rows(results)),
-            "",
-            table.text(inside.rows(lambda *which: table.median(results, *which))),
-            "",
-            *(target.line() for target in table.targets(results)),
-            "",
-        )
-    )
+    lines = [
+        "",
+        f"{machine['slurm']}, {machine['apptainer']}, {machine['cpus']} x {machine['cpu']}",
+        f"The machine's {load}.",
+        f"Medians of {runs} runs that took turns: whole processes, `true` as the command.",
+        "",
+    ]
+    if "bare-1" in results:
+        lines += [
+            "One node, in one allocation: the job's ticket is on the node, the store is warm."
+        ]
+        lines += [table.text(table.launch_rows(results, SIZES)), ""]
+    if len(pairs := table.pair_rows(results)) > 1:
+        lines += [table.text(pairs), ""]
+    if "choose-tag" in results:
+        lines += [table.text(table.choosing_rows(results)), ""]
+    if "cold-big-ours" in results:
+        lines += [f"Cold starts: {cold.RUNS} runs at most, {cold.SLOW_RUNS} of Apptainer's."]
+        lines += [table.text(cold.rows(results)), ""]
+    if "inside-true-host" in results:
+        lines += [table.text(inside.rows(lambda *which: table.median(results, *which))), ""]
+    return "\n".join([*lines, *(target.line() for target in targets(results)), ""])
 
 
 def say(text: str) -> None:
@@ -229,6 +281,7 @@ def _count(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="the benchmarks, in one table")
     parser.add_argument("--runs", type=_count, default=10, metavar="N", help="runs of each (10)")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="this group alone")
     parser.add_argument("--quick", action="store_true", help="one cold run, to see that it works")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", default=CHECKOUT / "build" / "bench.json"

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import table
+
 HERE = Path(__file__).resolve().parent
 IMAGE = "bench/python"
 SIF = "/home/alice/bench-python.sif"
@@ -132,4 +134,27 @@ def results(run: Run, node: str, rounds: str, runs: int) -> dict[str, dict[str, 
         found: dict[str, dict[str, list[float]]] = json.loads(
             run(["env", f"SLURM_JOB_ID={job}", *timer], "alice", "")
         )
+    return found
+
+
+def targets(results: table.Results) -> list[table.Target]:
+    """What issue 4 wants of a program's start and of Python's imports."""
+    found: list[table.Target] = []
+    if "inside-true-host" not in results:
+        return found
+    for row, what in (("python", "Python's start"), ("import", "Python's imports")):
+        host, kernel, fuse, theirs = (
+            table.median(results, f"inside-{row}-{kind}", "rates")
+            for kind in ("host", "kernel", "fuse", "apptainer")
+        )
+        ours = f"{what}, kernel mount: times the host's"
+        found.append(table.most(ours, kernel / host, 1.2))
+        other = f"{what}, FUSE: times Apptainer's with its own SIF"
+        found.append(table.most(other, fuse / theirs, 1))
+    for row, what in (("true", "1 task"), ("many", "64 tasks")):
+        kernel, host = (
+            table.median(results, f"inside-{row}-{kind}") for kind in ("kernel", "host")
+        )
+        title = f"{what}, kernel mount: seconds more than bare srun"
+        found.append(table.most(title, kernel - host, 0.1))
     return found

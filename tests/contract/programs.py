@@ -45,8 +45,16 @@ def build(folder: Path, *, sanitized: bool) -> Path:
 
 
 def build_merger(folder: Path, *, sanitized: bool) -> Path:
-    """Compile the merger: as `make` does, or with sanitizers, and with zlib in ISA-L's place."""
+    """Compile the merger and confine: as `make` does, or with sanitizers and without ISA-L."""
     more = [] if not sanitized else ["ISAL=", f"CFLAGS={' '.join(_SANITIZERS)}"]
     make = ["make", "-s", "-C", str(MERGE), f"BUILD={folder}", *more]
     subprocess.run(make, check=True)
     return folder / "merger"
+
+
+def build_confine(folder: Path) -> Path:
+    """Compile what takes rights from a conversion's programs."""
+    subprocess.run(
+        ["make", "-s", "-C", str(MERGE), f"BUILD={folder}", f"{folder}/confine"], check=True
+    )
+    return folder / "confine"

@@ -220,6 +220,7 @@ def test_a_broken_layer_is_refused(merger, blob, name, reason):
     ("rows", "reason"),
     [
         ([Row("a", "h", "nowhere")], b'the hard link "a" leads nowhere'),
+        ([Row("a", "d"), Row("b", "h", "a")], b'the hard link "b" leads to a directory'),
         ([Row("a"), Row("a/b")], b'it has files in "a", which is no directory'),
         ([Row("a", "l", "a"), Row("a/b")], b'"a/b" lies behind too many symbolic links'),
         ([Row("x" * 256)], b"it has a name that is too long"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
@@ -17,6 +16,7 @@ from pathlib import Path
 import programs
 import pytest
 from layers import Row, diff_id, tar_of
+from processes import children
 from test_convert import write_program
 
 from hpcimg.errors import DigestMismatchError, RegistryError, RuntimeFailure
@@ -24,6 +24,7 @@ from hpcimg.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 from hpcimg.progress import silent
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.runtime.convert import ApptainerConverter
+from hpcimg.runtime.packer import Packer, find_packer
 from hpcimg.runtime.source import Source
 from hpcimg.runtime.stream import StreamConverter
 from hpcimg.settings import Limits, Settings
@@ -35,6 +36,13 @@ pytestmark = pytest.mark.skipif(
     shutil.which("mksquashfs") is None or not programs.has_compiler(),
     reason="mksquashfs or a C compiler is not installed",
 )
+FAKE = """
+case $1 in
+    -version) echo version 4.6.1; exit ;;
+    -help) echo zstd; exit ;;
+esac
+read -r line
+"""  # no process can be started where it runs
 ROWS = [[Row("bin", "d"), Row("bin/sh", "f", "1" * 90_000)], [Row("a", "h", "bin/sh"), Row("b")]]
 
 
@@ -127,6 +135,52 @@ def test_its_id_tells_what_decides_the_bytes(merger):
     assert converter(merger).id.startswith("stream-1-zstd3-squashfs4.")
 
 
+def test_each_layer_tells_how_far_it_is(merger, tmp_path):
+    """And the whole, and then how large the result is while the last bytes are compressed."""
+    source, seen = image(*ROWS), []
+    work = tmp_path / "work"
+    converter(merger).convert(source, tmp_path / "image.sif", work, seen.append)
+    for layer in source.manifest.layers:
+        part = layer.digest[7:19]
+        parts = [one for one in seen if one.part == part]
+        assert {(one.phase, one.total) for one in parts} == {("fetch", layer.size)}
+        assert parts[-1].done == layer.size
+    phases = list(dict.fromkeys(one.phase for one in seen if not one.part))
+    assert [phase for phase in phases if phase != "compress"] == ["convert", "wrap"]
+    whole = [one for one in seen if one.phase == "convert"]
+    assert whole[-1].done == sum(layer.size for layer in source.manifest.layers)
+
+
+def test_the_end_of_the_compression_is_told(merger, tmp_path):
+    """The result's size, for as long as mksquashfs works after the last byte has come."""
+    slow = tmp_path / "bin"
+    script = FAKE + 'while read -r line; do :; done; echo hello >"$2"; while :; do :; done'
+    write_program(slow / "mksquashfs", script)
+    told = threading.Event()
+
+    def seen(progress) -> None:
+        if progress.phase == "compress" and progress.done == 6:
+            told.set()
+            os.kill(children(os.getpid(), "mksquashfs")[0], signal.SIGKILL)
+
+    made = StreamConverter(merger, f"{slow}:{PATH}", Limits())
+    with pytest.raises(RuntimeFailure, match="mksquashfs was killed by SIGKILL"):
+        made.convert(image(*ROWS), tmp_path / "image.sif", tmp_path, seen)
+    assert told.is_set()
+
+
+def test_a_mksquashfs_is_known_without_being_started(tmp_path):
+    """Each launch asks which one there is: its own bytes tell it."""
+    program = tmp_path / "mksquashfs"
+    program.write_bytes(b"\x7fELF\0%s version 4.6.1 (2023/03/25)\n\0zstd: -Xcompression-level x\0")
+    program.chmod(0o755)
+    found = find_packer(str(tmp_path))
+    assert found == Packer(program, "4.6.1", knows_zstd=True)
+    assert found.lack == ""
+    assert "older than 4.5" in Packer(program, "4.4", knows_zstd=True).lack
+    assert "does not know zstd" in Packer(program, "4.6", knows_zstd=False).lack
+
+
 def test_a_layer_that_comes_again_is_fetched_once(merger, tmp_path):
     """Docker's images repeat their empty layer."""
     source = image([Row("a")], [Row("b")], [Row("a")])
@@ -189,9 +243,7 @@ def test_each_limit_is_an_error_that_names_it(merger, tmp_path, limits, words):
 def test_a_full_disk_is_told_in_mksquashfs_words(merger, tmp_path):
     """The store makes its own error of them."""
     full = tmp_path / "full"
-    write_program(
-        full / "mksquashfs", 'head -c 1000 >/dev/null; echo "No space left on device" >&2; exit 1'
-    )
+    write_program(full / "mksquashfs", FAKE + 'echo "No space left on device" >&2; exit 1')
     source = image([Row(f"x{at}", "f", "1" * 9999) for at in range(200)])
     work = tmp_path / "work"
     made = StreamConverter(merger, f"{full}:{PATH}", Limits())
@@ -202,27 +254,22 @@ def test_a_full_disk_is_told_in_mksquashfs_words(merger, tmp_path):
 @pytest.mark.parametrize("program", ["merger", "mksquashfs"])
 def test_a_killed_program_fails_the_conversion(merger, tmp_path, program):
     """And the other one ends, too: nothing goes on, and nobody waits for ever."""
-    source, go = image(*ROWS), threading.Event()
-    pids = tmp_path / "pids"
-    real = {"merger": merger, "mksquashfs": shutil.which("mksquashfs")}
-    for name, path in real.items():
-        write_program(
-            tmp_path / "bin" / name,
-            f'case $1 in -help|-version) ;; *) echo $$ > {pids}.{name} ;; esac; exec {path} "$@"',
-        )
+    source, killed = image(*ROWS), threading.Event()
 
     def fetch(blob):
         yield from [b""]
-        while not (Path(f"{pids}.{program}").exists() and Path(f"{pids}.{program}").read_text()):
-            go.wait(0.01)
         # Two layers are fetched at once: the other one may have done it.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(Path(f"{pids}.{program}").read_text()), signal.SIGKILL)
+        while not killed.is_set() and not (pids := children(os.getpid(), program)):
+            killed.wait(0.01)
+        if not killed.is_set():
+            killed.set()
+            os.kill(pids[0], signal.SIGKILL)
         yield from source.fetch(blob)
 
-    made = StreamConverter(str(tmp_path / "bin/merger"), f"{tmp_path}/bin:{PATH}", Limits())
     with pytest.raises(RuntimeFailure, match=f"{program} was killed by SIGKILL"):
-        made.convert(replace(source, fetch=fetch), tmp_path / "image.sif", tmp_path, silent)
+        converter(merger).convert(
+            replace(source, fetch=fetch), tmp_path / "image.sif", tmp_path, silent
+        )
 
 
 def test_without_the_merger_apptainer_converts(tmp_path, caplog):
