@@ -57,8 +57,8 @@ class Front:
 
 
 @contextmanager
-def running_front(cluster: Cluster) -> Iterator[Front]:
-    """Run the front and list it in the site's settings."""
+def running_front(cluster: Cluster, **changes: object) -> Iterator[Front]:
+    """Run the front and list it in the site's settings, which may have other changes too."""
     start = (
         f"setsid python3 {PLACE}/front.py {PORT} registry:5000 {PLACE} >{PLACE}/out 2>&1 </dev/null"
     )
@@ -70,7 +70,8 @@ def running_front(cluster: Cluster) -> Iterator[Front]:
         f"timeout 10 bash -c '{listens}'",
     ).strip()
     try:
-        with mishaps.settings(cluster, registries={REGISTRY: {"plain_http": True}}):
+        registries = {REGISTRY: {"plain_http": True}}
+        with mishaps.settings(cluster, registries=registries, **changes):
             yield Front(cluster)
     finally:
         mishaps.do(cluster, f"kill {pid}; rm -r {PLACE}")
