@@ -61,10 +61,11 @@ class Asking:
 
 
 class SharedStore:
-    """The store; remove it when the test is over."""
+    """The store, which node `home` sees; remove it when the test is over."""
 
-    def __init__(self, cluster: Cluster, root: str = "") -> None:
+    def __init__(self, cluster: Cluster, root: str = "", home: str = "login") -> None:
         self.cluster = cluster
+        self.home = home
         self.root = root or f"/srv/hpcimg/test-{secrets.token_hex(4)}/store"
         self.asking: list[Asking] = []
 
@@ -79,9 +80,9 @@ class SharedStore:
         mishaps.do(self.cluster, f"kill -9 {asking.pid}", asking.node)
         asking.process.wait(60)
 
-    def run(self, command: str, node: str = "login", user: str = "hpcimg"):
+    def run(self, command: str, node: str = "", user: str = "hpcimg"):
         """Run a shell command on a node; STORE is this store's path."""
-        return self.cluster.shell(f"STORE={self.root}; {command}", node=node, user=user)
+        return self.cluster.shell(f"STORE={self.root}; {command}", node or self.home, user)
 
     def temporaries(self) -> list[str]:
         """List the workspaces in the store, by their node."""
@@ -98,7 +99,7 @@ for record in pathlib.Path(sys.argv[1]).glob("entries/*/*/record.json"):
     assert known["sha256"] == hashlib.sha256(image).hexdigest(), record
     print(record)
 """
-        done = self.cluster.run("python3", "-c", script, self.root, user="hpcimg")
+        done = self.cluster.run("python3", "-c", script, self.root, node=self.home, user="hpcimg")
         assert done.returncode == 0, done.stderr
         return len(done.stdout.splitlines())
 

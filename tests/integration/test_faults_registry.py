@@ -142,7 +142,15 @@ def test_a_tag_that_moves_meanwhile_splits_nothing(shared, front):
 
 # What the front does, and what the launch's first line says of it.
 FINAL = {
-    "401": ({"path": "/manifests/", "status": 401, "body": DENIED}, "DENIED: not on a Tuesday"),
+    "401": (
+        {
+            "path": "/manifests/",
+            "status": 401,
+            "body": DENIED,
+            "headers": {"WWW-Authenticate": 'Basic realm="site"'},
+        },
+        'registry "registry:5002" wants a login for',
+    ),
     "403": ({"path": "/manifests/", "status": 403, "body": DENIED}, "DENIED: not on a Tuesday"),
     "404": ({"path": BLOB, "status": 404, "body": GONE}, "BLOB_UNKNOWN: it was here"),
     "429 for an hour": (
@@ -170,6 +178,31 @@ def test_a_failure_that_stays_is_one_clear_error(cluster, shared, front, case):
     assert hint
     assert shared.temporaries() == []
     assert shared.check() == 0
+
+
+@pytest.mark.xfail(strict=True, reason="fetch_blob repeats what the transport has repeated: 16")
+@pytest.mark.parametrize("case", ["500 for good", "reset for good"])
+def test_a_failure_that_stays_is_asked_four_times(shared, front, case):
+    """There is one limit for a request, not a limit of limits."""
+    front.obey(FINAL[case][0])
+    shared.ask(NODE, NAME).error()
+    assert list(front.counts().values()) == [4]
+
+
+@pytest.mark.xfail(strict=True, reason="fetch_blob asks again what the transport has given up")
+def test_an_hour_is_not_asked_away(shared, front):
+    """A registry that wants an hour's peace is not asked a second time."""
+    front.obey(FINAL["429 for an hour"][0])
+    shared.ask(NODE, NAME).error()
+    assert list(front.counts().values()) == [1]
+
+
+@pytest.mark.xfail(strict=True, reason="a 401 without a challenge loses the registry's own words")
+def test_a_401_without_a_challenge_has_the_registrys_words(cluster, shared, front):
+    """Nobody can log in there, so its words are all that there is to know."""
+    front.obey({"path": "/manifests/", "status": 401, "body": DENIED})
+    ((what, _),) = refused(cluster, NAME, nodes=(NODE,))
+    assert "DENIED: not on a Tuesday" in what
 
 
 def test_a_range_that_lies_is_refused(shared, front, layer):
