@@ -1,9 +1,11 @@
 """Run on a node as the store's account: have one image in a store of the test's own.
 
 Usage: python -I -c THIS OPTIONS, a JSON object; see `Options`. It prints its number, what it does,
-a line each, and in the end the image's path.
+a line each, and in the end the image's path. A crowd prints the number of its first process, "all
+wait" when all do, and in the end how often each line was said.
 """
 
+import collections
 import dataclasses
 import errno
 import importlib
@@ -23,13 +25,16 @@ from hpcimg.settings import read_settings
 from hpcimg.store.store import site_store
 from hpcimg.workflow.ensure import Wanted, ensure_image
 
+SETTINGS = read_settings({})
+
 
 @dataclasses.dataclass
 class Options:
     """`at` names a function (MODULE:NAME) of hpcimg; when it is called, `do` happens there.
 
     hold: stop for ever; after: the same once it has returned; else the name of an errno to raise.
-    `stale`, `read` and `window` are the store's and the client's limits, in seconds.
+    `stale`, `read` and `window` are the store's and the client's limits, in seconds; `crowd` is
+    the number of processes that ask, in `threads` each.
     """
 
     root: str
@@ -39,6 +44,8 @@ class Options:
     stale: float = 60.0
     read: float = 30.0
     window: float = 60.0
+    crowd: int = 0
+    threads: int = 10
 
 
 def say(word: str) -> None:
@@ -84,7 +91,7 @@ def main(options: Options) -> None:
             said.add(progress.phase)
             say(progress.phase)
 
-    settings = read_settings({})
+    settings = SETTINGS
     reference = parse_reference(options.name, default_registry=settings.default_registry)
     timeouts = Timeouts(read=options.read, window=options.window)
     client = RegistryClient(settings.registries, no_credential, listed_only=True, timeouts=timeouts)
@@ -104,8 +111,50 @@ def main(options: Options) -> None:
     say(str(entry.image))
 
 
-say(str(os.getpid()))
-try:
-    main(Options(**json.loads(sys.argv[1])))
-except HpcimgError as error:
-    sys.exit(f"error: {error.message}")
+def ask(options: Options) -> None:
+    """Have the image, or say why not."""
+    try:
+        main(options)
+    except HpcimgError as error:
+        say(f"error: {error.message}")
+        sys.exit(1)
+
+
+def ask_as_crowd(options: Options) -> None:
+    """Have the image in many processes at once, which start with all that is slow to have."""
+    import hpcimg.store.lock
+    import hpcimg.store.workspace
+
+    # A hundred nodes poll as often as they like; the two processors of one machine cannot.
+    hpcimg.store.store.POLL_SECONDS = 2.0
+    choose_converter(SETTINGS).id  # noqa: B018 - found by starting programs, then remembered
+    reader, writer = os.pipe()
+    children = []
+    for _ in range(options.crowd):
+        child = os.fork()
+        if child == 0:
+            os.dup2(writer, 1)
+            threads = [
+                threading.Thread(target=ask, args=(options,)) for _ in range(options.threads)
+            ]
+            for thread in threads:
+                thread.start()
+            return
+        children.append(child)
+    os.close(writer)
+    say(str(children[0]))
+    heard = collections.Counter()
+    with os.fdopen(reader) as lines:
+        for line in lines:
+            heard[line.strip()] += 1
+            if line == "wait\n" and heard["wait"] == options.crowd * options.threads:
+                say("all wait")
+    say(json.dumps(heard))
+
+
+given = Options(**json.loads(sys.argv[1]))
+if given.crowd:
+    ask_as_crowd(given)
+else:
+    say(str(os.getpid()))
+    ask(given)

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.integration
 
 NODE = "skx1"
 NAME = f"{REGISTRY}/{IMAGE}"
-ROOT = "/srv/hpcimg/test-registry/store"
+PLACE = "/srv/hpcimg/test-registry"
+ROOT = f"{PLACE}/store"
 BLOB = "/blobs/"
 CUT = 500_000
 DENIED = json.dumps({"errors": [{"code": "DENIED", "message": "not on a Tuesday"}]})
@@ -34,7 +35,7 @@ def front(cluster):
 def shared(cluster):
     """Give an empty store, which is the site's while these tests run."""
     shared = SharedStore(cluster, ROOT)
-    mishaps.do(cluster, "install -d -o hpcimg /srv/hpcimg/test-registry")
+    mishaps.do(cluster, f"rm -rf {PLACE}; install -d -o hpcimg {PLACE}")
     yield shared
     shared.close()
 
