@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 
 import mishaps
 import pytest
+from conftest import COMMAND
 from faulty import REGISTRY, running_front
 from shared_store import IMAGE, SharedStore
 
@@ -42,6 +44,13 @@ def pinned(cluster):
     return f"{NAME.rpartition(':')[0]}@{json.loads(done.stdout)['digest']}"
 
 
+def layers_of(cluster, tag):
+    """List the digests of an image's layers, the shared one first."""
+    name = f"registry:5000/qnib/plain-featuretest:{tag}"
+    raw = mishaps.do(cluster, f"skopeo inspect --raw --tls-verify=false docker://{name}")
+    return [one["digest"] for one in json.loads(raw)["layers"]]
+
+
 def test_a_thousand_ask_at_once(shared, front, pinned):
     """A thousand on four nodes wait for one; a process of ten is killed, the rest have it."""
     front.obey(HOLD)
@@ -58,3 +67,93 @@ def test_a_thousand_ask_at_once(shared, front, pinned):
     assert set(front.counts().values()) == {1}
     assert shared.temporaries() == []
     assert shared.check() == 1
+
+
+def test_a_cold_start_on_four_nodes(cluster, shared, front):
+    """16 tasks on each of four nodes: each layer is fetched once, the image is converted once."""
+    front.obey()
+    done = cluster.run("srun", "-N4", "-O", "-n64", "--container", NAME, "bench", timeout=300)
+    assert done.stdout.count("not optimized for a specific") == 64, done.stderr
+    counts = front.counts()
+    assert [counts[layer] for layer in layers_of(cluster, "generic")] == [1, 1]
+    assert shared.check() == 1
+
+
+def test_a_cold_start_of_three_builds(cluster, shared, front):
+    """Each node runs its own build of the name, two the same: each of them is converted once.
+
+    A layer that they share is fetched for each: bytes stream through and are kept nowhere.
+    """
+    front.obey()
+    name = f"{REGISTRY}/qnib/bench"
+    done = cluster.run("srun", "-N4", "-O", "-n64", "--container", name, "bench", timeout=300)
+    assert done.stdout.count("This container is") == 64, done.stderr
+    counts = front.counts()
+    own = [layers_of(cluster, tag)[1] for tag in ("generic", "cpu-skylake", "cpu-broadwell")]
+    assert [counts[layer] for layer in own] == [1, 1, 1]
+    assert counts[layers_of(cluster, "generic")[0]] == 3
+    assert shared.check() == 3
+
+
+# Each is a client of its own; the last two see neither the others' processes nor their mounts.
+CLIENTS = """
+as="setpriv --reuid=hpcimg --regid=hpcimg --clear-groups"
+own="unshare --pid --mount --fork --kill-child --mount-proc $as"
+for how in "$as" "$as" "$as" "$as" "$own" "$own"; do
+    $how /opt/hpcimg/bin/hpcimg get $NAME >/dev/null 2>&1 &
+    pids="$pids $!"
+done
+echo $pids
+for pid in $pids; do wait $pid; echo $?; done
+"""
+
+
+class Clients:
+    """Six clients on a node."""
+
+    def __init__(self, node, name):
+        words = ["exec", "-n", node, "-u", "root", "--", "bash", "-c", f"NAME={name}; {CLIENTS}"]
+        self.process = subprocess.Popen(
+            [str(COMMAND), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        self.pids = self.process.stdout.readline().split()
+
+    def codes(self):
+        """Wait until all have ended; their exit codes."""
+        return [int(code) for code in self.process.communicate(timeout=120)[0].split()]
+
+
+@pytest.fixture(scope="module")
+def requests(cluster, front, pinned):
+    """Count the requests of one client, and then of 24 of which one is killed, each time cold."""
+    shared = SharedStore(cluster, ROOT)
+    mishaps.do(cluster, f"rm -rf {PLACE}; install -d -o hpcimg {PLACE}")
+    front.obey()
+    assert cluster.run("/opt/hpcimg/bin/hpcimg", "get", pinned, user="hpcimg").returncode == 0
+    one = front.counts("/v2/")
+    mishaps.do(cluster, f"rm -rf {ROOT}")
+    front.obey(HOLD)
+    groups = {node: Clients(node, pinned) for node in NODES}
+    front.wait_until_held()
+    builder = json.loads(shared.run('cat "$STORE"/locks/*').stdout)["host"]
+    other = next(node for node in NODES if node != builder)
+    mishaps.do(cluster, f"kill -9 {groups[other].pids[0]}", other)
+    front.release()
+    codes = [code for group in groups.values() for code in group.codes()]
+    assert sorted(codes) == [0] * 23 + [137]
+    assert shared.check() == 1
+    yield one, front.counts("/v2/")
+    shared.close()
+
+
+def test_separate_clients_fetch_each_layer_once(cluster, requests):
+    """24 clients on one store, some in namespaces of their own: one download, one conversion."""
+    counts = requests[1]
+    assert [counts[layer] for layer in layers_of(cluster, "generic")] == [1, 1]
+
+
+@pytest.mark.xfail(strict=True, reason="who asks for a cold document does not wait for another")
+def test_separate_clients_ask_no_more_than_one(requests):
+    """What one of them was told all others know: the registry sees the requests of one client."""
+    one, many = requests
+    assert many == one

@@ -39,7 +39,7 @@ def test_a_node_that_loses_power_while_it_builds_delays_nobody(shared):
         assert shared.cluster.verb("kill", "zen1").returncode == 0
         waiter.image()
         assert "convert" in waiter.heard
-        assert shared.temporaries() == ["zen1"]
+        assert set(shared.temporaries()) <= {"zen1"}
     finally:
         started = shared.cluster.verb("start", "zen1")
     assert started.returncode == 0, started.stderr
