@@ -21,7 +21,8 @@ sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import table  # noqa: E402 - the module lies beside this file
+import many  # noqa: E402 - the modules lie beside this file
+import table  # noqa: E402
 
 CHECKOUT = HERE.parent.parent
 CLUSTER = CHECKOUT / "tests" / "cluster" / "cluster"
@@ -48,16 +49,16 @@ def main() -> int:
     try:
         subprocess.run([CLUSTER, "up"], check=True)
         machine = describe_machine()
-        results = measure(runs)
+        results = measure(runs) | many.measure(*((4, 16) if arguments.quick else (64, 256)))
         machine["load_after"] = round(os.getloadavg()[0], 2)
-    except (BenchFault, subprocess.CalledProcessError) as error:
+    except (BenchFault, many.ManyFault, subprocess.CalledProcessError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     place = arguments.output
     place.parent.mkdir(exist_ok=True)
-    document = table.document(results, machine, runs)
+    document = table.document(results, machine, runs, targets(results))
     place.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(report(results, machine, runs))
     sys.stdout.write(f"\nRaw times: {place}\n")
@@ -202,10 +203,17 @@ def report(results: Results, machine: dict[str, object], runs: int) -> str:
             "",
             table.text(table.choosing_rows(results)),
             "",
-            *(target.line() for target in table.targets(results)),
+            table.text(many.rows(results)),
+            "",
+            *(target.line() for target in targets(results)),
             "",
         )
     )
+
+
+def targets(results: Results) -> list[table.Target]:
+    """What all groups were to reach."""
+    return table.targets(results) + many.targets(results)
 
 
 def say(text: str) -> None:

@@ -97,7 +97,9 @@ def _most(value: float, limit: float) -> tuple[float, bool]:
     return round(value, 3), value <= limit
 
 
-def document(results: Results, machine: Mapping[str, object], runs: int) -> dict[str, object]:
+def document(
+    results: Results, machine: Mapping[str, object], runs: int, reached: Sequence[Target]
+) -> dict[str, object]:
     """All of it as an object for build/bench.json."""
     return {
         "version": 1,
@@ -107,7 +109,7 @@ def document(results: Results, machine: Mapping[str, object], runs: int) -> dict
             name: {kind: statistics.median(raw) for kind, raw in kinds.items() if raw}
             for name, kinds in results.items()
         },
-        "targets": [asdict(target) for target in targets(results)],
+        "targets": [asdict(target) for target in reached],
         "raw": {
             name: {kind: list(raw) for kind, raw in kinds.items()}
             for name, kinds in results.items()

@@ -25,11 +25,12 @@ def test_bench_prints_a_table_and_keeps_the_raw_times(cluster, tmp_path: Path) -
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert sum(line.startswith(("met ", "MISSED ")) for line in done.stdout.splitlines()) == 6
+    assert sum(line.startswith(("met ", "MISSED ")) for line in done.stdout.splitlines()) == 12
     document = json.loads(output.read_text("utf-8"))
     for size in (1, 16, 64):
         for kind in ("bare", "container", "apptainer"):
             assert len(document["raw"][f"{kind}-{size}"]["seconds"]) == 1
     assert document["raw"]["pingpong-image"]["rates"][0] > 0
     assert document["raw"]["choose-thousand"]["rates"][0] > 0
+    assert document["raw"]["many-tasks"]["rates"] == [1]
     assert document["machine"]["slurm"].startswith("slurm")

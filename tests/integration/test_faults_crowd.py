@@ -15,6 +15,7 @@ from shared_store import IMAGE, SharedStore
 pytestmark = pytest.mark.integration
 
 PLACE = "/srv/hpcimg/test-crowd"
+BENCH = COMMAND.parents[1] / "bench"
 ROOT = f"{PLACE}/store"
 NODES = ("bdw1", "skx1", "zen1", "gpu1")
 HOLD = {"path": "/blobs/", "after": 500_000, "then": "hold"}
@@ -95,24 +96,12 @@ def test_a_cold_start_of_three_builds(cluster, shared, front):
     assert shared.check() == 3
 
 
-# Each is a client of its own; the last two see neither the others' processes nor their mounts.
-CLIENTS = """
-as="setpriv --reuid=hpcimg --regid=hpcimg --clear-groups"
-own="unshare --pid --mount --fork --kill-child --mount-proc $as"
-for how in "$as" "$as" "$as" "$as" "$own" "$own"; do
-    $how /opt/hpcimg/bin/hpcimg get $NAME >/dev/null 2>&1 &
-    pids="$pids $!"
-done
-echo $pids
-for pid in $pids; do wait $pid; echo $?; done
-"""
-
-
 class Clients:
-    """Six clients on a node."""
+    """Four clients on a node, one of them in namespaces of its own."""
 
     def __init__(self, node, name):
-        words = ["exec", "-n", node, "-u", "root", "--", "bash", "-c", f"NAME={name}; {CLIENTS}"]
+        script = (BENCH / "clients.sh").read_text("utf-8")
+        words = ["exec", "-n", node, "-u", "root", "--", "bash", "-c", script, "_", name, "3", "1"]
         self.process = subprocess.Popen(
             [str(COMMAND), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )
@@ -125,7 +114,7 @@ class Clients:
 
 @pytest.fixture(scope="module")
 def requests(cluster, front, pinned):
-    """Count the requests of one client, and then of 24 of which one is killed, each time cold."""
+    """Count the requests of one client, and then of 16 of which one is killed, each time cold."""
     shared = SharedStore(cluster, ROOT)
     mishaps.do(cluster, f"rm -rf {PLACE}; install -d -o hpcimg {PLACE}")
     front.obey()
@@ -140,14 +129,14 @@ def requests(cluster, front, pinned):
     mishaps.do(cluster, f"kill -9 {groups[other].pids[0]}", other)
     front.release()
     codes = [code for group in groups.values() for code in group.codes()]
-    assert sorted(codes) == [0] * 23 + [137]
+    assert sorted(codes) == [0] * 15 + [137]
     assert shared.check() == 1
     yield one, front.counts("/v2/")
     shared.close()
 
 
 def test_separate_clients_fetch_each_layer_once(cluster, requests):
-    """24 clients on one store, some in namespaces of their own: one download, one conversion."""
+    """16 clients on one store, some in namespaces of their own: one download, one conversion."""
     counts = requests[1]
     assert [counts[layer] for layer in layers_of(cluster, "generic")] == [1, 1]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import mishaps
 import pytest
 from faulty import REGISTRY, running_front
+from launching import allocate
 from shared_store import IMAGE, SharedStore
 from test_failure import refused
 
@@ -69,6 +72,22 @@ def test_a_changed_entry_is_put_aside_and_built_again(cluster, shared, front, da
     assert set(front.counts().values()) == {1}, "the layers were not fetched again, once each"
     assert len(mishaps.do(cluster, f"ls {ROOT}/quarantine").split()) == 1
     assert shared.check() == 1
+
+
+@pytest.mark.xfail(strict=True, reason="a ticket only looks whether its image is there")
+@pytest.mark.parametrize("damage", ["truncated", "a link", "open to others"])
+def test_the_next_step_of_a_job_sees_it_too(cluster, shared, damage):
+    """The job's ticket names a changed entry: the step has it built again, as a first step does."""
+    with contextmanager(allocate)(cluster) as job:
+        assert job.step("true", image=NAME).code == 0
+        change = f"PLACE={PLACE}; cd {ROOT}/entries/sha256/*; {DAMAGES[damage]}"
+        mishaps.do(cluster, f"rm -rf {ROOT}/quarantine/*; {change}")
+        ended = job.step("bench", image=NAME)
+    aside = mishaps.do(cluster, f"ls {ROOT}/quarantine")
+    if not aside:
+        mishaps.do(cluster, f"rm -r {ROOT}/entries/sha256/*")
+    assert ended.code == 0, ended.errors
+    assert aside
 
 
 def test_an_entry_of_another_user_is_not_run(cluster, shared):
