@@ -33,8 +33,8 @@ class Options:
     """`at` names a function (MODULE:NAME) of hpcimg; when it is called, `do` happens there.
 
     hold: stop for ever; after: the same once it has returned; else the name of an errno to raise.
-    `stale`, `read` and `window` are the store's and the client's limits, in seconds; `crowd` is
-    the number of processes that ask, in `threads` each.
+    `stale`, `read` and `window` are the store's and the client's limits, in seconds; `lock` is the
+    store's kind; `crowd` is the number of processes that ask, in `threads` each.
     """
 
     root: str
@@ -44,6 +44,7 @@ class Options:
     stale: float = 60.0
     read: float = 30.0
     window: float = 60.0
+    lock: str = ""
     crowd: int = 0
     threads: int = 10
 
@@ -96,7 +97,8 @@ def main(options: Options) -> None:
     timeouts = Timeouts(read=options.read, window=options.window)
     client = RegistryClient(settings.registries, no_credential, listed_only=True, timeouts=timeouts)
     Path(options.root).parent.mkdir(exist_ok=True)
-    store = site_store(dataclasses.replace(settings.store, path=options.root))
+    kind = {"lock": options.lock} if options.lock else {}
+    store = site_store(dataclasses.replace(settings.store, path=options.root, **kind))
     store.stale = options.stale
     if options.at:
         arm(options.at, options.do)
