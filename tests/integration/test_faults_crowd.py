@@ -141,7 +141,6 @@ def test_separate_clients_fetch_each_layer_once(cluster, requests):
     assert [counts[layer] for layer in layers_of(cluster, "generic")] == [1, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="who asks for a cold document does not wait for another")
 def test_separate_clients_ask_no_more_than_one(requests):
     """What one of them was told all others know: the registry sees the requests of one client."""
     one, many = requests

@@ -181,7 +181,6 @@ def test_a_failure_that_stays_is_one_clear_error(cluster, shared, front, case):
     assert shared.check() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="fetch_blob repeats what the transport has repeated: 16")
 def test_a_failure_that_stays_is_asked_four_times(shared, front):
     """There is one limit for a request, not a limit of limits."""
     front.obey(FINAL["500 for good"][0])
@@ -189,7 +188,6 @@ def test_a_failure_that_stays_is_asked_four_times(shared, front):
     assert list(front.counts().values()) == [4]
 
 
-@pytest.mark.xfail(strict=True, reason="fetch_blob asks again what the transport has given up")
 def test_an_hour_is_not_asked_away(shared, front):
     """A registry that wants an hour's peace is not asked a second time."""
     front.obey(FINAL["429 for an hour"][0])
