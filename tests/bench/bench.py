@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE))
 
 import cold  # noqa: E402 - the modules lie beside this file
 import inside  # noqa: E402
+import many  # noqa: E402
 import table  # noqa: E402
 
 CHECKOUT = HERE.parent.parent
@@ -53,7 +54,7 @@ def main() -> int:
         machine = describe_machine()
         results = measure(runs, arguments.only)
         machine["load_after"] = round(os.getloadavg()[0], 2)
-    except (BenchFault, subprocess.CalledProcessError) as error:
+    except (BenchFault, many.ManyFault, subprocess.CalledProcessError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
@@ -110,6 +111,11 @@ def _inside(runs: int) -> Results:
     return inside.results(on_login, NODE, ROUNDS, runs)
 
 
+def _many(runs: int) -> Results:
+    say("many: a cold start of many at once ...")
+    return many.measure(*((64, 256) if runs > 1 else (4, 16)))
+
+
 GROUPS: dict[str, Callable[[int], Results]] = {
     "launch": _on_one_node,
     "first": _first_step,
@@ -118,6 +124,7 @@ GROUPS: dict[str, Callable[[int], Results]] = {
     "pingpong": _ping_pong,
     "inside": _inside,
     "cold": _cold,
+    "many": _many,
 }
 
 
@@ -235,8 +242,8 @@ def describe_machine() -> dict[str, object]:
 
 def targets(results: Results) -> list[table.Target]:
     """What was wanted of what was measured."""
-    found = table.targets(results)
-    return [*found, *cold.targets(results)] if "cold-big-ours" in results else found
+    groups = (table, cold, inside, many)
+    return [target for group in groups for target in group.targets(results)]
 
 
 def report(results: Results, machine: dict[str, object], runs: int) -> str:
@@ -263,6 +270,8 @@ def report(results: Results, machine: dict[str, object], runs: int) -> str:
         lines += [table.text(cold.rows(results)), ""]
     if "inside-true-host" in results:
         lines += [table.text(inside.rows(lambda *which: table.median(results, *which))), ""]
+    if "many-tasks" in results:
+        lines += [table.text(many.rows(results)), ""]
     return "\n".join([*lines, *(target.line() for target in targets(results)), ""])
 
 

@@ -110,10 +110,7 @@ def most(what: str, value: float, limit: float) -> Target:
 
 
 def document(
-    results: Results,
-    machine: Mapping[str, object],
-    runs: int,
-    found: Sequence[Target] | None = None,
+    results: Results, machine: Mapping[str, object], runs: int, reached: Sequence[Target]
 ) -> dict[str, object]:
     """All of it as an object for build/bench.json."""
     return {
@@ -124,7 +121,7 @@ def document(
             name: {kind: statistics.median(raw) for kind, raw in kinds.items() if raw}
             for name, kinds in results.items()
         },
-        "targets": [asdict(one) for one in (targets(results) if found is None else found)],
+        "targets": [asdict(target) for target in reached],
         "raw": {
             name: {kind: list(raw) for kind, raw in kinds.items()}
             for name, kinds in results.items()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import yaml
 from conftest import Cluster
 
 SETTINGS = "/etc/hpcimg/settings.yaml"
@@ -48,14 +49,9 @@ def without_account(cluster: Cluster, node: str) -> Iterator[None]:
 
 @contextmanager
 def settings(cluster: Cluster, **changes: object) -> Iterator[None]:
-    """A site whose settings differ from the cluster's in these keys (JSON is YAML)."""
+    """A site whose settings differ from what they are now in these keys (JSON is YAML)."""
     before = do(cluster, f"cat {SETTINGS}")
-    base: dict[str, object] = {
-        "default_registry": "registry:5000",
-        "registries": {"registry:5000": {"plain_http": True}},
-        "aliases": {"docker.io/qnib": "registry:5000/qnib"},
-        "store": {"path": "/srv/hpcimg/store", "account": "hpcimg"},
-    }
+    base = yaml.safe_load(before)
     for key, value in changes.items():
         old = base.get(key)
         base[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value

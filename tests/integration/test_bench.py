@@ -36,4 +36,5 @@ def test_bench_prints_a_table_and_keeps_the_raw_times(cluster, tmp_path: Path) -
     assert document["raw"]["choose-thousand"]["rates"][0] > 0
     for kind in ("host", "kernel", "fuse", "apptainer"):
         assert document["raw"][f"inside-import-{kind}"]["rates"][0] > 0
+    assert document["raw"]["many-tasks"]["rates"] == [1]
     assert document["machine"]["slurm"].startswith("slurm")

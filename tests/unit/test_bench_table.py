@@ -82,4 +82,4 @@ def test_missed_target_is_said(results, name, kind, value, missed) -> None:
     targets = table.targets(results)
     assert [number for number, target in enumerate(targets) if not target.met] == [missed]
     assert targets[missed].line().startswith("MISSED")
-    assert table.document(results, {}, 3)["targets"][missed]["met"] is False
+    assert table.document(results, {}, 3, targets)["targets"][missed]["met"] is False
