@@ -315,3 +315,20 @@ def test_that_the_site_found_nothing_answers_for_itself_alone(place, tmp_path):
     assert (site.answer("what"), user.answer("what"), user.answer("who")) == ("", None, "me")
     user.keep_answer("what", "")
     assert user.answer("what") == ""
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_an_answer_that_others_could_write_counts_as_none(place, what):
+    """An answer has no digest by which it could be checked: only its owner and mode speak for it."""
+    cache = DocumentCache((place,), place)
+    cache.keep_answer("attached?", "no")
+    assert cache.answer("attached?") == "no"
+    (path,) = (place.root / "answers").iterdir()
+    if what == "file":
+        path.chmod(0o666)
+    elif what == "folder":
+        path.parent.chmod(0o777)
+    else:
+        path.rename(place.root / "aside")
+        path.symlink_to(place.root / "aside")
+    assert cache.answer("attached?") is None
