@@ -319,7 +319,7 @@ def test_that_the_site_found_nothing_answers_for_itself_alone(place, tmp_path):
 
 @pytest.mark.parametrize("what", ["file", "folder", "link"])
 def test_an_answer_that_others_could_write_counts_as_none(place, what):
-    """An answer has no digest by which it could be checked: only its owner and mode speak for it."""
+    """An answer has no digest to check it by: only its owner and mode speak for it."""
     cache = DocumentCache((place,), place)
     cache.keep_answer("attached?", "no")
     assert cache.answer("attached?") == "no"
