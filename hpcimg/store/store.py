@@ -195,7 +195,7 @@ class Store:
 
         with lock.beating(), store_faults("build an entry", self.root):
             if found is not None:
-                self.set_aside(found)
+                self.quarantine(found)
             sweep(self.root / TEMPORARY, owner)
             with open_workspace(self.root / TEMPORARY, owner, report) as workspace:
                 built = build(workspace)
@@ -205,8 +205,8 @@ class Store:
         log.info('built and kept: "%s"', entry.path)
         return entry
 
-    def set_aside(self, flaw: Flaw) -> None:
-        """Move a bad entry into the quarantine, for the administrator to look at."""
+    def quarantine(self, flaw: Flaw) -> None:
+        """Move a bad entry aside, for the administrator to look at; raises OSError, StoreError."""
         aside = self.root / QUARANTINE / f"{flaw.path.name}.{os.urandom(4).hex()}"
         try:
             flaw.path.rename(aside)

@@ -155,7 +155,7 @@ def ensure_pick(
     index = resolved.digest if resolved.is_index else ""
     heard = Heard(on_progress)
     entry = ensure_image(
-        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, index),
+        Wanted(resolved.reference, pick.descriptor.digest, pick.features, job, index=index),
         store=access.store,
         client=access.source,
         converter=choose_converter(settings),
