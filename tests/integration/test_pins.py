@@ -143,6 +143,21 @@ def test_sbatch_where_nothing_can_be_pinned(cluster):
     assert "hpcimg" not in tried.stderr
 
 
+def test_sbatch_waits_no_longer_than_a_few_seconds(cluster):
+    """What hangs is ended, and the job is submitted."""
+    stuck = f"mv {mishaps.PYTHON} {mishaps.PYTHON}.real; printf '#!/bin/sh\\nexec sleep 600' "
+    mishaps.do(cluster, f"{stuck} >{mishaps.PYTHON}; chmod 755 {mishaps.PYTHON}")
+    try:
+        words = ("-H", "--mem=100", f"--container-image={MOVED}")
+        job, said = submit(cluster, *words, script="bench")
+        left = cluster.shell("pgrep -fx 'sleep 600'").stdout
+    finally:
+        mishaps.do(cluster, f"mv {mishaps.PYTHON}.real {mishaps.PYTHON}")
+    cluster.run("scancel", job)
+    assert "hpcimg: warning: the tag is read when the job starts: `hpcimg pin` did not" in said
+    assert left == ""
+
+
 def test_a_registry_that_is_down(cluster):
     """A warm image runs with one warning for the job; with `always`, or unknown, it does not."""
     nodes = ("bdw1", "skx1", "zen1")
