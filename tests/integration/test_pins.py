@@ -16,12 +16,17 @@ PARTS = "qnib/plain-featuretest"
 OLD, NEW = "not optimized for a specific microarchitecture", "optimized for: cpu:broadwell"
 
 
-@pytest.fixture(autouse=True)
-def tag(cluster):
-    """Let the tag stand for the generic build, and have both builds in the store."""
+@pytest.fixture(scope="module", autouse=True)
+def warmed(cluster):
+    """Have both builds in the store."""
     for build in ("generic", "cpu-broadwell"):
         done = cluster.run("srun", "-w", "bdw1", "--container", f"{PARTS}:{build}", "true")
         assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(autouse=True)
+def tag(cluster):
+    """Let the tag stand for the generic build."""
     mishaps.push(cluster, MOVED, (f"{PARTS}:generic", ""))
 
 
