@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 5.0
 WAITING_SECONDS = 10.0
 """A node that only waits says no more than this, however few there are."""
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS = 2.0
 """What takes no longer is not worth a word."""
 REPORT_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
