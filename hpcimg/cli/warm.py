@@ -156,7 +156,7 @@ class _Warming:
         words, _ = _STATES[outcome.state]
         if outcome.state == "fetched":
             words = f"{words} in {outcome.seconds:.1f} s, {size_words(outcome.size)}"
-        said = [one_line(line) for line in outcome.said] if outcome.state == "failed" else []
+        said = [one_line(line) for line in outcome.said]
         label = outcome.variant.label
         self._show.finish(label, "\n".join([*said, f"hpcimg: {label}: {words}"]))
 

@@ -5,6 +5,7 @@ Each is a child process of its own, so that one can fail, or all be interrupted,
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import sys
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from hpcimg.store.store import Store
     from hpcimg.workflow.warm import Variant
 
+log = logging.getLogger(__name__)
+
 JOBS = 2
 WAIT_SECONDS = 300
 
@@ -44,7 +47,8 @@ _START = "import sys; sys.path.append(sys.argv.pop(1)); from hpcimg.cli import r
 class Outcome:
     """What became of a variant: stored (it was there), fetched, failed, interrupted or planned.
 
-    `said` are the lines of what failed, `code` how this command should end for it.
+    `said` are the lines that its process said, of one that failed or that is ours; `code` is how
+    this command should end for it.
     """
 
     variant: Variant
@@ -90,6 +94,7 @@ def warm(
     for variant in variants:
         entry = store.lookup(variant.digest, converter)
         if entry is not None:
+            log.info('found in the store: "%s"', entry.path)
             on_outcome(Outcome(variant, "stored", entry.record.size))
         elif way.dry_run:
             on_outcome(Outcome(variant, "planned"))
@@ -144,7 +149,9 @@ class _Ends:
         entry = _find(self.store, variant.digest)
         if entry is not None:
             size = entry.record.size
-            self.on_outcome(Outcome(variant, "fetched", size, seconds, said=ended.said))
+            # Of an image that its job could not run, srun says what is of no matter here.
+            said = ended.said if ended.returncode == 0 else ()
+            self.on_outcome(Outcome(variant, "fetched", size, seconds, said=said))
             return
         known = {int(code) for code in ExitCode}
         code = ended.returncode if ended.returncode in known else int(ExitCode.LAUNCH)
@@ -188,7 +195,17 @@ def _run(
 
 def _own_argv(variant: Variant) -> list[str]:
     package = str(Path(hpcimg.__file__).parents[1])
-    words = ["cache", "fetch", str(variant.resolved.reference), variant.digest, *variant.features]
+    level = logging.getLogger("hpcimg").level
+    loud = {logging.INFO: ["-v"], logging.DEBUG: ["-v", "-v"]}.get(level, [])
+    words = [
+        "cache",
+        "fetch",
+        *loud,
+        "--",
+        str(variant.resolved.reference),
+        variant.digest,
+        *variant.features,
+    ]
     return [sys.executable, "-I", "-c", _START, package, *words]
 
 
