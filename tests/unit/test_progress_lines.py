@@ -77,11 +77,11 @@ def test_a_line_fits_a_terminal_of_80_columns(capsys):
 
 
 def test_who_waits_says_once_for_whom(capsys):
-    """And only every ten seconds how far it is."""
+    """And then only how far it is."""
     lines, clock = make()
     said = told(capsys, lines, clock, "wait", 25, note=NOTE)
-    assert [at for at, _ in said] == [2.0, 12.0, 22.0]
-    assert [NOTE in line for _, line in said] == [True, False, False]
+    assert [at for at, _ in said] == [2.0, 7.0, 12.0, 17.0, 22.0]
+    assert [NOTE in line for _, line in said] == [True, False, False, False, False]
 
 
 def test_a_hundred_waiting_nodes_say_what_one_says(capsys):
