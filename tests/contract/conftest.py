@@ -26,6 +26,12 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr("hpcimg.workflow.access.home_directory", lambda: home)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """On a busy machine a fetch may take seconds: whether it is spoken of is no matter here."""
+    monkeypatch.setattr("hpcimg.cli.progress_lines.PATIENCE_SECONDS", float("inf"))
+
+
 @pytest.fixture
 def kept(tmp_path):
     """Give an empty store, whose entries are numbers."""
