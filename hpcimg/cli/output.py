@@ -159,7 +159,9 @@ class ShowProgress:
         doing = f"{_PHASES.get(progress.phase, progress.phase)} {self._what}"
         note = f" ({progress.note})" if progress.phase == "wait" and progress.note else ""
         if not progress.total:
-            return doing + note
+            return (
+                doing + (f": {progress.done / 1e6:.1f} MB so far" if progress.done else "") + note
+            )
         percent = 100 * progress.done // progress.total
         return f"{doing}: {percent}% of {progress.total / 1e6:.1f} MB{note}"
 
