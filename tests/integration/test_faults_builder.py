@@ -15,14 +15,13 @@ from shared_store import IMAGE, OTHER, SharedStore
 pytestmark = pytest.mark.integration
 
 NAME = f"{REGISTRY}/{IMAGE}"
-STREAM = "hpcimg.runtime.stream"
 VICTIM, WAITER = "bdw1", "skx1"
 
 # The downloads are stopped by the registry; all else by the process itself, on its way.
 HELD_BYTES = {"download": 500_000, "merge": 1_070_000}
 PLACES = {
     "fetch": "hpcimg.workflow.ensure:check_manifest",
-    "compress": f"{STREAM}:_Merging._judge",
+    "compress": "hpcimg.runtime.merging:Merging._judge",
     "wrap": "hpcimg.runtime.sif:Sif.finish",
     "seal": "hpcimg.store.workspace:_measure",
     "publish": "hpcimg.store.store:Store._publish",
