@@ -18,9 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOBS         ".jobs"
-#define NAME_SIZE    200
-#define IDLE_SECONDS 3600 /* what is unmounted too early is mounted again by the next step */
+#define JOBS          ".jobs"
+#define NAME_SIZE     200
+#define LOCK_ATTEMPTS 2000 /* of 5 ms; a mount takes less than one */
+#define IDLE_SECONDS  3600 /* what is unmounted too early is mounted again by the next step */
 
 struct place {
     char name[NAME_SIZE + 1];
@@ -63,6 +64,20 @@ static bool name_place(const char *image, struct place *place)
     return make_place(name + 1, place);
 }
 
+/* Not for ever: whoever holds the lock may hang on a file system that does not answer. */
+static bool lock_soon(int fd)
+{
+    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+
+    for (int i = 0; i < LOCK_ATTEMPTS; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        (void)nanosleep(&pause, NULL);
+    }
+    errno = EWOULDBLOCK;
+    return false;
+}
+
 /* One process at a time. The lock file is root's alone, so that no user can hold it. */
 static int lock_mounts(void)
 {
@@ -76,9 +91,11 @@ static int lock_mounts(void)
         errno = EPERM;
     else
         fd = open(MOUNTS "/.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
-        continue;
-    return fd;
+    if (fd < 0 || lock_soon(fd))
+        return fd;
+    (void)close(fd);
+    errno = EWOULDBLOCK;
+    return -1;
 }
 
 static bool is_mounted(const struct place *place)

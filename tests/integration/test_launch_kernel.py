@@ -229,6 +229,21 @@ def test_a_job_whose_epilog_never_ran(cluster: Cluster) -> None:
     do(cluster, f"rm -rf {TICKETS}/{old} {TICKETS}/{young}", NODE)
 
 
+def test_what_is_in_use_is_left_for_the_next_time(cluster: Cluster) -> None:
+    """A process outside of all jobs that stands in the mount keeps it until the next sweep."""
+    with allocated_on(cluster, NODE) as job:
+        place = job.step("sh", "-c", WHERE).output.strip()
+        assert place.startswith(MOUNTS)
+        stand = f"cd {place}; setsid sleep 100 >/dev/null 2>&1 </dev/null & echo $!"
+        pid = do(cluster, stand, NODE).strip()
+    gone = f"until [ ! -e {TICKETS}/{job.job} ]; do sleep 0.05; done; {MOUNTER} sweep"
+    mounted = "cut -d' ' -f2 /proc/1/mounts"
+    assert place in do(cluster, f"timeout 30 sh -c '{gone}'; {mounted}", NODE).split()
+    do(cluster, f"kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.05; done", NODE)
+    assert place not in do(cluster, f"{MOUNTER} sweep; {mounted}", NODE).split()
+    assert left(cluster) == ""
+
+
 @pytest.mark.parametrize(
     ("harm", "mend", "reason"),
     [
