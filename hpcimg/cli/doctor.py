@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hpcimg.settings import Settings
-    from hpcimg.workflow.doctor import Health, Trial
+    from hpcimg.workflow.doctor_store import Health, Trial
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "note": "dim", "unknown": "yellow"}
 
@@ -43,7 +43,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import become_account
-    from hpcimg.workflow.doctor import check_root, examine
+    from hpcimg.workflow.doctor_store import check_root, examine
 
     settings = read_settings(os.environ)
     root = Path(arguments.store or settings.store.path).absolute()
@@ -65,7 +65,7 @@ def _trials(root: Path, arguments: argparse.Namespace, settings: Settings) -> li
     import shutil
 
     from hpcimg.slurm import nodes_of_list
-    from hpcimg.workflow.doctor import Trial, may_try, try_alone, try_out
+    from hpcimg.workflow.doctor_store import Trial, may_try, try_alone, try_out
 
     why = may_try(root, settings.store)
     if why:

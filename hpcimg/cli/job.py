@@ -19,6 +19,7 @@ def add(verbs: Adder) -> None:
     """Add the two verbs."""
     job = verbs.add_parser("job", help="say what the steps of a job ran on each node, and why")
     job.add_argument("id", metavar="ID", help="the job's number, as squeue has it")
+    job.add_argument("--all", action="store_true", help="also its earlier starts")
     job.add_argument("--json", action="store_true", help="print JSON")
     job.set_defaults(call=_job)
 
@@ -33,7 +34,7 @@ def _job(arguments: argparse.Namespace) -> int:
     from hpcimg.settings import read_settings
     from hpcimg.workflow.job import runs_of
 
-    runs = runs_of(arguments.id, read_settings(os.environ))
+    runs = runs_of(arguments.id, read_settings(os.environ), every=arguments.all)
     if arguments.json:
         import json
         from dataclasses import asdict

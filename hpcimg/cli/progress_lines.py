@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 5.0
 WAITING_SECONDS = 10.0
-"""A node that only waits says no more than this, however few there are."""
-PATIENCE_SECONDS = 1.0
+"""Of several nodes that wait, each says no more than this, however few they are."""
+PATIENCE_SECONDS = 2.0
 """What takes no longer is not worth a word."""
 REPORT_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -36,7 +36,7 @@ class ProgressLines:
     """Writes a line once something takes long, then every few seconds, also when nothing comes.
 
     `start` is put before each line; `place` is this node's number among those of the step, and
-    theirs: of a hundred that wait, each says every 500 seconds what one says every 10.
+    theirs: of a hundred that wait, each says every 500 seconds what one alone says every 5.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ProgressLines:
                 return
             self._pace.add(now, last.done)
             period = EVERY_SECONDS
-            if last.phase == "wait":
+            if last.phase == "wait" and self._turns > 1:
                 period = max(WAITING_SECONDS, EVERY_SECONDS * self._turns)
             self._next = now + period
             self._say(sentence(last, self._what, self._pace, with_note=not self._spoke))

@@ -157,7 +157,7 @@ class _Warming:
         words, _ = _STATES[outcome.state]
         if outcome.state == "fetched":
             words = f"{words} in {outcome.seconds:.1f} s, {size_words(outcome.size)}"
-        said = [one_line(line) for line in outcome.said] if outcome.state == "failed" else []
+        said = [one_line(line) for line in outcome.said]
         label = outcome.variant.label
         self._show.finish(label, "\n".join([*said, f"hpcimg: {label}: {words}"]))
 
@@ -246,7 +246,7 @@ def _names(given: Sequence[str], file: str | None) -> tuple[str, ...]:
     from hpcimg.errors import UsageError
 
     if not given and file is None:
-        raise UsageError("no image is named", "write: hpcimg cache warm NAME..., or --file LIST")
+        raise UsageError("no NAME and no --file LIST says what", "see hpcimg cache warm --help")
     listed = _read_list(file) if file is not None else ""
     lines = (_COMMENT.sub("", line).strip() for line in listed.splitlines())
     return tuple(dict.fromkeys([*given, *filter(None, lines)]))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_SIGNATURES = 64
 """How many are looked at for one digest: each costs a request."""
+TAG_LIMIT = 128
 _INDEX_DEPTH = 4
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,9 @@ def _manifests(source: ImageSource, image: Reference) -> Iterator[Manifest]:
     from hpcimg.oci.signature import BUNDLE_TYPE, SIMPLE_ARTIFACT, signature_tag
 
     def named() -> Iterator[Reference]:
-        yield replace(image, digest=None, tag=signature_tag(str(image.digest)))
+        tag = signature_tag(str(image.digest))
+        if len(tag) <= TAG_LIMIT:  # with sha512 it is no tag, and cosign makes none
+            yield replace(image, digest=None, tag=tag)
         for kind in (BUNDLE_TYPE, SIMPLE_ARTIFACT):
             yield from map(image.with_digest, source.referrers(image, kind)[:MOST_SIGNATURES])
 

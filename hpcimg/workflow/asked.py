@@ -5,6 +5,7 @@ Chooses as a launch would; it must not print.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import UsageError
 from hpcimg.selection import require
 from hpcimg.settings import MATCHES
-from hpcimg.slurm import job_match, job_nodes, nodes_of_list
+from hpcimg.slurm import job_match, job_name, job_nodes, nodes_of_list
 from hpcimg.store.profiles import read_profile
 from hpcimg.store.store import site_store
+from hpcimg.workflow.match import together
+from hpcimg.workflow.pin import pin_of_job
 from hpcimg.workflow.profile import chosen_profile, with_gpus
-from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
+from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
 from hpcimg.workflow.uniform import resolve_for_all
 
 if TYPE_CHECKING:
@@ -96,14 +99,24 @@ def ask(
     if said and said not in MATCHES:
         raise UsageError(f"the job's way to match is {said!a}", f"use {', '.join(MATCHES)}")
     nodes = job_nodes(environment) if in_job else ()
+    pinned = _pinned(reference, settings, environment) if in_job else reference
     match = said or settings.match
     if len(nodes) > 1:
         profile = replace(profile, job_nodes=len(nodes))
         if match != "per-node":
-            return _for_job(reference, profile, nodes, (match, said), question, settings, source)
+            named = (reference, pinned)
+            return _for_job(named, profile, nodes, (match, said), question, settings, source)
     policy = site_policy(settings, reference, profile, question.policy)
-    resolved = resolve(reference, profile, source, policy)
+    document = source.fetch_document(pinned)
+    resolved = resolve_document(reference, document, profile, source, policy)
     return Answer(resolved, said, _BY_JOB if said else "", is_here=question.is_here)
+
+
+def _pinned(reference: Reference, settings: Settings, environment: Mapping[str, str]) -> Reference:
+    """Name what the job's steps run of a tag, where one has read it already."""
+    cluster, number, started = job_name(environment)
+    job = together("per-node", (), (cluster, number, str(os.geteuid()), started))
+    return pin_of_job(reference, settings, job.key) if job.key else reference
 
 
 def _for_list(
@@ -123,7 +136,7 @@ def _for_list(
 
 
 def _for_job(
-    reference: Reference,
+    named: tuple[Reference, Reference],
     own: NodeProfile,
     nodes: tuple[str, ...],
     match: tuple[str, str],
@@ -131,18 +144,19 @@ def _for_job(
     settings: Settings,
     source: ImageSource,
 ) -> Answer:
-    """Choose for all nodes of the job that this is in, as its steps do."""
+    """Choose for all nodes of the job that this is in, as its steps do, by its pin of the name."""
+    reference, pinned = named
     store = site_store(settings.store)
     has_gpus = own.gpus.wanted or own.gpus.state != "none"
     profiles = [
         read_profile(store, node).allocated(None if has_gpus else (), nodes=len(nodes))
         for node in nodes
     ]
-    document = source.fetch_document(reference)
+    document = source.fetch_document(pinned)
     resolved = resolve_for_all(reference, document, profiles, source, settings, question.policy)
     word, said = match
     alone = None
     if resolved.resolution.pick is None and word == "uniform":
         policy = site_policy(settings, reference, own, question.policy)
-        alone = resolve(reference, own, source, policy)
+        alone = resolve_document(reference, document, own, source, policy)
     return Answer(resolved, said and word, _BY_JOB if said else "", nodes, alone)

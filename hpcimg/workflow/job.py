@@ -75,8 +75,11 @@ class Run:
     ran: tuple[Ran, ...]
 
 
-def runs_of(job: str, settings: Settings) -> tuple[Run, ...]:
-    """Read what a job ran, from the site's store and the asker's own; raises NotFoundError."""
+def runs_of(job: str, settings: Settings, *, every: bool = False) -> tuple[Run, ...]:
+    """Read what a job ran, from the site's store and the asker's own; raises NotFoundError.
+
+    Of each cluster it is the last start of that number, or every one.
+    """
     if not re.fullmatch(r"[0-9]{1,10}", job):
         raise UsageError(f"{quoted(job)} is no job's number", "give it as squeue has it, as in 42")
     own = own_access(settings, os.environ).store
@@ -95,7 +98,8 @@ def runs_of(job: str, settings: Settings) -> tuple[Run, ...]:
             "it ran no image here, is older than 30 days, or shares the number of another: "
             "ask for a heterogeneous job by its first one",
         )
-    return tuple(sorted(runs, key=lambda run: (run.cluster, run.started)))
+    runs.sort(key=lambda run: (run.cluster, run.started))
+    return tuple(runs) if every else tuple({run.cluster: run for run in runs}.values())
 
 
 def _run(key: JobKey, steps: Iterable[Ran]) -> Run:

@@ -88,6 +88,18 @@ def pinned_document(
     return found if is_first else Pinned(found.document)
 
 
+def pin_of_job(reference: Reference, settings: Settings, key: JobKey) -> Reference:
+    """Name by its digest what a tag is in a running job; the name itself where nothing is kept."""
+    from hpcimg.store.agreement import read_agreement
+
+    try:
+        found = read_agreement(site_store(settings.store), key, {"tag": str(reference)})
+    except (StoreError, SettingsError):
+        return reference
+    digest = _digest_of(found)
+    return reference.with_digest(digest) if digest and not reference.digest else reference
+
+
 def stores_of(access: Access, settings: Settings) -> tuple[Store, ...]:
     """List the stores that may be read: the site's, where there is one, and the asker's own."""
     try:

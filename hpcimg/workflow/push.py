@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import UsageError
 from hpcimg.features import canonical_words, parse_feature
-from hpcimg.oci.digest import digest_of
+from hpcimg.oci.digest import digest_of, shortened
 from hpcimg.oci.model import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -123,12 +123,15 @@ def _copy(
 ) -> None:
     total, done = sum(size_of(entry.manifest) for entry in entries), 0
 
-    def on_bytes(count: int) -> None:
-        nonlocal done
-        done += count
-        report(Progress("copy", done, total))
-
     for entry in entries:
+        size, part, before = size_of(entry.manifest), shortened(entry.manifest.digest), done
+
+        def on_bytes(count: int, part: str = part, size: int = size, before: int = before) -> None:
+            nonlocal done
+            done += count
+            report(Progress("copy", done - before, size, part=part))
+            report(Progress("copy", done, total))
+
         copy_image(client, entry.source, entry.manifest, target, on_bytes)
 
 

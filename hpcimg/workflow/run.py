@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 SAY_ONCE = "--say-once"
 """The option of `hpcimg run` for tasks that would all say the same."""
 
+_WORDS = {"--container-match": "--match", "--container-pull": "--pull"}
+"""The plugin's options of one word, and those of `hpcimg run`."""
+
 
 def run_argv(
     name: str,
@@ -68,23 +71,23 @@ def srun_argv(words: Sequence[str]) -> list[str]:
     the command. Raises UsageError without it, or where an option of srun's follows.
     """
     srun_words: list[str] = []
-    match: list[str] = []
+    words_of_run: list[str] = []
     rest = list(words)
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        if option not in {"--container", "--container-image", "--container-match"}:
+        if option not in {"--container", "--container-image", *_WORDS}:
             srun_words.append(f"{option}{equals}{value}")
             continue
         if not equals:
             value = rest.pop(0) if rest else ""
-        if option == "--container-match":
-            match = ["--match", value]
+        if option in _WORDS:
+            words_of_run += [_WORDS[option], value]
             continue
         if not value or not rest:
             break
         _check_command(rest[0], option)
         srun, ours = _program("srun"), _program("hpcimg")
-        return [srun, *srun_words, ours, "run", SAY_ONCE, *match, value, "--", *rest]
+        return [srun, *srun_words, ours, "run", SAY_ONCE, *words_of_run, value, "--", *rest]
     raise UsageError(
         "hpcimg srun needs an image and a command",
         "write: hpcimg srun [srun's options] --container NAME COMMAND [ARGUMENT...]",

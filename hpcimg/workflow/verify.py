@@ -29,6 +29,7 @@ from hpcimg.store.entry import (
     read_entry,
     read_file,
 )
+from hpcimg.store.faults import store_faults
 
 if TYPE_CHECKING:
     from hpcimg.store.store import Store
@@ -83,7 +84,8 @@ def verify(
             yield Checked(key, str(found.path), size)
         elif flaw.path.exists():
             if quarantine:
-                store.quarantine(flaw)
+                with store_faults("move a bad entry aside", store.root):
+                    store.quarantine(flaw)
             yield Checked(key, str(flaw.path), size, flaw.reason, quarantine)
 
 

@@ -5,6 +5,7 @@ Each is a child process of its own, so that one can fail, or all be interrupted,
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import sys
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from hpcimg.store.store import Store
     from hpcimg.workflow.warm import Variant
 
+log = logging.getLogger(__name__)
+
 JOBS = 2
 WAIT_SECONDS = 300
 
@@ -46,7 +49,8 @@ _START = "import sys; sys.path.append(sys.argv.pop(1)); from hpcimg.cli import r
 class Outcome:
     """What became of a variant: stored (it was there), fetched, failed, interrupted or planned.
 
-    `said` are the lines of what failed, `code` how this command should end for it.
+    `said` are the lines that its process said, of one that failed or that is ours; `code` is how
+    this command should end for it.
     """
 
     variant: Variant
@@ -92,6 +96,7 @@ def warm(
     for variant in variants:
         entry = store.lookup(variant.digest, converter)
         if entry is not None:
+            log.info('found in the store: "%s"', entry.path)
             on_outcome(Outcome(variant, "stored", entry.record.size))
         elif way.dry_run:
             on_outcome(Outcome(variant, "planned"))
@@ -144,7 +149,9 @@ class _Ends:
         entry = _find(self.store, variant.digest)
         if entry is not None:
             size = entry.record.size
-            self.on_outcome(Outcome(variant, "fetched", size, seconds, said=ended.said))
+            # Of an image that its job could not run, srun says what is of no matter here.
+            said = ended.said if ended.returncode == 0 else ()
+            self.on_outcome(Outcome(variant, "fetched", size, seconds, said=said))
             return
         known = {int(code) for code in ExitCode}
         code = ended.returncode if ended.returncode in known else int(ExitCode.LAUNCH)
@@ -189,8 +196,12 @@ def _run(
 def _own_argv(variant: Variant) -> list[str]:
     package = str(Path(hpcimg.__file__).parents[1])
     resolved = variant.resolved
-    index = [f"--index={resolved.digest}"] if resolved.is_index else []
-    words = ["cache", "fetch", *index, str(resolved.reference), variant.digest, *variant.features]
+    level = logging.getLogger("hpcimg").level
+    options = {logging.INFO: ["-v"], logging.DEBUG: ["-v", "-v"]}.get(level, [])
+    if resolved.is_index:
+        options.append(f"--index={resolved.digest}")
+    named = [str(resolved.reference), variant.digest, *variant.features]
+    words = ["cache", "fetch", *options, "--", *named]
     return [sys.executable, "-I", "-c", _START, package, *words]
 
 

@@ -130,9 +130,9 @@ def once(command):
     seconds = time.perf_counter() - start
     watch.stop()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (result,) = HOME.rglob("image.sif")
     if child.returncode != 0:
         sys.exit(f"`{command}` ended with {child.returncode}: {said[-800:].decode()}")
+    (result,) = HOME.rglob("image.sif")
     return {
         "seconds": round(seconds, 3),
         "cpu": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2),

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from kept import Kept
 from three_nodes import BDW1, KEY, NODES, SKX1, ZEN1
 
 from hpcimg.settings import read_settings
@@ -23,6 +24,18 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setattr("hpcimg.workflow.access.home_directory", lambda: home)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """On a busy machine a fetch may take seconds: whether it is spoken of is no matter here."""
+    monkeypatch.setattr("hpcimg.cli.progress_lines.PATIENCE_SECONDS", float("inf"))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Give an empty store, whose entries are numbers."""
+    return Kept(tmp_path / "store")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 
@@ -97,6 +98,20 @@ def test_a_signature_of_another_image_does_not_count(signed):
     sign_classic(signed.registry, REPOSITORY, digest, signed.signer, payload(other))
     with pytest.raises(UnsignedError, match=f"the signature under its name is of {other}"):
         signed.ensure(digest, rules=signed.rules)
+
+
+def test_a_sha512_digest_is_no_tag(signed):
+    """Its signature is looked for among what is attached alone: 139 letters are not asked for."""
+    signed.put()
+    documents = signed.registry.documents[REPOSITORY]
+    digest = "sha512:" + hashlib.sha512(documents["1"].raw).hexdigest()
+    documents[digest] = documents["1"]
+    signed.registry.has_referrers = True
+    with pytest.raises(UnsignedError, match="no signature of it was found"):
+        signed.ensure(digest, rules=signed.rules)
+    assert not [seen for seen in signed.registry.seen if seen.path.endswith(".sig")]
+    sign_bundle(signed.registry, REPOSITORY, digest, signed.signer)
+    assert signed.ensure(digest, rules=signed.rules).record.digest == digest
 
 
 def test_a_signed_attestation_is_no_signature(signed):

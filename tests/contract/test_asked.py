@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
 from test_cli import WORDS, _put_index, call, site  # noqa: F401 - a fixture
-from three_nodes import BDW1, ZEN1
+from three_nodes import BDW1, KEY, ZEN1
 
 from hpcimg.node.detect import detect
 from hpcimg.node.profile import Gpu, GpuFacts
@@ -135,3 +136,17 @@ def test_resolve_by_another_policy(nodes, capsys):
     _put_index(nodes.registry, "other", (), ("cpu:broadwell",))
     words = ("resolve", "other", "--node", "skx1", "--policy")
     assert call(capsys, *words, "compatible")[1] != call(capsys, *words, "exact")[1]
+
+
+def test_inside_a_job_its_pin_counts(nodes, capsys, monkeypatch):
+    """What the tag was when the job read it; for another name, and before that, what it is."""
+    key = replace(KEY, user=str(os.geteuid()))
+    in_a_job(monkeypatch, "bdw1", SLURM_CLUSTER_NAME="folder", SLURM_JOB_START_TIME="100")
+    monkeypatch.setattr("hpcimg.workflow.asked.chosen_profile", lambda *_, **__: BDW1)
+    before = f"{nodes.registry.name}/tool@{nodes.digests[1]}\n"
+    assert call(capsys, "resolve", "tool")[1] == before
+    nodes.resolve(BDW1, "per-node", key=key)
+    moved = _put_index(nodes.registry, "tool", ("cpu:haswell",))
+    assert call(capsys, "resolve", "tool")[1] == before
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert call(capsys, "resolve", "tool")[1] == f"{nodes.registry.name}/tool@{moved[0]}\n"

@@ -73,9 +73,8 @@ def test_it_is_said_whether_an_image_was_there(site):  # noqa: F811
     words = ("cache", "warm", "-v", "tool")
     first, second = hpcimg(*words), hpcimg(*words)
     (entry,) = store.entries()
-    assert first.stdout == second.stdout
-    assert first.stderr.splitlines()[-1] == f'hpcimg: built and kept: "{entry.path}"'
-    assert second.stderr.splitlines()[-1] == f'hpcimg: found in the store: "{entry.path}"'
+    assert f'hpcimg: built and kept: "{entry.path}"' in first.stderr.splitlines()
+    assert f'hpcimg: found in the store: "{entry.path}"' in second.stderr.splitlines()
 
 
 def test_of_a_command_s_words_none_is_ours(site):  # noqa: F811

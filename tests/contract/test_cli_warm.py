@@ -169,7 +169,7 @@ def test_an_empty_list_is_no_failure(slurm, capsys, tmp_path):
     code, _, said = call(capsys, "cache", "warm", "--file", f"{listed}.no")
     assert (code, said[0].endswith("No such file or directory")) == (2, True)
     code, _, said = call(capsys, "cache", "warm")
-    assert (code, said[0]) == (2, "hpcimg: no image is named")
+    assert (code, said[0]) == (2, "hpcimg: no NAME and no --file LIST says what")
 
 
 @pytest.mark.parametrize("words", [("--jobs", "0"), ("--jobs", "99"), ("--wait", "soon")])

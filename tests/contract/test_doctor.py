@@ -16,7 +16,7 @@ from hpcimg.settings import StoreSettings, read_settings
 from hpcimg.store.owner import current_owner
 from hpcimg.store.store import site_store
 from hpcimg.store.trial import ROUNDS, Seen, play
-from hpcimg.workflow.doctor import Trial, examine
+from hpcimg.workflow.doctor_store import Trial, examine
 
 HERE = Path(__file__).parent
 # Two tasks of one step, without Slurm.

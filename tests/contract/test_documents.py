@@ -373,3 +373,20 @@ def test_who_waits_too_long_asks(registry, place, monkeypatch):
     assert cached(registry, place).fetch_document(reference)
     stop.set()
     thread.join()
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_an_answer_that_others_could_write_counts_as_none(place, what):
+    """An answer has no digest to check it by: only its owner and mode speak for it."""
+    cache = DocumentCache((place,), place)
+    cache.keep_answer("attached?", "no")
+    assert cache.answer("attached?") == "no"
+    (path,) = (place.root / "answers").iterdir()
+    if what == "file":
+        path.chmod(0o666)
+    elif what == "folder":
+        path.parent.chmod(0o777)
+    else:
+        path.rename(place.root / "aside")
+        path.symlink_to(place.root / "aside")
+    assert cache.answer("attached?") is None

@@ -63,6 +63,17 @@ def test_the_names_of_a_users_own_images_stay_theirs(store):
         assert "tool" not in path.read_text()
 
 
+def test_the_last_start_is_shown(store):
+    """Earlier ones, of a requeued job or an older one of its number, when they are asked for."""
+    settings = read_settings(os.environ)
+    for since in ("300", "200"):
+        keep_start(store, replace(KEY, since=since), StepFile("7", "bdw1", "0"), {"step": "0"})
+    (last,) = runs_of("7", settings)
+    assert last.started == "1970-01-01T00:05:00Z"
+    both = runs_of("7", settings, every=True)
+    assert [one.started for one in both] == ["1970-01-01T00:03:20Z", last.started]
+
+
 def test_words_of_users_are_shown_harmless(store, capsys):
     """A terminal gets no control character, JSON has them escaped."""
     record(start("0", reason="\x1b[2J\x07bad", label="x"))

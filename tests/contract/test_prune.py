@@ -4,77 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from kept import CONVERTER, DAY, digest
 from sif import sif_bytes
 
-from hpcimg.errors import StoreError
-from hpcimg.store.entry import entry_key
 from hpcimg.store.lease import LeaseKey, read_leases, take_lease
 from hpcimg.store.owner import current_owner
-from hpcimg.store.prune import Bounds, choose, put_back, remove, survey
-from hpcimg.store.store import Store
+from hpcimg.store.prune import Bounds, choose, put_back, survey
 from hpcimg.store.sweep import find_left, remove_left
-from hpcimg.store.workspace import BuiltImage, remove_tree
+from hpcimg.store.workspace import remove_tree
 
-CONVERTER = "fake-1.0-1"
-HOUR, DAY = 3600.0, 86_400.0
+HOUR = 3600.0
 JOB = LeaseKey("folder", "4711", "1000")
 SIZE = len(sif_bytes())
 HERE = Path(__file__).parent
-
-
-def digest(number: int) -> str:
-    """Name the image of a number."""
-    return f"sha256:{number:064x}"
-
-
-class Kept:
-    """A store, its entries by number, each last used so many days ago."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = Store(root, os.geteuid())
-        self.now = time.time()
-
-    def put(self, number: int, days: float = 0.0, converter: str = CONVERTER):
-        """Make an entry."""
-
-        def build(workspace):
-            workspace.image.write_bytes(sif_bytes())
-            return BuiltImage((f"registry/tool:{number}",), (), ())
-
-        entry = self.store.ensure(digest(number), converter, build)
-        used = self.now - days * DAY
-        os.utime(entry.path, (used, used))
-        return entry
-
-    def chosen(self, **bounds) -> dict[int, str]:
-        """Say which numbers would go, and why."""
-        found = choose(survey(self.store), Bounds(**bounds), self.now)
-        return {int(one.stored.entry.record.digest[7:], 16): one.why for one in found}
-
-    def remove(self, number: int, **options) -> bool:
-        """Remove one entry."""
-        return remove(self.store, self.key(number), current_owner(), **options)
-
-    def key(self, number: int):
-        """Name the entry of a number."""
-        return entry_key(digest(number), CONVERTER)
-
-    def left(self) -> list[str]:
-        """List what is among the temporary files."""
-        return [path.name for path in (self.store.root / "tmp").iterdir()]
-
-
-@pytest.fixture
-def kept(tmp_path):
-    """Give an empty store."""
-    return Kept(tmp_path / "store")
 
 
 def test_what_was_not_used_for_long_goes(kept):
@@ -189,35 +135,6 @@ def test_an_error_in_the_window_brings_the_entry_back(kept):
     assert kept.store.lookup(digest(1), CONVERTER) == entry
 
 
-KILLED_IN_THE_WINDOW = """
-import os, signal, sys
-from pathlib import Path
-from hpcimg.store.entry import entry_key
-from hpcimg.store.owner import current_owner
-from hpcimg.store.prune import remove
-from hpcimg.store.store import Store
-key = entry_key(sys.argv[2], sys.argv[3])
-store = Store(Path(sys.argv[1]), os.geteuid())
-remove(store, key, current_owner(), when_away=lambda _: os.kill(os.getpid(), signal.SIGKILL))
-"""
-
-
-@pytest.mark.parametrize("is_held", [True, False], ids=["held", "free"])
-def test_a_prune_killed_in_the_window_loses_nothing_in_use(kept, is_held):
-    """The next sweep brings back what a job holds by then, and removes what none does."""
-    entry = kept.put(1)
-    words = [sys.executable, "-c", KILLED_IN_THE_WINDOW, str(kept.store.root), digest(1), CONVERTER]
-    env = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
-    subprocess.run(words, env=env, check=False)
-    assert not entry.path.exists()
-    assert len(kept.left()) == 1
-    if is_held:
-        take_lease(kept.store, JOB, kept.key(1))
-    kept.put(2)  # a builder sweeps first
-    assert entry.path.exists() == is_held
-    assert kept.left() == []
-
-
 def test_jobs_that_ask_while_prune_removes_always_have_their_image(kept):
     """Asking and pruning race: whoever holds a lease finds an entry in the end."""
     kept.put(1)
@@ -314,46 +231,6 @@ def test_what_nobody_can_use_does_not_stay_for_ever(kept):
     remove_left(kept.store, (left,))
     assert not entry.path.exists()
     assert len(list((kept.store.root / "quarantine").iterdir())) == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of its own; yields its path."""
-    place = tmp_path / "small"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=64,mode=755", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("this machine lets nobody mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_prune_makes_room_on_a_disk_without_any(small_disk):
-    """It needs neither a block nor a file, since that is when it is called."""
-    kept = Kept(small_disk / "store")
-    kept.put(1)
-    number = 0
-    with suppress(OSError):
-        while True:
-            (small_disk / f"fill-{number}").write_bytes(b"x" * 16384)
-            number += 1
-    with suppress(OSError):
-        while True:
-            (small_disk / f"file-{number}").touch()
-            number += 1
-    assert kept.remove(1)
-    assert kept.store.entries() == ()
-    assert kept.left() == []
-
-
-def test_prune_of_a_read_only_store_is_refused(small_disk):
-    """One error that names the store; nothing is half removed."""
-    kept = Kept(small_disk / "store")
-    kept.put(1)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(StoreError, match=r'could not remove an entry in ".*read-only file system'):
-        kept.remove(1)
-    assert kept.store.lookup(digest(1), CONVERTER) is not None
 
 
 def test_the_second_look_is_no_cached_one(kept):

@@ -152,6 +152,9 @@ def test_push_from_several_registries(registry):
         assert f"GET /v2/team/tool/blobs/{base} 200" not in other.log()
         assert {report.phase for report in reports} == {"copy"}
         assert reports[-1].done == reports[-1].total > 0
+        # Beside the whole each build has a bar, which comes to its end.
+        parts = {report.part: report for report in reports if report.part}
+        assert [part.done == part.total > 0 for part in parts.values()] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 
 import mishaps
 import pytest
@@ -12,7 +13,8 @@ pytestmark = pytest.mark.integration
 
 NODE = "zen1"
 IMAGE = "qnib/plain-featuretest:generic"
-SIGNED = "qnib/signed-featuretest"
+# Signatures stay in the registry: each run has a repository of its own.
+SIGNED = f"qnib/signed-{secrets.token_hex(4)}"
 KEY = "/etc/hpcimg/test-site.pub"
 
 # What `cosign sign` puts beside an index, and the public key.
@@ -54,8 +56,10 @@ sys.stdout.write(key.public_key().public_bytes(Encoding.PEM, form).decode())
 
 @pytest.fixture(autouse=True)
 def cold(cluster):
-    """Start each test with a store without images."""
+    """Start each test with a store without images; leave no bad ones behind."""
     mishaps.forget_images(cluster)
+    yield
+    mishaps.do(cluster, "rm -rf /srv/hpcimg/store/quarantine/*")
 
 
 def launch(cluster, name=IMAGE):

@@ -18,7 +18,8 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @pytest.fixture(scope="module", autouse=True)
 def warmed(cluster):
-    """Have the bench's images in the store."""
+    """Have the bench's images in the store, and no job of an earlier cluster's numbers."""
+    mishaps.do(cluster, "rm -rf /srv/hpcimg/store/jobs/*")
     done = cluster.run("hpcimg", "cache", "warm", BENCH, user="root")
     assert done.returncode == 0, done.stderr
 

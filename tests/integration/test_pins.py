@@ -16,12 +16,17 @@ PARTS = "qnib/plain-featuretest"
 OLD, NEW = "not optimized for a specific microarchitecture", "optimized for: cpu:broadwell"
 
 
-@pytest.fixture(autouse=True)
-def tag(cluster):
-    """Let the tag stand for the generic build, and have both builds in the store."""
+@pytest.fixture(scope="module", autouse=True)
+def warmed(cluster):
+    """Have both builds in the store."""
     for build in ("generic", "cpu-broadwell"):
         done = cluster.run("srun", "-w", "bdw1", "--container", f"{PARTS}:{build}", "true")
         assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(autouse=True)
+def tag(cluster):
+    """Let the tag stand for the generic build."""
     mishaps.push(cluster, MOVED, (f"{PARTS}:generic", ""))
 
 
@@ -141,6 +146,21 @@ def test_sbatch_where_nothing_can_be_pinned(cluster):
     assert re.search("warning: the tag is read when the job starts: could not reach http://", said)
     assert OLD in output
     assert "hpcimg" not in tried.stderr
+
+
+def test_sbatch_waits_no_longer_than_a_few_seconds(cluster):
+    """What hangs is ended, and the job is submitted."""
+    stuck = f"mv {mishaps.PYTHON} {mishaps.PYTHON}.real; printf '#!/bin/sh\\nexec sleep 600' "
+    mishaps.do(cluster, f"{stuck} >{mishaps.PYTHON}; chmod 755 {mishaps.PYTHON}")
+    try:
+        words = ("-H", "--mem=100", f"--container-image={MOVED}")
+        job, said = submit(cluster, *words, script="bench")
+        left = cluster.shell("pgrep -fx 'sleep 600'").stdout
+    finally:
+        mishaps.do(cluster, f"mv {mishaps.PYTHON}.real {mishaps.PYTHON}")
+    cluster.run("scancel", job)
+    assert "hpcimg: warning: the tag is read when the job starts: `hpcimg pin` did not" in said
+    assert left == ""
 
 
 def test_a_registry_that_is_down(cluster):

@@ -154,13 +154,13 @@ def test_a_node_that_there_is_not(cluster):
 
 
 def test_what_is_in_the_store(cluster):
-    """A table for people: digest, size, features, time, reference."""
+    """A table for people: digest, size, features, times, leases, reference."""
     empty = cluster.run("hpcimg", "cache", "ls", "--json")
     assert json.loads(empty.stdout) == []
     warmed = cluster.run("hpcimg", "cache", "warm", BENCH, "--nodes", "zen1", user="root")
     assert warmed.returncode == 0, warmed.stderr
     head, row = cluster.run("hpcimg", "cache", "ls").stdout.splitlines()
-    assert head.split() == ["DIGEST", "SIZE", "FEATURES", "CREATED", "REFERENCE"]
+    assert head.split() == ["DIGEST", "SIZE", "FEATURES", "CREATED", "USED", "LEASES", "REFERENCE"]
     assert warmed.stdout.splitlines()[1].endswith(row.split()[0])
     assert row.split()[3] == "generic"
     assert row.endswith("registry:5000/qnib/bench:latest")

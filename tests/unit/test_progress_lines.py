@@ -49,7 +49,7 @@ def test_what_is_there_at_once_is_not_worth_a_word(capsys):
     lines, clock = make()
     lines.ready("442.0 MB")
     lines(Progress("fetch", 1, 2))
-    clock.now += 0.9
+    clock.now += 1.9
     lines(Progress("convert", 2, 2))
     lines.ready("442.0 MB")
     assert capsys.readouterr().err == ""
@@ -61,9 +61,9 @@ def test_the_builder_speaks_every_few_seconds_and_at_the_end(capsys):
     said = told(capsys, lines, clock, "convert", 12)
     lines.ready("442.0 MB, zen3 build")
     assert said == [
-        (1.0, "hpcimg: bdw1: converting qnib/bench: 1% of 1.0 GB, 10.0 MB/s"),
-        (6.0, "hpcimg: bdw1: converting qnib/bench: 6% of 1.0 GB, 10.0 MB/s, 1 min 34 s left"),
-        (11.0, "hpcimg: bdw1: converting qnib/bench: 11% of 1.0 GB, 10.0 MB/s, 1 min 29 s left"),
+        (2.0, "hpcimg: bdw1: converting qnib/bench: 2% of 1.0 GB, 10.0 MB/s, 1 min 38 s left"),
+        (7.0, "hpcimg: bdw1: converting qnib/bench: 7% of 1.0 GB, 10.0 MB/s, 1 min 33 s left"),
+        (12.0, "hpcimg: bdw1: converting qnib/bench: 12% of 1.0 GB, 10.0 MB/s, 1 min 28 s left"),
     ]
     end = "hpcimg: bdw1: qnib/bench is ready after 12.5 s: 442.0 MB, zen3 build\n"
     assert capsys.readouterr().err == end
@@ -77,11 +77,11 @@ def test_a_line_fits_a_terminal_of_80_columns(capsys):
 
 
 def test_who_waits_says_once_for_whom(capsys):
-    """And only every ten seconds how far it is."""
+    """And then only how far it is."""
     lines, clock = make()
     said = told(capsys, lines, clock, "wait", 25, note=NOTE)
-    assert [at for at, _ in said] == [1.0, 11.0, 21.0]
-    assert [NOTE in line for _, line in said] == [True, False, False]
+    assert [at for at, _ in said] == [2.0, 7.0, 12.0, 17.0, 22.0]
+    assert [NOTE in line for _, line in said] == [True, False, False, False, False]
 
 
 def test_a_hundred_waiting_nodes_say_what_one_says(capsys):
@@ -90,12 +90,12 @@ def test_a_hundred_waiting_nodes_say_what_one_says(capsys):
     for number in range(100):
         lines, clock = make((number, 100))
         said += told(capsys, lines, clock, "wait", 60, note=NOTE)
-    assert sorted(at for at, _ in said) == [1.0 + 5 * turn for turn in range(12)]
+    assert sorted(at for at, _ in said) == [2.0 + 5 * turn for turn in range(12)]
 
 
 def test_two_waiting_nodes_are_no_louder_than_ten_seconds_each(capsys):
     """However few they are."""
-    for number, times in ((0, [1.0, 11.0, 21.0]), (1, [6.0, 16.0, 26.0])):
+    for number, times in ((0, [2.0, 12.0, 22.0]), (1, [7.0, 17.0, 27.0])):
         lines, clock = make((number, 2))
         assert [at for at, _ in told(capsys, lines, clock, "wait", 29)] == times
 

@@ -172,6 +172,12 @@ def test_srun_hands_the_match_on(programs, words):
     ]  # fmt: skip
 
 
+def test_srun_hands_the_pull_on(programs):
+    """It is ours as well."""
+    argv = srun_argv(["--container-pull=always", "--container=name", "true"])
+    assert argv[3:] == ["--say-once", "--pull", "always", "name", "--", "true"]
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["-N2", "true"], ["--container"], ["--container", "name"], ["--container=", "true"]],

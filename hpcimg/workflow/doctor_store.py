@@ -1,4 +1,4 @@
-"""`hpcimg doctor`: is this directory fit for a site's store, and is the lock's setting safe there?
+"""`hpcimg doctor --store`: is this directory fit for a site's store, and is its lock safe there?
 
 Joins the trial, which two processes play, Slurm, which starts them on two nodes, and what can be
 read from here.
