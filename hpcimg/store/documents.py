@@ -30,7 +30,7 @@ ANSWER_SECONDS = 3600.0
 MOST_FILES = 10_000
 MOST_BYTES = 64 << 20
 
-ALONE_SECONDS = 10.0
+ALONE_SECONDS = 60.0
 """How long to wait for who asks a registry the same; after it, both ask."""
 
 _ANSWERS = "answers"
