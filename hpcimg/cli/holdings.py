@@ -63,9 +63,9 @@ def _site() -> tuple[Settings, Store]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from hpcimg.amounts import utc_text
     from hpcimg.cli.output import print_json, print_table
     from hpcimg.oci.digest import shortened
-    from hpcimg.store.uses import utc_text
     from hpcimg.workflow.holdings import holdings
 
     held = holdings(_site()[1])
@@ -78,8 +78,8 @@ def _list(arguments: argparse.Namespace) -> int:
             _size(one.entry.record.size),
             _features(one.entry.record),
             one.entry.record.created[:19],
-            utc_text(one.uses.last)[:19],
-            str(len(one.uses.leases)),
+            utc_text(one.last_use)[:19],
+            "?" if one.leases is None else str(len(one.leases)),
             " ".join(one.entry.record.references),
         )
         for one in held
@@ -107,12 +107,13 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _page(one: Holding, count: Count) -> str:
     """Write all of a record, a word and its value a line."""
-    from hpcimg.store.uses import utc_text
+    from hpcimg.amounts import utc_text
 
     record = one.entry.record
     jobs = (
-        f"job {lease.job} of {lease.cluster}, uid {lease.uid}, since {utc_text(lease.taken)}"
-        for lease in one.uses.leases
+        f"job {lease.key.job} of {lease.key.cluster}, uid {lease.key.uid}, "
+        f"since {utc_text(lease.taken)}"
+        for lease in one.leases or ()
     )
     lines = [
         ("digest", record.digest),
@@ -125,7 +126,7 @@ def _page(one: Holding, count: Count) -> str:
         ("created", f"{record.created} on {record.builder}"),
         *(("layer", f"{layer.digest}  {_size(layer.size)}") for layer in record.layers),
         *(("signed", f"{signed.digest} by key {signed.key}") for signed in record.signatures),
-        ("used", utc_text(one.uses.last)),
+        ("used", utc_text(one.last_use)),
         *(("lease", job) for job in jobs),
         ("requests", f"{count.hit} hit, {count.built} built, {count.waited} waited"),
         ("path", str(one.entry.path)),
@@ -219,7 +220,7 @@ def _print_stats(stats: Stats) -> None:
     whole = stats.whole
     held = f"{stats.entries} ({_size(stats.entry_bytes)}), {_size(stats.free_bytes)} free"
     print(f"images     {held}")
-    print(f"leases     {stats.leases}")
+    print(f"leases     {'?' if stats.leases is None else stats.leases}")
     if stats.quarantined:
         print(f"aside      {stats.quarantined} in the quarantine")
     results = f"{whole.hit} hit, {whole.built} built, {whole.waited} waited, {whole.failed} failed"

@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.amounts import utc_text
 from hpcimg.errors import NotFoundError, StoreError, UsageError
 from hpcimg.oci.reference import DEFAULT_TAG, parse_reference
 from hpcimg.quoting import quoted
-from hpcimg.store.entry import ENTRIES, EntryKey, entry_key
+from hpcimg.store.entry import ENTRIES, EntryKey, UntrustedError, entry_key
 from hpcimg.store.faults import store_faults
-from hpcimg.store.uses import Uses, read_uses, utc_text
+from hpcimg.store.lease import Lease, last_use, read_leases
 from hpcimg.workflow.resolve import read_name
 
 if TYPE_CHECKING:
@@ -26,10 +27,14 @@ _PREFIX = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{4,128})")
 
 @dataclass(frozen=True)
 class Holding:
-    """An entry and its uses; `fields` are what `cache ls --json` has."""
+    """An entry, when it was last used (seconds since 1970), and who holds it.
+
+    `leases` is None for who may not look; `fields` are what `cache ls --json` has.
+    """
 
     entry: Entry
-    uses: Uses
+    last_use: float
+    leases: tuple[Lease, ...] | None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -37,8 +42,8 @@ class Holding:
         return {
             "path": str(self.entry.path),
             **self.entry.record.to_fields(),
-            "last_use": utc_text(self.uses.last),
-            "leases": [lease.to_fields() for lease in self.uses.leases],
+            "last_use": utc_text(self.last_use),
+            "leases": None if self.leases is None else [_lease_fields(one) for one in self.leases],
         }
 
 
@@ -49,7 +54,16 @@ def holdings(store: Store) -> tuple[Holding, ...]:
 
 def holding(store: Store, entry: Entry) -> Holding:
     """Look at the uses of an entry."""
-    return Holding(entry, read_uses(store, entry.record))
+    key = EntryKey(entry.record.digest, entry.record.converter)
+    leases = None
+    with suppress(OSError, UntrustedError):
+        leases = read_leases(store, key)
+    return Holding(entry, last_use(store, key, leases or ()), leases)
+
+
+def _lease_fields(lease: Lease) -> dict[str, Any]:
+    key = lease.key
+    return {"cluster": key.cluster, "job": key.job, "uid": key.uid, "taken": int(lease.taken)}
 
 
 def found(store: Store, words: tuple[str, ...], settings: Settings) -> tuple[Holding, ...]:

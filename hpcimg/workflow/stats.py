@@ -10,7 +10,7 @@ from hpcimg.store.events import read_events
 from hpcimg.store.faults import free_bytes
 from hpcimg.store.store import QUARANTINE
 from hpcimg.tally import BOUNDS, RESULTS, Count, Tally, Times
-from hpcimg.workflow.holdings import holdings
+from hpcimg.workflow.holdings import Holding, holdings
 
 if TYPE_CHECKING:
     from hpcimg.store.store import Store
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stats:
-    """`entry_bytes` are those of the image files; `quarantined` is None for who may not look."""
+    """`entry_bytes` are those of the image files.
+
+    `leases` and `quarantined` are None for who may not look.
+    """
 
     entries: int
     entry_bytes: int
-    leases: int
+    leases: int | None
     free_bytes: int
     quarantined: int | None
     tally: Tally
@@ -58,7 +61,7 @@ def read_stats(store: Store) -> Stats:
     return Stats(
         entries=len(held),
         entry_bytes=sum(one.entry.record.size for one in held),
-        leases=sum(len(one.uses.leases) for one in held),
+        leases=_leases(held),
         free_bytes=free_bytes(store.root),
         quarantined=_quarantined(store),
         tally=read_events(store),
@@ -135,3 +138,8 @@ def _quarantined(store: Store) -> int | None:
         return 0
     except OSError:
         return None
+
+
+def _leases(held: tuple[Holding, ...]) -> int | None:
+    counts = [len(one.leases) for one in held if one.leases is not None]
+    return sum(counts) if len(counts) == len(held) else None

@@ -56,7 +56,7 @@ class Site:
             registries, lambda *_: None, listed_only=True, sleep=lambda _seconds: None
         )
         return ensure_image(
-            Wanted(self.reference, digest, ("cpu:broadwell",), "4711", index),
+            Wanted(self.reference, digest, ("cpu:broadwell",), "4711", index=index),
             store=self.store,
             client=client,
             converter=ApptainerConverter("apptainer", f"{self.folder}/bin:/usr/bin:/bin"),

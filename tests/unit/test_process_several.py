@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -103,8 +104,13 @@ def test_an_interrupt_lets_all_tidy_up_and_starts_no_more(tmp_path):
         "b": f"until [ -e {tmp_path}/ready ]; do sleep 0.02; done; echo go; exec sleep 1000",
         "c": f"touch {tmp_path}/began",
     }
-    with pytest.raises(KeyboardInterrupt):
-        listener.run(commands)
+    # Where pytest is a shell's background job, its children would pass over the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            listener.run(commands)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ready", "tidied"]
 
 
