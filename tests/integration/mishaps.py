@@ -130,8 +130,8 @@ def blob_requests(cluster: Cluster) -> list[str]:
 
 
 def forget_images(cluster: Cluster) -> None:
-    """Empty the site's store of images, so that the next job finds it cold."""
-    do(cluster, "rm -rf /srv/hpcimg/store/entries/*")
+    """Empty the site's store of images and leases, so that the next job finds it cold."""
+    do(cluster, "cd /srv/hpcimg/store && rm -rf entries/* leases/* quarantine/*")
 
 
 def push(cluster: Cluster, name: str, *entries: tuple[str, str]) -> None:

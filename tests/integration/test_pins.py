@@ -99,9 +99,9 @@ def test_a_requeued_job_runs_the_same(cluster):
         wait(cluster, "grep -q ^done ~/pins.out")
         move(cluster)
         mishaps.do(cluster, f"scontrol requeue {job}")
-        wait(cluster, f"[ -n \"$(squeue -hj {job} -t PD)\" ] || grep -q 'done 1' ~/pins.out")
-        mishaps.do(cluster, f"scontrol update jobid={job} starttime=now || :")
-        wait(cluster, "grep -q 'done 1' ~/pins.out")
+        # Slurm holds a requeued job back for as long as its credential may live.
+        hurry = f"scontrol update jobid={job} starttime=now 2>/dev/null || :; sleep 0.5"
+        mishaps.do(cluster, f"until grep -q 'done 1' ~alice/pins.out; do {hurry}; done")
     finally:
         cluster.run("scancel", job)
     said = cluster.run("cat", "pins.out").stdout

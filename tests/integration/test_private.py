@@ -72,8 +72,9 @@ def cold(cluster):
 
 
 def images_of(cluster, path):
-    """List the SIF files below a path."""
-    return mishaps.do(cluster, f"find {path} -name image.sif 2>/dev/null || :").split()
+    """List the SIF files below a path that can be run."""
+    look = f"find {path} -name image.sif -not -path '*/quarantine/*' 2>/dev/null || :"
+    return mishaps.do(cluster, look).split()
 
 
 def test_a_launch_falls_back_to_the_users_own_rights(cluster):
