@@ -25,6 +25,7 @@
 static struct {
     char image[NAME_LENGTH + 2]; /* empty: on the host; one more than allowed: refused later */
     bool refused;                /* asked for, but it could not start: nothing may run */
+    bool is_fetch;               /* nothing was to run: `cache warm` only wants the image there */
     int lifeline[2];
     uint32_t id;
     struct job job;
@@ -287,7 +288,11 @@ void step_start(spank_t spank, const struct site *site)
     }
     if (step.entry.warning[0] != '\0')
         slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
-    step.refused = start_container(spank, &user, site, output) != 0;
+    /* Of an image that somebody warms no line is run, which would be as its user, with all files.
+     */
+    step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
+    if (!step.is_fetch)
+        step.refused = start_container(spank, &user, site, output) != 0;
 }
 
 void step_open(void)
@@ -336,7 +341,7 @@ void step_join(spank_t spank, const struct site *site)
         return;
     (void)snprintf(joiner, sizeof(joiner), "%.4000s/joiner", site->libexec);
     if (access(joiner, X_OK) == 0 &&
-        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors))
+        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors, !step.is_fetch))
         return;
     if (!step.refused)
         slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);
