@@ -245,6 +245,19 @@ static int start_container(spank_t spank, const struct identity *user, const str
                : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
 }
 
+/* slurmd's log gets them too, and where the store is the user's, so are the words. */
+static void tell_warnings(void)
+{
+    keep_shown(step.entry.once);
+    keep_shown(step.entry.warning);
+    if (step.entry.once[0] != '\0' && !was_told(&step.job)) {
+        step.start.was_told = true;
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.once);
+    }
+    if (step.entry.warning[0] != '\0')
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
+}
+
 void step_start(spank_t spank, const struct site *site)
 {
     struct identity user = {.uid = 0};
@@ -257,6 +270,7 @@ void step_start(spank_t spank, const struct site *site)
     (void)gethostname(step.node, sizeof(step.node) - 1);
     step.node[strcspn(step.node, ".")] = '\0';
     if (!is_image_name(step.image)) {
+        keep_shown(step.image); /* a step's environment may hold anything */
         (void)refuse("that is not an image name", "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
         return;
     }
@@ -282,12 +296,7 @@ void step_start(spank_t spank, const struct site *site)
     (void)clock_gettime(CLOCK_MONOTONIC, &ended);
     step.start.millis =
         (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
-    if (step.entry.once[0] != '\0' && !was_told(&step.job)) {
-        step.start.was_told = true;
-        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.once);
-    }
-    if (step.entry.warning[0] != '\0')
-        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
+    tell_warnings();
     /* Of an image that somebody warms no line is run, which would be as its user, with all files.
      */
     step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
