@@ -29,7 +29,7 @@
 #define STAGE_DIED 124
 
 /* Slurm's log is root's, and the words may be a user's: more of them in a second are dropped. */
-#define MOST_LINES 50
+#define MOST_LINES 200
 
 struct line {
     char text[1024];

@@ -79,4 +79,4 @@ def test_a_log_is_not_flooded(stage):
     """Of very many lines a few go out, however a user makes them."""
     began = time.time()
     found = stage(b"x\n" * 1_000_000)
-    assert 0 < len(found) <= 50 * (time.time() - began + 2)
+    assert 0 < len(found) <= 200 * (time.time() - began + 2)
