@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import fcntl
 import os
 import pwd
 import selectors
@@ -27,6 +28,7 @@ _REAP_SECONDS = 2.0
 _TIDY_SECONDS = 20.0
 _LINES_KEPT = 20
 _CHUNK = 1 << 16
+_SAID_BYTES = 1 << 20
 
 Argument = str | os.PathLike[str]
 
@@ -94,7 +96,7 @@ class Pipeline:
 
     def add(self, stage: Stage, env: Mapping[str, str], *, is_last: bool) -> None:
         """Start the next program."""
-        said = os.fdopen(os.memfd_create("stderr", os.MFD_CLOEXEC), "w+b")
+        said = _bounded_file()
         before = self._children[-1][0].stdout if self._children else None
         try:
             child = subprocess.Popen(
@@ -133,7 +135,7 @@ class Pipeline:
         said = self._children[number][1]
         returncode = self.returncode(number)
         said.seek(0)
-        return Completed(returncode, b"", said.read())
+        return Completed(returncode, b"", said.read().rstrip(b"\0"))
 
     def kill(self) -> None:
         """End all programs at once; those that have ended stay as they are."""
@@ -148,6 +150,14 @@ class Pipeline:
             said.close()
             if child.stdout is not None:
                 child.stdout.close()
+
+
+def _bounded_file() -> IO[bytes]:
+    """Make a file in memory that takes no more than its size, whatever a program writes."""
+    descriptor = os.memfd_create("stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, _SAID_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    return os.fdopen(descriptor, "w+b")
 
 
 @contextlib.contextmanager

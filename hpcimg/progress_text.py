@@ -27,6 +27,8 @@ _NAMES = {word: phase for phase, word in PHASES.items()}
 _MEMORY_SECONDS = 8.0
 _STEP_SECONDS = 0.5
 _SURE_SECONDS = 2.0
+_BYTES_LIMIT = 1 << 60
+_PART_LENGTH = 64
 _UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9}
 _SENTENCE = re.compile(
     rf"hpcimg: (?:[^\s:]+: )?(?P<word>{'|'.join(_NAMES)}) (?P<what>\S+)"
@@ -98,13 +100,17 @@ def sentence(progress: Progress, what: str, pace: Pace, *, with_note: bool = Tru
 
 
 def read_report(line: str) -> Progress | None:
-    """Read a sentence that a node said, or a report as `report_line` wrote it; None: neither."""
+    """Read a sentence that a node said, or a report as `report_line` wrote it; None: neither.
+
+    Nor what could not be ours: it would be drawn on somebody's terminal.
+    """
     match = _SENTENCE.fullmatch(line.strip())
-    if match is None:
-        return _read_json(line)
-    total = round(float(match["size"]) * _UNITS[match["unit"]]) if match["size"] else 0
-    done = total * int(match["percent"]) // 100 if total else 0
-    return Progress(_NAMES[match["word"]], done, total, match["note"] or "")
+    found = _read_json(line) if match is None else _read_words(match)
+    if found is None or found.phase not in PHASES:
+        return None
+    is_sane = 0 <= found.done < _BYTES_LIMIT and 0 <= found.total < _BYTES_LIMIT
+    is_short = len(found.part) <= _PART_LENGTH
+    return found if is_sane and is_short and (found.note + found.part).isprintable() else None
 
 
 def report_line(progress: Progress) -> str:
@@ -112,12 +118,18 @@ def report_line(progress: Progress) -> str:
     return json.dumps(asdict(progress))
 
 
+def _read_words(match: re.Match[str]) -> Progress:
+    total = round(float(match["size"]) * _UNITS[match["unit"]]) if match["size"] else 0
+    done = total * int(match["percent"]) // 100 if total else 0
+    return Progress(_NAMES[match["word"]], done, total, match["note"] or "")
+
+
 def _read_json(line: str) -> Progress | None:
     if not line.startswith('{"phase": '):
         return None
     try:
         fields = json.loads(line)
-        done, total = int(fields["done"]), int(fields["total"])
-        return Progress(str(fields["phase"]), done, total, str(fields["note"]), str(fields["part"]))
-    except (ValueError, TypeError, KeyError):
+        phase, note, part = (str(fields[key]) for key in ("phase", "note", "part"))
+        return Progress(phase, int(fields["done"]), int(fields["total"]), note, part)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None

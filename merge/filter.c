@@ -3,13 +3,16 @@
 #define _GNU_SOURCE
 #include "filter.h"
 
+#include <asm/sockios.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,7 +26,7 @@
 #endif
 #if defined(MACHINE)
 
-#define ROOM          400
+#define ROOM          500
 #define SECOND_ABI    0x40000000U /* x32 on x86-64: the same calls under other numbers */
 #define ANSWER(error) (SECCOMP_RET_ERRNO | ((error)&SECCOMP_RET_DATA))
 #define FIELD(name)   ((uint32_t)offsetof(struct seccomp_data, name))
@@ -43,6 +46,7 @@ static const int refused[] = {
     SYS_listen,
     SYS_accept,
     SYS_accept4,
+    SYS_memfd_create,
     SYS_shmget,
     SYS_shmat,
     SYS_semget,
@@ -172,6 +176,10 @@ static const int newer[] = {424 /* pidfd_send_signal */,
                             466 /* removexattrat */,
                             467 /* open_tree_attr */};
 
+/* What signals another process all the same, by an event of a descriptor, or types for it. */
+static const uint32_t commands[] = {F_SETOWN, F_SETOWN_EX, F_SETSIG};
+static const uint32_t controls[] = {FIOSETOWN, SIOCSPGRP, TIOCSTI, TIOCSCTTY, TIOCLINUX};
+
 #define CLONE3 435 /* its flags lie in memory, where a filter cannot see them */
 
 static const int few[] = {
@@ -245,6 +253,27 @@ static void judge(struct filter *filter, int call, unsigned int argument, unsign
     answer(filter, results[1]);
 }
 
+/* For one call: refused where an argument is one of a few. */
+static void refuse_values(struct filter *filter, int call, unsigned int argument,
+                          const uint32_t *values, uint8_t count)
+{
+    add(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, (uint8_t)(2 * count + 2));
+    load(filter, LOW(argument));
+    for (uint8_t i = 0; i < count; i++)
+        answer_call(filter, (int)values[i], ANSWER(EPERM));
+    load(filter, FIELD(nr));
+}
+
+/* Shared memory counts for no limit of a process. */
+static void refuse_shared(struct filter *filter)
+{
+    add(filter, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 5);
+    load(filter, LOW(3));
+    add(filter, BPF_ALU | BPF_AND | BPF_K, MAP_SHARED | MAP_ANONYMOUS, 0, 0);
+    answer_call(filter, MAP_SHARED | MAP_ANONYMOUS, ANSWER(EPERM));
+    load(filter, FIELD(nr));
+}
+
 static void begin(struct filter *filter)
 {
     static const uint32_t if_set[] = {SECCOMP_RET_ALLOW, ANSWER(EPERM)};
@@ -263,6 +292,9 @@ static void begin(struct filter *filter)
     judge(filter, SYS_clone, 0, BPF_JSET, CLONE_THREAD, if_set);
     judge(filter, SYS_tgkill, 0, BPF_JEQ, (uint32_t)getpid(), if_set);
     judge(filter, SYS_prlimit64, 0, BPF_JEQ, 0, if_set);
+    refuse_values(filter, SYS_fcntl, 1, commands, sizeof(commands) / sizeof(*commands));
+    refuse_values(filter, SYS_ioctl, 1, controls, sizeof(controls) / sizeof(*controls));
+    refuse_shared(filter);
 }
 
 static bool install(const struct filter *filter)

@@ -196,7 +196,8 @@ static void imply_visible(const struct merge *merge, const struct node *node)
         }
 }
 
-static bool take_whiteout(const struct merge *merge, struct node *node)
+/* Whether it is one, or there is no memory to tell of what. */
+static bool take_whiteout(struct merge *merge, struct node *node)
 {
     const char *name = node->name + strlen(WHITEOUT);
     int *place = &node->parent->opaque;
@@ -209,9 +210,9 @@ static bool take_whiteout(const struct merge *merge, struct node *node)
         if (strncmp(name, WHITEOUT, strlen(WHITEOUT)) == 0 || *name == '\0' ||
             strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             return true;
-        other = tree_child((struct tree *)&merge->tree, node->parent, name, strlen(name));
+        other = tree_child(&merge->tree, node->parent, name, strlen(name));
         if (other == NULL)
-            return true;
+            return !merge_fault(merge, LIMITED, "memory");
         place = &other->whiteout;
     }
     if (merge->layer < *place)
@@ -272,6 +273,8 @@ static bool take_file(struct merge *merge, struct node *node)
                merge_link(merge, node, target, merge->layer) && merge_release(merge, node);
     free(node->target);
     node->target = member->kind == SYMLINK ? strdup(member->link) : NULL;
+    if (member->kind == SYMLINK && node->target == NULL)
+        return merge_fault(merge, LIMITED, "memory");
     return merge_write(merge, node) && merge_release(merge, node);
 }
 
@@ -296,7 +299,7 @@ bool merge_entry(struct merge *merge)
     if (node == NULL)
         return false;
     if (node->parent == NULL || take_whiteout(merge, node))
-        return true;
+        return merge->result == DONE;
     /* An upper layer put files into a directory it did not name: here that is a link elsewhere. */
     if (member->kind == SYMLINK && node->kind == IMPLIED && node->layer < merge->layer &&
         tree_note(node, 'L', merge->layer) == NULL &&

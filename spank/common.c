@@ -131,6 +131,25 @@ bool parse_number(const char *text, unsigned long limit, unsigned long *value)
     return errno == 0 && *end == '\0' && *value <= limit;
 }
 
+bool is_shown(unsigned char byte, unsigned char before)
+{
+    bool is_control = byte < ' ' || byte == 0x7f;
+
+    return !is_control && ((byte & 0xe0) != 0x80 || (before >= 0x80 && before != 0xc2));
+}
+
+void keep_shown(char *text)
+{
+    unsigned char before = 0;
+
+    for (char *c = text; *c != '\0'; c++) {
+        unsigned char byte = (unsigned char)*c;
+        if (!is_shown(byte, before))
+            *c = '?';
+        before = byte;
+    }
+}
+
 void strip_colours(char *text)
 {
     char *to = text;

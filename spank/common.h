@@ -33,6 +33,13 @@ unsigned long long start_time(pid_t pid);
 /* Decimal text to number, whole string, at most `limit`; false otherwise. */
 bool parse_number(const char *text, unsigned long limit, unsigned long *value);
 
+/* Whether a terminal shows a byte, and does not obey it: neither ASCII's control characters nor ISO
+ * 8859's, also in UTF-8, for which the byte before it counts. */
+bool is_shown(unsigned char byte, unsigned char before);
+
+/* Put question marks in place of what is not. */
+void keep_shown(char *text);
+
 /* Take the terminal's colour sequences (ESC [ ... m) out of a text, in place. */
 void strip_colours(char *text);
 

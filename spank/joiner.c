@@ -6,6 +6,8 @@
  * directory there; ENVFD holds the environment that the image sets, NUL-separated.
  *     joiner --refuse -- COMMAND...
  * ends at once: the plugin has said why, and the command must not run on the host.
+ *     joiner --end -- COMMAND...
+ * ends too, and well: the step only had to have its image fetched.
  * Where Slurm cannot put words before a command (before 23.11), the same words and the command
  * come in SLURM_HPCIMG_JOIN, and argv[1] is the command's first argument already. */
 #define _GNU_SOURCE
@@ -131,12 +133,12 @@ static void close_descriptors(void)
         (void)dup2(kept, (int)number); /* dup2 clears close-on-exec */
 }
 
-static bool is_refused(int argc, char **argv)
+static bool is_told(const char *option, int argc, char **argv)
 {
     const char *variable = getenv("SLURM_HPCIMG_JOIN");
 
-    return variable != NULL ? strcmp(variable, "refuse") == 0
-                            : argc >= 2 && strcmp(argv[1], "--refuse") == 0;
+    return variable != NULL ? strcmp(variable, option + 2) == 0
+                            : argc >= 2 && strcmp(argv[1], option) == 0;
 }
 
 /* Read the descriptors, from the words or from the variable; the user's command, or NULL. */
@@ -178,8 +180,10 @@ int main(int argc, char **argv)
     unsigned long fd[3];
     char workdir[PATH_MAX];
 
-    if (is_refused(argc, argv))
+    if (is_told("--refuse", argc, argv))
         return LAUNCH_FAILED;
+    if (is_told("--end", argc, argv))
+        return 0;
     argv = parse_words(argc, argv, fd);
     if (argv == NULL) {
         (void)fprintf(stderr, "usage: joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]\n");

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SYS_pidfd_open
@@ -27,9 +28,15 @@
 /* How a minder ends whose stage did not exit by itself: no exit code of any stage of ours. */
 #define STAGE_DIED 124
 
+/* Slurm's log is root's, and the words may be a user's: more of them in a second are dropped. */
+#define MOST_LINES 200
+
 struct line {
     char text[1024];
     size_t used;
+    unsigned char before;
+    time_t second;
+    unsigned said; /* lines in that second */
 };
 
 /* slurmstepd keeps the kernel's out-of-memory killer off itself. Who inherits that cannot be killed
@@ -65,6 +72,16 @@ static void be_stage(const struct identity *who, char *const argv[], const int d
     _exit(LAUNCH_FAILED);
 }
 
+static bool may_say(struct line *line)
+{
+    time_t now = time(NULL);
+
+    if (now != line->second)
+        line->said = 0;
+    line->second = now;
+    return line->used > 0 && ++line->said <= MOST_LINES;
+}
+
 /* Only whole lines go out, of characters that a terminal shows. */
 static void say(struct line *line, const char *text, size_t size)
 {
@@ -72,12 +89,13 @@ static void say(struct line *line, const char *text, size_t size)
         unsigned char byte = (unsigned char)text[i];
         if (byte == '\n' || line->used == sizeof(line->text) - 1) {
             line->text[line->used] = '\0';
-            if (line->used > 0)
+            if (may_say(line))
                 slurm_spank_log("%s", line->text);
             line->used = 0;
         }
-        if (byte >= ' ' && byte != 0x7f)
+        if (is_shown(byte, line->before))
             line->text[line->used++] = (char)byte;
+        line->before = byte;
     }
 }
 

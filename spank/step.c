@@ -25,6 +25,7 @@
 static struct {
     char image[NAME_LENGTH + 2]; /* empty: on the host; one more than allowed: refused later */
     bool refused;                /* asked for, but it could not start: nothing may run */
+    bool is_fetch;               /* nothing was to run: `cache warm` only wants the image there */
     int lifeline[2];
     uint32_t id;
     struct job job;
@@ -244,6 +245,19 @@ static int start_container(spank_t spank, const struct identity *user, const str
                : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
 }
 
+/* slurmd's log gets them too, and where the store is the user's, so are the words. */
+static void tell_warnings(void)
+{
+    keep_shown(step.entry.once);
+    keep_shown(step.entry.warning);
+    if (step.entry.once[0] != '\0' && !was_told(&step.job)) {
+        step.start.was_told = true;
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.once);
+    }
+    if (step.entry.warning[0] != '\0')
+        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
+}
+
 void step_start(spank_t spank, const struct site *site)
 {
     struct identity user = {.uid = 0};
@@ -256,6 +270,7 @@ void step_start(spank_t spank, const struct site *site)
     (void)gethostname(step.node, sizeof(step.node) - 1);
     step.node[strcspn(step.node, ".")] = '\0';
     if (!is_image_name(step.image)) {
+        keep_shown(step.image); /* a step's environment may hold anything */
         (void)refuse("that is not an image name", "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
         return;
     }
@@ -281,13 +296,12 @@ void step_start(spank_t spank, const struct site *site)
     (void)clock_gettime(CLOCK_MONOTONIC, &ended);
     step.start.millis =
         (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
-    if (step.entry.once[0] != '\0' && !was_told(&step.job)) {
-        step.start.was_told = true;
-        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.once);
-    }
-    if (step.entry.warning[0] != '\0')
-        slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
-    step.refused = start_container(spank, &user, site, output) != 0;
+    tell_warnings();
+    /* Of an image that somebody warms no line is run, which would be as its user, with all files.
+     */
+    step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
+    if (!step.is_fetch)
+        step.refused = start_container(spank, &user, site, output) != 0;
 }
 
 void step_open(void)
@@ -336,7 +350,7 @@ void step_join(spank_t spank, const struct site *site)
         return;
     (void)snprintf(joiner, sizeof(joiner), "%.4000s/joiner", site->libexec);
     if (access(joiner, X_OK) == 0 &&
-        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors))
+        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors, !step.is_fetch))
         return;
     if (!step.refused)
         slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);

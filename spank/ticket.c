@@ -173,18 +173,18 @@ bool was_told(const struct job *job)
  * printed can change neither. */
 void note_start(const struct job *job, const struct start *start, const struct entry *entry)
 {
-    const char *end = strstr(entry->text, "\n\n");
+    const char *begin = entry->text + strspn(entry->text, "\n"), *end = strstr(begin, "\n\n");
     char text[TICKET_SIZE + NAME_LENGTH + 256];
     struct stat status;
     int directory, fd, length, size;
 
-    size = (int)(end != NULL ? (size_t)(end - entry->text) : strlen(entry->text));
+    size = (int)(end != NULL ? (size_t)(end - begin) : strlen(begin));
     if ((directory = open_tickets(job->id)) < 0)
         return;
     length = snprintf(text, sizeof(text),
                       "step=%u\nat=%lld\nname=%s\nscope=%s\nby=%s\nwait=%ld\n%.*s\n\n", job->step,
                       (long long)time(NULL), start->name, start->scope,
-                      start->by_ticket ? "ticket" : "get", start->millis, size, entry->text);
+                      start->by_ticket ? "ticket" : "get", start->millis, size, begin);
     fd = openat(directory, ".steps", O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd >= 0 && length > 0 && (size_t)length < sizeof(text) && fstat(fd, &status) == 0 &&
         status.st_size < STEPS_SIZE)

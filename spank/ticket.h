@@ -10,7 +10,6 @@
 
 #define JOB_FILE_SIZE (1 << 17)
 #define TICKET_SIZE   (1 << 14)
-#define TICKETS       "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
 
 struct entry {
     char image[PATH_MAX];   /* the SIF to run */

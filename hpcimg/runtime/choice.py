@@ -23,4 +23,4 @@ def _choose(merger: str, apptainer: str, limits: Limits) -> Converter:
     if not fast.lack:
         return fast
     log.warning("%s: images are converted by `apptainer build`, which takes longer", fast.lack)
-    return ApptainerConverter(apptainer)
+    return ApptainerConverter(apptainer, seconds=limits.seconds)

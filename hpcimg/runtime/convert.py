@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hpcimg.errors import RuntimeFailure
-from hpcimg.process import failure, run
+from hpcimg.process import ProcessTimeoutError, failure, run
 from hpcimg.progress import OnProgress, Progress
 from hpcimg.runtime.apptainer import build_arguments, build_environment, version
 from hpcimg.runtime.layout import write_layout
@@ -53,15 +53,21 @@ class Converter(Protocol):
 class ApptainerConverter:
     """Converts with `apptainer build`, which unpacks the layers and calls mksquashfs.
 
-    `apptainer` is the program's path, or its name on `search_path`.
+    `apptainer` is the program's path, or its name on `search_path`; it may take so many `seconds`.
     """
 
     disk_ratio = 6
     """Measured 4.4 to 5.3: the blobs, the unpacked tree, and the result."""
 
-    def __init__(self, apptainer: str = "apptainer", search_path: str = SEARCH_PATH) -> None:
+    def __init__(
+        self,
+        apptainer: str = "apptainer",
+        search_path: str = SEARCH_PATH,
+        seconds: float | None = None,
+    ) -> None:
         self._apptainer = apptainer
         self._search_path = search_path
+        self._seconds = seconds
 
     @cached_property
     def program(self) -> Path:
@@ -103,7 +109,13 @@ class ApptainerConverter:
         # Relative, since Apptainer splits what follows "oci:" at colons.
         arguments = build_arguments(f"oci:{layout.name}", str(target), zstd=self._knows_zstd())
         argv = [sys.executable, "-I", script, str(os.getpid()), *arguments]
-        done = run(argv, env=environment, cwd=layout.parent, check=False)
+        try:
+            done = run(argv, env=environment, cwd=layout.parent, check=False, timeout=self._seconds)
+        except ProcessTimeoutError as error:
+            raise RuntimeFailure(
+                f"`apptainer build` goes beyond the limit seconds of {self._seconds}",
+                "use a smaller image, or raise limits: {seconds: ...} in the settings",
+            ) from error
         if done.returncode != 0:
             raise failure([str(self.program), *arguments], done.returncode, done.stderr)
         log.debug("apptainer build: %s", done.stderr.decode(errors="replace"))

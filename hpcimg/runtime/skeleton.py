@@ -209,7 +209,7 @@ def _add(
         member.linkname = text
         archive.addfile(member)
         return
-    content = text.encode(errors="surrogateescape")
+    content = text.encode(errors="replace")  # JSON may hold half a character
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
 

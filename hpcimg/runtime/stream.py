@@ -73,7 +73,7 @@ class StreamConverter:
 
         try:
             config = parse_config(source.config)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RegistryError(f'the config of "{source.name}" is not JSON') from error
         made = skeleton(config, source.manifest.digest, self.id)
         parts = (

@@ -45,13 +45,17 @@ def tar_of(rows: list[Row], form: int = tarfile.PAX_FORMAT) -> bytes:
 
 
 def run_merger(
-    program: Path, blobs: list[bytes], diff_ids: list[str], limits: tuple[int, int, int]
+    program: Path,
+    blobs: list[bytes],
+    diff_ids: list[str],
+    limits: tuple[int, int, int],
+    **environment: str,
 ) -> subprocess.CompletedProcess[bytes]:
     """Merge blobs, given from the bottom up, as often as the program asks for it."""
     notes = os.memfd_create("notes")
     try:
         for _ in range(8):
-            done = _run_once(program, notes, blobs[::-1], diff_ids[::-1], limits)
+            done = _run_once(program, notes, blobs[::-1], diff_ids[::-1], limits, environment)
             if done.returncode != AGAIN:
                 break
         return done
@@ -59,7 +63,7 @@ def run_merger(
         os.close(notes)
 
 
-def _run_once(program, notes, blobs, diff_ids, limits):
+def _run_once(program, notes, blobs, diff_ids, limits, environment):
     descriptors = []
     for blob in blobs:
         descriptors.append(os.memfd_create("blob"))
@@ -72,7 +76,7 @@ def _run_once(program, notes, blobs, diff_ids, limits):
         return subprocess.run(
             [program, *numbers, *words],
             pass_fds=(notes, *descriptors),
-            env={"ASAN_OPTIONS": "detect_leaks=0"},
+            env={"ASAN_OPTIONS": "detect_leaks=0", **environment},
             capture_output=True,
             check=False,
             timeout=60,

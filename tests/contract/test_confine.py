@@ -67,6 +67,12 @@ def test_it_says_what_the_kernel_can_do(confine):
         "import os; os.setsid()",
         "import os; os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
         "import resource as r; r.prlimit(PARENT, r.RLIMIT_NOFILE, (9, 9))",
+        "import fcntl as f; f.fcntl(1, f.F_SETOWN, PARENT)",
+        "import fcntl as f; f.fcntl(1, f.F_SETSIG, 9)",
+        "import fcntl as f; f.ioctl(1, 0x8901, b'1234')",
+        "import fcntl as f, termios as t; f.ioctl(0, t.TIOCSTI, b'x')",
+        "import mmap; mmap.mmap(-1, 1 << 34)",
+        "import os; os.memfd_create('x')",
     ],
 )
 def test_it_cannot(confine, tmp_path, code):

@@ -157,6 +157,20 @@ def test_a_failed_build_fails(converter, folder, build, reason):
     assert "apptainer build --disable-cache" in caught.value.hint
 
 
+def test_a_build_without_end_is_ended(folder):
+    """With all that it started; the error names the limit."""
+    os.mkfifo(folder / "alive")
+    alive = os.open(folder / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    install(folder, f'exec 9>"{folder}/alive"; while :; do sleep 1; done')
+    converter = ApptainerConverter("apptainer", f"{folder}/bin:/usr/bin:/bin", seconds=2.0)
+    with pytest.raises(RuntimeFailure, match=r"goes beyond the limit seconds of 2\.0"):
+        convert(converter, folder)
+    os.set_blocking(alive, True)
+    assert select.select([alive], [], [], 60)[0], "the build goes on"
+    assert os.read(alive, 1) == b""
+    os.close(alive)
+
+
 def test_the_conversion_prints_nothing(converter, folder, capfd):
     """What spython and Apptainer print does not reach standard output, which is for results."""
     install(folder, 'echo talk; echo talk >&2; echo image > "$last"')

@@ -150,6 +150,21 @@ def test_joiner_runs_nothing_on_the_host(
     assert ("refuse" in str(words) + str(variables)) == (done.stderr == "")
 
 
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        pytest.param(["--end", "--", "echo", "ran"], {}, id="by word"),
+        pytest.param(["ran"], {"SLURM_HPCIMG_JOIN": "end"}, id="by variable"),
+    ],
+)
+def test_joiner_ends_a_step_that_only_fetches(
+    folder: Path, container: Container, words: list[str], variables: dict[str, str]
+) -> None:
+    """Well, and without a word; the command runs nowhere."""
+    done = join(folder, container, *words, **variables)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("content", [b"A=1", b"A=1\0B", b"x" * (1 << 20) + b"\0"])
 def test_joiner_refuses_a_broken_environment(
     folder: Path, container: Container, content: bytes

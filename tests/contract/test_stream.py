@@ -225,6 +225,18 @@ def test_a_bad_image_is_refused(merger, tmp_path, source, kind, words):
         convert(merger, tmp_path, source)
 
 
+def test_a_config_nested_without_end_is_refused(merger, tmp_path):
+    """As every other that is no config."""
+    source = replace(image(*ROWS), config=b"[" * 100_000)
+    with pytest.raises(RegistryError, match='the config of "qnib/bench" is not JSON'):
+        convert(merger, tmp_path, source)
+
+
+def test_half_a_character_in_a_config_stops_nothing(merger, tmp_path):
+    """JSON may hold it, and no file."""
+    assert convert(merger, tmp_path, image(*ROWS, config={"Cmd": ["\ud800"]})).exists()
+
+
 @pytest.mark.parametrize(
     ("limits", "words"),
     [

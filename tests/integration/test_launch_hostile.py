@@ -156,3 +156,15 @@ def test_forged_ready_line(job: Allocation) -> None:
     assert ended.output == ""
     assert 'could not enter "qnib/bench"' in ended.errors
     assert job.on_node("pgrep -u alice sleep") == ""
+
+
+def test_a_forged_name_writes_no_line_of_its_own_into_slurms_log(cluster: Cluster) -> None:
+    """What a step's environment says goes there in a refusal, and root reads it."""
+    name = "x\n[2020-01-01T00:00:00.000] error: forged\x1b[31m"
+    done = cluster.run("srun", "-w", NODE, f"--export=ALL,SLURM_HPCIMG_IMAGE={name}", "true")
+    assert done.returncode == 125
+    line = 'could not run "x?[2020-01-01T00:00:00.000] error: forged?[31m": that is not an image'
+    assert line in done.stderr
+    log = cluster.shell("cat /var/log/slurmd.log", node=NODE, user="root").stdout
+    assert line in log
+    assert "\x1b" not in log

@@ -285,3 +285,16 @@ def test_what_fails_is_logged_and_no_failure(cluster):
     assert f"job {JOB}: could not prefetch: env: '{mishaps.PYTHON}'" in syslog(cluster)
     assert tickets(cluster) == ""
     clear(cluster)
+
+
+@pytest.mark.parametrize("inodes", range(1, 6))
+def test_a_full_run_drains_no_node(cluster, inodes):
+    """Whatever cannot be made there, prolog and epilog end with 0: a step fetches for itself."""
+    script = (
+        f"mkdir -p {TICKETS}; mount -t tmpfs -o nr_inodes={inodes} none {TICKETS};"
+        f" export SLURM_JOB_ID={JOB} SPANK_HPCIMG_IMAGE={BENCH}; sh {PROLOG}; echo $?;"
+        f" for lock in {TICKETS}/{JOB}/.*~*; do [ ! -e $lock ] || flock -s $lock true; done;"
+        f" echo step=0 >{TICKETS}/{JOB}/.steps; sh {EPILOG}; echo $?; ls -A {TICKETS}"
+    )
+    done = cluster.run("unshare", "-m", "sh", "-c", script, node=NODE, user="root")
+    assert done.stdout == "0\n0\n", done.stderr

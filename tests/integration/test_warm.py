@@ -74,6 +74,27 @@ def test_a_user_warms_through_slurm(cluster):
     assert {state for _, state in variants(again.stdout).values()} == {"in the store"}
 
 
+HOSTILE = """\
+import sys
+sys.path.insert(0, "/usr/local/lib/cluster/images")
+from make_images import *
+script = b"#!/bin/busybox sh\\necho ran >&2\\ntouch /home/alice/ran-by-warm\\n"
+kept = [each for each in busybox_entries() if each.path not in ("bin/true", "bin/sh")]
+scripts = [Entry(f"bin/{name}", 0o755, content=script) for name in ("true", "sh")]
+push("registry:5000/hostile/warm:latest", [pack([*kept, *scripts])], {"Env": ["PATH=/bin"]})
+"""
+
+
+def test_warming_runs_nothing_of_an_image(cluster):
+    """It would be as its user, with all of that user's files."""
+    mishaps.do(cluster, f"python3 -c '{HOSTILE}'")
+    done = cluster.run("hpcimg", "cache", "warm", "hostile/warm", "--nodes", "bdw1")
+    assert done.returncode == 0, done.stderr
+    assert variants(done.stdout) == {"generic": ("bdw1", "fetched")}
+    assert "ran" not in done.stderr
+    mishaps.do(cluster, "test ! -e /home/alice/ran-by-warm")
+
+
 def test_inside_of_a_job_it_makes_jobs_of_its_own(cluster):
     """Their node is not the job's, so they could be no steps of it; hardware in words works too."""
     words = ("--nodes", "zen1", "--type", "zen3", "--type", "linux/amd64:skylake")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
 from hpcimg.errors import RuntimeFailure
-from hpcimg.process import ProcessTimeoutError, run
+from hpcimg.process import ProcessTimeoutError, Stage, pipeline, run
 
 
 def test_output_is_returned():
@@ -53,3 +54,23 @@ def test_account_has_no_groups_of_ours():
     """A child under another account has that account's ids and no supplementary group."""
     done = run(["sh", "-c", "id -un; id -G"], account="nobody")
     assert done.stdout == b"nobody\n65534\n"
+
+
+def test_what_a_stage_says_is_bounded():
+    """It lies in memory: the first megabyte is kept, and the program goes on without the rest."""
+    code = (
+        "import os\n"
+        "try:\n"
+        "    while True: os.write(2, b'x' * 65536)\n"
+        "except PermissionError: os._exit(7)"
+    )
+    with pipeline([Stage([sys.executable, "-c", code])], {}) as running:
+        done = running.wait(0)
+    assert (done.returncode, done.stderr) == (7, b"x" * (1 << 20))
+
+
+def test_a_stage_is_quoted_as_it_spoke():
+    """What it said ends where it ended."""
+    words = [sys.executable, "-c", "import os; os.write(2, b'one\\n')"]
+    with pipeline([Stage(words)], {}) as running:
+        assert running.wait(0).stderr == b"one\n"

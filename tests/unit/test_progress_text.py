@@ -139,6 +139,15 @@ def test_a_report_for_programs_is_read_back():
         '{"phase": "fetch"}',
         '{"phase": ',
         '{"phase": "fetch", "done": "x", "total": 1, "note": "", "part": ""}',
+        '{"phase": "fetch", "done": 1e999, "total": 1, "note": "", "part": ""}',
+        '{"phase": "fetch", "done": -1, "total": 1, "note": "", "part": ""}',
+        '{"phase": "\\u001b[2J", "done": 1, "total": 1, "note": "", "part": ""}',
+        '{"phase": "wait", "done": 1, "total": 1, "note": "\\u009b2J", "part": ""}',
+        '{"phase": "fetch", "done": 1, "total": 1, "note": "", "part": "\\n"}',
+        '{"phase": "fetch", "done": 1, "total": 1, "note": "", "part": "' + "1" * 65 + '"}',
+        "hpcimg: bdw1: waiting for tool (\x1b]0;title\x07)",
+        "[" * 9999,
+        '{"phase": ' + "[" * 9999,
     ],
 )
 def test_anything_else_is_no_report(line):
