@@ -33,6 +33,10 @@ unsigned long long start_time(pid_t pid);
 /* Decimal text to number, whole string, at most `limit`; false otherwise. */
 bool parse_number(const char *text, unsigned long limit, unsigned long *value);
 
+/* Whether an open file or directory is root's or `account`'s, and nobody else may write it; false
+ * with errno set. */
+bool is_guarded(int fd, uid_t account, bool is_directory);
+
 /* Take the terminal's colour sequences (ESC [ ... m) out of a text, in place. */
 void strip_colours(char *text);
 
