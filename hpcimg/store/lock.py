@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ RECORD_BYTES = 2048
 """Fixed length of the record in a lock file: one write replaces it whole."""
 
 HEARTBEAT_SECONDS = 2.0
+
+_POLL_SECONDS = 0.2
+_MOST_POLL_SECONDS = 2.0
+_POLL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,10 @@ class Patience:
             )
         return False
 
+    def pause(self) -> float:
+        """Say how many seconds to sleep before the next look."""
+        return pause_after(time.monotonic() - self._start, random.random())  # noqa: S311 - no secret
+
     def progress(self) -> Progress:
         """Say who builds, since when, and how far it is, as last seen."""
         if self.seen is None:
@@ -164,6 +173,16 @@ class Patience:
         since = time.strftime("%H:%M:%S", time.localtime(state.owner.since))
         note = f"{state.owner} builds it since {since}: {state.progress.phase}"
         return Progress("wait", state.progress.done, state.progress.total, note)
+
+
+def pause_after(waited: float, chance: float) -> float:
+    """Look less often the longer it takes; `chance`, from 0 to 1, keeps nodes out of step.
+
+    A tenth of the wait so far: nobody waits much longer than needed, and a thousand nodes leave the
+    file system its breath.
+    """
+    pause = min(max(_POLL_SHARE * waited, _POLL_SECONDS), _MOST_POLL_SECONDS)
+    return pause * (0.75 + chance / 2)
 
 
 def read_state(path: Path) -> BuildState | None:

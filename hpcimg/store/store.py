@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 TEMPORARY = "tmp"
 LOCKS = "locks"
 QUARANTINE = "quarantine"
-POLL_SECONDS = 0.2
 
 STALE_SECONDS = 60.0
 """A builder whose record stood still for so long is stopped, or lost with its node."""
@@ -190,7 +189,7 @@ class Store:
                 lock.pass_over(patience.seen)
                 continue
             on_progress(patience.progress())
-            time.sleep(POLL_SECONDS)
+            time.sleep(patience.pause())
         return None
 
     def _make(
