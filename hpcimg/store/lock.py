@@ -51,8 +51,11 @@ class EntryLock:
         self._progress = Progress("wait")
         self._writing = threading.Lock()
 
-    def try_acquire(self) -> bool:
-        """Take the lock if it is free; raises StoreError where it cannot be taken at all."""
+    def try_acquire(self, *, synced: bool = True) -> bool:
+        """Take the lock if it is free; raises StoreError where it cannot be taken at all.
+
+        Unless its record is `synced`, other nodes may see it late.
+        """
         try:
             descriptor = self._take()
         except OSError as error:
@@ -65,7 +68,7 @@ class EntryLock:
         if descriptor is None:
             return False
         self._descriptor = descriptor
-        self._write()
+        self._write(synced=synced)
         return True
 
     def release(self) -> None:
@@ -116,7 +119,7 @@ class EntryLock:
             stop.set()
             thread.join()
 
-    def _write(self) -> None:
+    def _write(self, *, synced: bool = True) -> None:
         with self._writing:
             if self._descriptor < 0:
                 return
@@ -125,8 +128,8 @@ class EntryLock:
             # The record is for people and for patience: a full disk must not stop the builder.
             with suppress(OSError):
                 os.pwrite(self._descriptor, record, 0)
-                # On NFS other nodes would see it only half a minute later.
-                os.fdatasync(self._descriptor)
+                if synced:  # on NFS other nodes would see it only half a minute later
+                    os.fdatasync(self._descriptor)
 
 
 @dataclass
