@@ -1,6 +1,6 @@
 """Remove what builders, prune and damage left behind; what is in use, or may be, stays.
 
-The agreements of jobs and the documents of registries sweep themselves.
+What is kept of jobs is the matter of `agreement`; the documents of registries sweep themselves.
 """
 
 from __future__ import annotations
