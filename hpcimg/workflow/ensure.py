@@ -98,6 +98,7 @@ def _build(
     admission: Admission,
     workspace: Workspace,
 ) -> BuiltImage:
+    from hpcimg.runtime.check import check_image
     from hpcimg.store.workspace import BuiltImage
 
     source = wanted.reference.with_digest(wanted.digest)
@@ -113,6 +114,7 @@ def _build(
     image = Source(str(source), manifest, config, lambda blob: client.fetch_blob(source, blob))
     with _room(workspace.path, size * converter.disk_ratio):
         converter.convert(image, workspace.image, workspace.work, workspace.report)
+    check_image(workspace.image)
     return BuiltImage(
         references=(str(wanted.reference),),
         features=wanted.features,
