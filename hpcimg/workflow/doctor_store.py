@@ -24,7 +24,7 @@ from hpcimg.store.faults import free_bytes, size_text
 from hpcimg.store.ground import MOUNTS, mount_of, weak_folders, weak_places
 from hpcimg.store.lease import LEASES
 from hpcimg.store.owner import current_owner
-from hpcimg.store.store import LOCKS, QUARANTINE, TEMPORARY
+from hpcimg.store.store import BLOBS, LOCKS, QUARANTINE, TEMPORARY
 
 OK, NOTE, WARN, FAIL, UNKNOWN = "ok", "note", "warn", "fail", "unknown"
 
@@ -178,7 +178,7 @@ def _account(settings: StoreSettings) -> Finding:
 
 def _places(root: Path, owner: int) -> list[Finding]:
     """Look at the way to the store, and at its own directories."""
-    closed = frozenset({LOCKS, TEMPORARY, QUARANTINE, LEASES})
+    closed = frozenset({LOCKS, TEMPORARY, QUARANTINE, BLOBS, LEASES})
     try:
         weak = [*weak_places(root, owner), *weak_folders(root, owner, closed)]
     except OSError as error:

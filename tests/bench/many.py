@@ -111,7 +111,7 @@ def _most(counted: tuple[float, Counter[str]], layers: list[str]) -> int:
 
 def _counted(act: Callable[[], object]) -> tuple[float, Counter[str]]:
     """Empty the store, do it, and give the seconds and the requests by path."""
-    _on("bash", "-c", f"cd {STORE}; rm -rf entries/* locks/* documents jobs", user="root")
+    _on("bash", "-c", f"cd {STORE}; rm -rf entries/* locks/* blobs documents jobs", user="root")
     before = int(_on("bash", "-c", f"wc -l <{LOG}", user="root"))
     start = time.perf_counter()
     act()
