@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hpcimg.errors import HpcimgError, StoreError
+from hpcimg.errors import StoreError
 from hpcimg.store.entry import UntrustedError, open_directory, open_file
 from hpcimg.store.faults import free_bytes
 from hpcimg.store.lock import EntryLock, Patience
@@ -173,7 +173,7 @@ class _Writer(threading.Thread):
 
     def __init__(self, path: Path, fetch: Fetch, lock: EntryLock) -> None:
         super().__init__(name="hpcimg-blob", daemon=True)
-        self.error: HpcimgError | OSError | None = None
+        self.error: Exception | None = None
         self.wake = threading.Event()
         self._path = path
         self._part = path.with_name(path.name + PART)
@@ -194,9 +194,10 @@ class _Writer(threading.Thread):
                     # Who takes us for dead has put another file there.
                     if os.path.samestat(os.fstat(file.fileno()), self._part.lstat()):
                         self._part.rename(self._path)
-        except (HpcimgError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - its reader raises it
             self.error = error
-            self._part.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
         finally:
             self._lock.release()
             self.wake.set()

@@ -18,6 +18,7 @@ from sharer import ensure, open_store
 from sif import sif_bytes
 
 from hpcimg.errors import RuntimeFailure
+from hpcimg.oci.client import RegistryClient
 from hpcimg.store.blobs import PART
 from hpcimg.store.owner import current_owner
 from hpcimg.store.sweep import find_left
@@ -203,6 +204,24 @@ def test_a_conversion_that_fails_takes_the_layer_with_it(site, monkeypatch):
     with pytest.raises(RuntimeFailure, match="it does not fit"):
         site.ensure(1)
     assert site.kept() == []
+
+
+def test_a_defect_of_who_fetches_ends_the_build(site):
+    """It is raised where the layer is read, and nobody waits for the thread that met it."""
+
+    class Broken(RegistryClient):
+        """A client with a defect."""
+
+        def fetch_blob(self, reference, descriptor):
+            """Fail at the layer that is shared."""
+            if descriptor.size == len(BASE):
+                raise ZeroDivisionError("a defect")
+            yield from super().fetch_blob(reference, descriptor)
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        ensure(site.registry.name, open_store(site.root), site.index, site.digests[0], Broken)
+    assert site.kept() == []
+    site.ensure(0)
 
 
 def test_a_day_later_prune_takes_them(site):
