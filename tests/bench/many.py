@@ -142,7 +142,8 @@ def _start_clients(name: str, count: int) -> None:
     words = ["bash", "-c", CLIENTS, "_", name, str(each - each // 4), str(each // 4)]
     groups = {node: _start(node, words) for node in NODES}
     pids = {node: group.stdout.readline().split() for node, group in groups.items() if group.stdout}
-    loop = f"until grep -qs host {STORE}/locks/*; do sleep 0.02; done; cat {STORE}/locks/*"
+    locks = f"{STORE}/locks/[0-9a-f][0-9a-f]*"  # those of entries, by their digests
+    loop = f"until grep -qs host {locks}; do sleep 0.02; done; cat {locks}"
     builder = json.loads(_on("bash", "-c", loop, user="root"))["host"]
     other = next(node for node in NODES if node != builder)
     _on("kill", "-9", pids[other][-1], node=other, user="root")
