@@ -128,14 +128,14 @@ class DocumentCache:
         self._write(_ANSWERS, _name_of(question), raw)
 
     @contextmanager
-    def alone(self, subject: str) -> Iterator[bool]:
-        """Let one at a time ask the registry about a subject; the value says who had to wait.
+    def alone(self, subject: str) -> Iterator[None]:
+        """Let one at a time ask the registry about a subject; look again what is kept by then.
 
         It only saves requests: where there can be no lock, or it is held for too long, none is
         taken. A subject's lock file is one of a few, which stay.
         """
         if self._writable is None:
-            yield False
+            yield
             return
         from hpcimg.store.lock_kinds import brief_lock
         from hpcimg.store.owner import current_owner
@@ -144,7 +144,8 @@ class DocumentCache:
         path = self._writable.root.parent / _LOCKS / name
         lock = brief_lock(self._writable.lock, path, current_owner())
         try:
-            yield _waited(lock, ALONE_SECONDS)
+            _take(lock, ALONE_SECONDS)
+            yield
         finally:
             lock.release()
 
@@ -204,17 +205,16 @@ def _write_new(path: Path, raw: bytes, mode: int) -> None:
         stream.write(raw)
 
 
-def _waited(lock: EntryLock, seconds: float) -> bool:
-    """Take a lock, or give it up after so long; says whether another had it."""
+def _take(lock: EntryLock, seconds: float) -> None:
+    """Take a lock, or give it up after so long."""
     from hpcimg.store.lock import Patience
 
     patience = Patience(seconds, seconds / 2)
-    pause, waited = _POLL_SECONDS, False
+    pause = _POLL_SECONDS
     try:
         make_directory(lock.path.parent.parent, 0o755)
         make_directory(lock.path.parent, 0o700)
         while not lock.try_acquire(synced=False):
-            waited = True
             if patience.is_over(lock.path):
                 lock.pass_over(patience.seen)
                 continue
@@ -224,7 +224,6 @@ def _waited(lock: EntryLock, seconds: float) -> bool:
         log.debug('asking without a lock in "%s": %s', lock.path.parent, error.strerror)
     except StoreError as error:
         log.debug("asking without a lock: %s", error.message)
-    return waited
 
 
 def _is(raw: bytes, digest: str) -> bool:

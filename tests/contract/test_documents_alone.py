@@ -89,8 +89,8 @@ def test_who_waits_too_long_asks(registry, place, monkeypatch):
 def test_without_locks_nobody_waits(place):
     """A site whose file system can lock nothing asks as often as it has nodes."""
     cache = DocumentCache((place,), replace(place, lock="none"))
-    with cache.alone("tool") as first, cache.alone("tool") as second:
-        assert (first, second) == (False, False)
+    with cache.alone("tool"), cache.alone("tool"):
+        assert [path.name for path in (place.root.parent / "locks").iterdir()] == []
 
 
 def test_a_lock_that_nobody_gives_back_is_passed_over(place, monkeypatch):
@@ -101,6 +101,20 @@ def test_a_lock_that_nobody_gives_back_is_passed_over(place, monkeypatch):
         (path,) = (place.root.parent / "locks").iterdir()
         elsewhere = re.sub(rb'"host": "[^"]*"', b'"host": "gone"', path.read_bytes())
         path.write_bytes(elsewhere)
-        with DocumentCache((), linked).alone("tool") as waited:
-            assert waited
+        with DocumentCache((), linked).alone("tool"):
             assert b'"gone"' not in path.read_bytes()
+
+
+def test_who_comes_late_does_not_ask_again(registry, place, monkeypatch):
+    """Between looking and locking, another one asked, and has gone."""
+    reference = reference_to(registry, "tool:latest")
+    alone = DocumentCache.alone
+
+    def late(self, subject):
+        monkeypatch.setattr(DocumentCache, "alone", alone)
+        assert cached(registry, place).fetch_document(reference)
+        return alone(self, subject)
+
+    monkeypatch.setattr(DocumentCache, "alone", late)
+    assert cached(registry, place).fetch_document(reference)
+    assert len(registry.seen) == 1
