@@ -86,7 +86,7 @@ class StoreSettings:
     """Where the site's store is, who writes it, how builders exclude each other, what is kept.
 
     `lock_timeout` is in seconds, the water marks are in bytes; 0 there, and for `max_age_days`,
-    sets no limit.
+    sets no limit. `blob_bytes` bounds the layers that are kept for other images.
     """
 
     path: str = "/srv/hpcimg/store"
@@ -98,6 +98,7 @@ class StoreSettings:
     max_age_days: float = 0.0
     high_water: int = 0
     low_water: int = 0
+    blob_bytes: int = 20 * 10**9
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ class _Reader(SectionReader):
 
     def store(self, value: Any) -> StoreSettings:
         given = dict(self.mapping(value, ("store",)))
-        for key in ("high_water", "low_water"):
+        for key in ("high_water", "low_water", "blob_bytes"):
             if isinstance(given.get(key), str):
                 try:
                     given[key] = parse_size(given[key])

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -165,4 +166,22 @@ void strip_colours(char *text)
         *to++ = *from;
     }
     *to = '\0';
+}
+
+bool is_guarded(int fd, uid_t account, bool is_directory)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return false;
+    if (status.st_uid != 0 && status.st_uid != account)
+        errno = EPERM;
+    else if (is_directory ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode))
+        errno = EINVAL;
+    /* In a sticky directory nobody can move what is another's. */
+    else if ((status.st_mode & 022) != 0 && !(is_directory && (status.st_mode & S_ISVTX) != 0))
+        errno = EPERM;
+    else
+        return true;
+    return false;
 }

@@ -40,6 +40,10 @@ bool is_shown(unsigned char byte, unsigned char before);
 /* Put question marks in place of what is not. */
 void keep_shown(char *text);
 
+/* Whether an open file or directory is root's or `account`'s, and nobody else may write it; false
+ * with errno set. */
+bool is_guarded(int fd, uid_t account, bool is_directory);
+
 /* Take the terminal's colour sequences (ESC [ ... m) out of a text, in place. */
 void strip_colours(char *text);
 

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "sif.h"
 
+#include "common.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -46,24 +48,6 @@ static uint64_t number64(const unsigned char *at)
 
     memcpy(&value, at, sizeof(value));
     return le64toh(value);
-}
-
-static bool is_guarded(int fd, uid_t account, bool is_directory)
-{
-    struct stat status;
-
-    if (fstat(fd, &status) < 0)
-        return false;
-    if (status.st_uid != 0 && status.st_uid != account)
-        errno = EPERM;
-    else if (is_directory ? !S_ISDIR(status.st_mode) : !S_ISREG(status.st_mode))
-        errno = EINVAL;
-    /* In a sticky directory nobody can move what is another's. */
-    else if ((status.st_mode & 022) != 0 && !(is_directory && (status.st_mode & S_ISVTX) != 0))
-        errno = EPERM;
-    else
-        return true;
-    return false;
 }
 
 /* Open one name of a way and let go of the directory it is in. */

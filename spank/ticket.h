@@ -33,7 +33,7 @@ bool read_job_file(uint32_t job, char *text, size_t size);
 
 /* Read the job's ticket for `name`, its GPUs, how many nodes it has and how they match. Only root's
  * files count, and only where the prolog made the job's directory: it also clears what an older job
- * of that number left. */
+ * of that number left. An image that is not as the ticket says counts as no ticket. */
 bool read_ticket(const struct job *job, const char *name, struct entry *entry);
 
 /* Wait a moment while the prolog's prefetch for `name` still works: when it lets its lock go, the

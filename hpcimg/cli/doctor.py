@@ -43,7 +43,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from hpcimg.errors import ExitCode
     from hpcimg.settings import read_settings
     from hpcimg.workflow.access import become_account
-    from hpcimg.workflow.doctor_store import check_root, examine
+    from hpcimg.workflow.doctor_store import check_root, confinement, examine
 
     settings = read_settings(os.environ)
     root = Path(arguments.store or settings.store.path).absolute()
@@ -52,7 +52,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     check_root(root)
     trials = _trials(root, arguments, settings)
     become_account(settings)
-    health = examine(root, settings.store, trials)
+    health = examine(root, settings.store, trials, confinement(settings.merger))
     if arguments.json:
         print_json(_as_json(root, settings.store.lock, health))
     else:

@@ -104,6 +104,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _print(done: Pruned, *, is_dry: bool) -> None:
     from hpcimg.cli.output import print_table
     from hpcimg.oci.digest import shortened
+    from hpcimg.store.agreement import KEPT_DAYS
     from hpcimg.store.faults import size_text
 
     if done.removed:
@@ -125,6 +126,7 @@ def _print(done: Pruned, *, is_dry: bool) -> None:
     print(f"{verb} {len(done.removed)} images, {size_text(size)}")
     print(f"{len(done.kept)} stay, {size_text(kept)}; {held} of them in use")
     print(f"leases of ended jobs: {len(done.dropped)}; left behind by others: {len(done.swept)}")
+    print(f"what was kept of jobs from more than {KEPT_DAYS} days ago: {done.jobs}")
     for one in done.swept:
         print(f"  {one.path}: {one.why}")
     if done.note:
@@ -141,6 +143,7 @@ def _as_json(done: Pruned, *, is_dry: bool) -> dict[str, object]:
             for one in done.dropped
         ],
         "swept": [{"path": str(one.path), "why": one.why} for one in done.swept],
+        "jobs": done.jobs,
         "note": done.note,
     }
 

@@ -206,20 +206,22 @@ class Authenticator:
         value, end = self._values.get(access, (None, 0.0))
         return value if end > self._clock() else None
 
-    def answer(self, access: Access, header: str, refused: str | None = None) -> str:
+    def answer(
+        self, access: Access, header: str, refused: str | None = None, said: str = ""
+    ) -> str:
         """Answer a 401 with `header` as its WWW-Authenticate; the value is kept for the next time.
 
         `refused` is the value that was sent. Raises AuthenticationError when no challenge can be
-        answered.
+        answered, with what the registry `said`.
         """
         with self._lock:
             known = self.value(access)
             if known is not None and known != refused:
                 return known
             self._values.pop(access, None)
-            return self._answer(access, header)
+            return self._answer(access, header, said)
 
-    def _answer(self, access: Access, header: str) -> str:
+    def _answer(self, access: Access, header: str, said: str) -> str:
         challenges = parse_challenges(header)
         credential = self._find(access.registry, access.repository)
         for challenge in challenges:
@@ -229,14 +231,14 @@ class Authenticator:
         offered = {challenge.scheme for challenge in challenges}
         if "basic" in offered and credential is not None and not credential.is_identity_token:
             return self._keep(access, basic(credential), float("inf"))
-        raise _cannot_answer(access, offered)
+        raise _cannot_answer(access, offered, said)
 
     def _keep(self, access: Access, value: str, life: float) -> str:
         self._values[access] = (value, self._clock() + life)
         return value
 
 
-def _cannot_answer(access: Access, offered: set[str]) -> AuthenticationError:
+def _cannot_answer(access: Access, offered: set[str], said: str) -> AuthenticationError:
     if "basic" in offered:
         return AuthenticationError(
             f'registry "{access.registry}" wants a login for "{access.repository}"',
@@ -244,6 +246,7 @@ def _cannot_answer(access: Access, offered: set[str]) -> AuthenticationError:
         )
     ways = ", ".join(quoted(scheme) for scheme in sorted(offered)) or "no way to log in"
     return AuthenticationError(
-        f'registry "{access.registry}" refuses "{access.repository}" and offers {ways}',
+        f'registry "{access.registry}" refuses "{access.repository}" and offers {ways}'
+        + (f": {said}" if said else ""),
         "hpcimg speaks Bearer and Basic",
     )

@@ -15,7 +15,7 @@ from hpcimg.errors import RegistryError
 from hpcimg.oci.answer import Answer
 from hpcimg.oci.auth import Access, Authenticator, TokenRequest
 from hpcimg.oci.credentials import FindCredential
-from hpcimg.oci.diagnostics import failure, token_failure
+from hpcimg.oci.diagnostics import diagnostics, failure, token_failure
 from hpcimg.oci.hosts import origin
 from hpcimg.oci.transport import ONE_TRY, Patience, Request, Transport
 
@@ -55,8 +55,9 @@ class Session:
         answer = self.transport.send(_authorised(request, value), patience)
         if answer.status != 401 or origin(answer.url) != origin(request.url):
             return answer
-        answer.error_body()  # read to its end, the connection can be used again
-        value = self._auth.answer(access, answer.headers.get("WWW-Authenticate", ""), value)
+        # Read to its end, the connection can be used again.
+        said = diagnostics(answer.error_body())
+        value = self._auth.answer(access, answer.headers.get("WWW-Authenticate", ""), value, said)
         return self.transport.send(_authorised(request, value), patience)
 
     def expect(

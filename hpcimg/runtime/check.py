@@ -38,7 +38,10 @@ def check_image(path: Path, compression: int | None = None) -> Checked:
 
     Raises RuntimeFailure that says what is wrong.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _bad(path, "was not made") from error
     with open(descriptor, "rb") as file:  # noqa: PTH123 - opened above without following a link
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ _VERSION = 1
 _FILE_LIMIT = 1 << 20
 _DAY_SECONDS = 24 * 3600
 _SWEPT = ".swept"
+STEPS = "steps"
+"""Where `steps` keeps what a job ran, beside its agreements."""
 _SWEEP_SECONDS = 1.0
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
@@ -188,9 +190,35 @@ def _sweep(jobs: Path) -> None:
         for folder in jobs.glob("*/*"):
             if time.monotonic() > until:
                 return
-            with contextlib.suppress(OSError):
-                if folder.lstat().st_mtime < now - KEPT_DAYS * _DAY_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
+            if _is_old(folder, now):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def old_jobs(root: Path, now: float) -> Iterator[Path]:
+    """List the folders of jobs that are too old, of all clusters; `now` is since 1970."""
+    return (folder for folder in (root / JOBS).glob("*/*") if _is_old(folder, now))
+
+
+def remove_jobs(root: Path, folders: Iterable[Path]) -> int:
+    """Remove these, however long it takes, and say how many are gone; launches need not sweep."""
+    import shutil
+
+    gone = 0
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        gone += not os.path.lexists(folder)
+    with contextlib.suppress(OSError):
+        (root / JOBS / _SWEPT).touch()
+    return gone
+
+
+def _is_old(folder: Path, now: float) -> bool:
+    """Tell whether nothing was kept there for too long; what a job ran is kept at its end."""
+    for path in (folder, folder / STEPS):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime >= now - KEPT_DAYS * _DAY_SECONDS:
+                return False
+    return os.path.lexists(folder)
 
 
 def _claims(jobs: Path, now: float) -> bool:

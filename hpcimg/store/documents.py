@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hpcimg.errors import HpcimgError
+from hpcimg.errors import HpcimgError, StoreError
 from hpcimg.oci.digest import is_digest, verify_digest
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
 from hpcimg.store.store import make_directory
+
+if TYPE_CHECKING:
+    from hpcimg.store.lock import EntryLock
 
 DOCUMENTS = "documents"
 DOCUMENT_LIMIT = 4 << 20
@@ -46,11 +50,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """A directory of documents that uid `owner` writes; a `private` one is closed to others."""
+    """A directory of documents that uid `owner` writes; a `private` one is closed to others.
+
+    `lock` is one of `settings.LOCKS`, for those who would ask the same at once.
+    """
 
     root: Path
     owner: int
     private: bool = False
+    lock: str = "flock"
 
 
 @dataclass(frozen=True)
@@ -120,23 +128,26 @@ class DocumentCache:
         self._write(_ANSWERS, _name_of(question), raw)
 
     @contextmanager
-    def alone(self, subject: str) -> Iterator[bool]:
-        """Let one at a time ask the registry about a subject; the value says who had to wait.
+    def alone(self, subject: str) -> Iterator[None]:
+        """Let one at a time ask the registry about a subject; look again what is kept by then.
 
         It only saves requests: where there can be no lock, or it is held for too long, none is
         taken. A subject's lock file is one of a few, which stay.
         """
         if self._writable is None:
-            yield False
+            yield
             return
-        folder = self._writable.root.parent / _LOCKS
-        name = f"ask-{_name_of(subject)[:_LOCK_DIGITS]}.lock"
-        descriptor, waited = _locked(folder, name, ALONE_SECONDS)
+        from hpcimg.store.lock_kinds import brief_lock
+        from hpcimg.store.owner import current_owner
+
+        name = f"ask-{_name_of(subject)[:_LOCK_DIGITS]}"
+        path = self._writable.root.parent / _LOCKS / name
+        lock = brief_lock(self._writable.lock, path, current_owner())
         try:
-            yield waited
+            _take(lock, ALONE_SECONDS)
+            yield
         finally:
-            if descriptor is not None:
-                os.close(descriptor)
+            lock.release()
 
     def _write(self, folder: str, name: str, raw: bytes) -> None:
         """Write a file, whole or not at all; not synced, since it is checked when it is read."""
@@ -194,34 +205,25 @@ def _write_new(path: Path, raw: bytes, mode: int) -> None:
         stream.write(raw)
 
 
-def _locked(folder: Path, name: str, seconds: float) -> tuple[int | None, bool]:
-    """Take a lock, as an open descriptor, and say whether another had it; None without one."""
-    import fcntl
+def _take(lock: EntryLock, seconds: float) -> None:
+    """Take a lock, or give it up after so long."""
+    from hpcimg.store.lock import Patience
 
-    until = time.monotonic() + seconds
-    pause, waited = _POLL_SECONDS, False
+    patience = Patience(seconds, seconds / 2)
+    pause = _POLL_SECONDS
     try:
-        make_directory(folder.parent, 0o755)
-        make_directory(folder, 0o700)
-        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        log.debug('asking without a lock in "%s": %s', folder, error.strerror)
-        return None, False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited = True
-            if time.monotonic() < until:
-                time.sleep(pause)
-                pause = min(2 * pause, _MOST_POLL_SECONDS)
+        make_directory(lock.path.parent.parent, 0o755)
+        make_directory(lock.path.parent, 0o700)
+        while not lock.try_acquire(synced=False):
+            if patience.is_over(lock.path):
+                lock.pass_over(patience.seen)
                 continue
-        except OSError as error:
-            log.debug('asking without a lock in "%s": %s', folder, error.strerror)
-        else:
-            return descriptor, waited
-        os.close(descriptor)
-        return None, waited
+            time.sleep(pause)
+            pause = min(2 * pause, _MOST_POLL_SECONDS)
+    except OSError as error:
+        log.debug('asking without a lock in "%s": %s', lock.path.parent, error.strerror)
+    except StoreError as error:
+        log.debug("asking without a lock: %s", error.message)
 
 
 def _is(raw: bytes, digest: str) -> bool:

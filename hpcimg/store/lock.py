@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,10 @@ RECORD_BYTES = 2048
 """Fixed length of the record in a lock file: one write replaces it whole."""
 
 HEARTBEAT_SECONDS = 2.0
+
+_POLL_SECONDS = 0.2
+_MOST_POLL_SECONDS = 2.0
+_POLL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,11 @@ class EntryLock:
         self._progress = Progress("wait")
         self._writing = threading.Lock()
 
-    def try_acquire(self) -> bool:
-        """Take the lock if it is free; raises StoreError where it cannot be taken at all."""
+    def try_acquire(self, *, synced: bool = True) -> bool:
+        """Take the lock if it is free; raises StoreError where it cannot be taken at all.
+
+        Unless its record is `synced`, other nodes may see it late.
+        """
         try:
             descriptor = self._take()
         except OSError as error:
@@ -60,7 +68,7 @@ class EntryLock:
         if descriptor is None:
             return False
         self._descriptor = descriptor
-        self._write()
+        self._write(synced=synced)
         return True
 
     def release(self) -> None:
@@ -111,7 +119,7 @@ class EntryLock:
             stop.set()
             thread.join()
 
-    def _write(self) -> None:
+    def _write(self, *, synced: bool = True) -> None:
         with self._writing:
             if self._descriptor < 0:
                 return
@@ -120,8 +128,8 @@ class EntryLock:
             # The record is for people and for patience: a full disk must not stop the builder.
             with suppress(OSError):
                 os.pwrite(self._descriptor, record, 0)
-                # On NFS other nodes would see it only half a minute later.
-                os.fdatasync(self._descriptor)
+                if synced:  # on NFS other nodes would see it only half a minute later
+                    os.fdatasync(self._descriptor)
 
 
 @dataclass
@@ -156,6 +164,10 @@ class Patience:
             )
         return False
 
+    def pause(self) -> float:
+        """Say how many seconds to sleep before the next look."""
+        return pause_after(time.monotonic() - self._start, random.random())  # noqa: S311 - no secret
+
     def progress(self) -> Progress:
         """Say who builds, since when, and how far it is, as last seen."""
         if self.seen is None:
@@ -164,6 +176,16 @@ class Patience:
         since = time.strftime("%H:%M:%S", time.localtime(state.owner.since))
         note = f"{state.owner} builds it since {since}: {state.progress.phase}"
         return Progress("wait", state.progress.done, state.progress.total, note)
+
+
+def pause_after(waited: float, chance: float) -> float:
+    """Look less often the longer it takes; `chance`, from 0 to 1, keeps nodes out of step.
+
+    A tenth of the wait so far: nobody waits much longer than needed, and a thousand nodes leave the
+    file system its breath.
+    """
+    pause = min(max(_POLL_SHARE * waited, _POLL_SECONDS), _MOST_POLL_SECONDS)
+    return pause * (0.75 + chance / 2)
 
 
 def read_state(path: Path) -> BuildState | None:

@@ -31,6 +31,13 @@ def entry_lock(kind: str, path: Path, owner: Owner) -> EntryLock:
     return make(path.with_name(path.name + suffix), owner)
 
 
+def brief_lock(kind: str, path: Path, owner: Owner) -> EntryLock:
+    """Make one for as long as a request takes, which filelock's import must not double."""
+    if kind == "flock":
+        return BriefFlock(path.with_name(f"{path.name}.lock"), owner)
+    return entry_lock(kind, path, owner)
+
+
 class FlockLock(EntryLock):
     """flock, through filelock; the file is never unlinked, or it would be two locks at once."""
 
@@ -68,7 +75,7 @@ class FcntlLock(EntryLock):
     def _take(self) -> int | None:
         descriptor = os.open(self.path, _FLAGS, 0o644)
         try:
-            lock_whole_file(descriptor)
+            self._lock(descriptor)
         except OSError as error:
             os.close(descriptor)
             if error.errno in _HELD:
@@ -78,6 +85,16 @@ class FcntlLock(EntryLock):
 
     def _give_back(self, descriptor: int) -> None:
         os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> None:
+        lock_whole_file(descriptor)
+
+
+class BriefFlock(FcntlLock):
+    """flock without filelock."""
+
+    def _lock(self, descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 class LinkLock(EntryLock):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import StoreError
-from hpcimg.store.agreement import JOBS, JobKey
+from hpcimg.store.agreement import JOBS, STEPS, JobKey
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
 from hpcimg.store.faults import store_faults
 from hpcimg.store.store import make_directory
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 STEPS_BYTES = 1 << 20
 """What the plugin lets a node's list grow to; later steps are not in it."""
 
-_STEPS = "steps"
 _FILE_LIMIT = 4 << 20
 _KEY = re.compile(r"[a-z]{1,16}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -82,7 +81,7 @@ def keep_node(store: Store, key: JobKey, file: StepFile, starts: tuple[Start, ..
     """Keep what all steps of a job ran on one node, in place of what was kept meanwhile."""
     record = {"node": file.node, "job": file.job, "starts": starts, "has_ended": True}
     _write(store, key, f"{file.name}{_ENDED}", record)
-    folder = store.root.joinpath(*key.names, _STEPS)
+    folder = store.root.joinpath(*key.names, STEPS)
     with store_faults("record what a job ran", store.root):
         for path in folder.glob(f"{file.name}.*{_RUNNING}"):
             path.unlink(missing_ok=True)
@@ -90,7 +89,7 @@ def keep_node(store: Store, key: JobKey, file: StepFile, starts: tuple[Start, ..
 
 def read_nodes(store: Store, key: JobKey) -> tuple[Mapping[str, Any], ...]:
     """Read the records of one job; what is not whole, or could be another's, is passed over."""
-    names = (*key.names, _STEPS)
+    names = (*key.names, STEPS)
     try:
         listed = sorted(path.name for path in store.root.joinpath(*names).iterdir())
     except OSError:
@@ -127,13 +126,13 @@ def _is_record(one: object) -> bool:
 
 def _write(store: Store, key: JobKey, name: str, record: Mapping[str, Any]) -> None:
     """Write a record whole; it is not synced, since nothing hangs on it."""
-    folder = store.root.joinpath(*key.names, _STEPS)
+    folder = store.root.joinpath(*key.names, STEPS)
     temporary = folder / f".{name}.{os.urandom(4).hex()}"
     raw = json.dumps({"version": 1, **record}, indent=1).encode() + b"\n"
     if os.geteuid() != store.owner:
         raise StoreError(f'"{store.root}" is written by its account alone')
     with store_faults("record what a job ran", store.root):
-        _make(store.root, (*key.names, _STEPS))
+        _make(store.root, (*key.names, STEPS))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
             with os.fdopen(os.open(temporary, flags, 0o644), "wb") as stream:

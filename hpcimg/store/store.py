@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 TEMPORARY = "tmp"
 LOCKS = "locks"
 QUARANTINE = "quarantine"
-POLL_SECONDS = 0.2
+BLOBS = "blobs"
 
 STALE_SECONDS = 60.0
 """A builder whose record stood still for so long is stopped, or lost with its node."""
@@ -53,7 +53,7 @@ class Store:
     """One store: the directory `root`, written by uid `owner` alone.
 
     A `private` one is closed to other users; `lock_timeout` and `stale` are in seconds, `lock` is
-    one of `settings.LOCKS`.
+    one of `settings.LOCKS`, `blob_bytes` bounds the layers that are kept for other images.
     """
 
     def __init__(
@@ -65,8 +65,10 @@ class Store:
         lock_timeout: float = 3600.0,
         stale: float = STALE_SECONDS,
         lock: str = "flock",
+        blob_bytes: int = 0,
     ) -> None:
         self.root = root
+        self.blob_bytes = blob_bytes
         self.owner = owner
         self.lock = lock
         self.lock_timeout = lock_timeout
@@ -190,7 +192,7 @@ class Store:
                 lock.pass_over(patience.seen)
                 continue
             on_progress(patience.progress())
-            time.sleep(POLL_SECONDS)
+            time.sleep(patience.pause())
         return None
 
     def _make(
@@ -268,7 +270,13 @@ def site_store(settings: StoreSettings) -> Store:
             f'the store\'s account "{settings.account}" does not exist on this machine',
             "create it, or correct store: {account: ...} in the settings",
         ) from error
-    return Store(Path(settings.path), owner, lock_timeout=settings.lock_timeout, lock=settings.lock)
+    return Store(
+        Path(settings.path),
+        owner,
+        lock_timeout=settings.lock_timeout,
+        lock=settings.lock,
+        blob_bytes=settings.blob_bytes,
+    )
 
 
 def user_store(home: Path, owner: int, settings: StoreSettings) -> Store:

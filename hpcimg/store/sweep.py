@@ -1,6 +1,6 @@
 """Remove what builders, prune and damage left behind; what is in use, or may be, stays.
 
-The agreements of jobs and the documents of registries sweep themselves.
+What is kept of jobs is the matter of `agreement`; the documents of registries sweep themselves.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from hpcimg.store.entry import (
 from hpcimg.store.faults import store_faults
 from hpcimg.store.owner import Owner, owner_of_token
 from hpcimg.store.prune import put_back, users
-from hpcimg.store.store import LOCKS, QUARANTINE, TEMPORARY, Store
+from hpcimg.store.store import BLOBS, LOCKS, QUARANTINE, TEMPORARY, Store
 from hpcimg.store.workspace import remove_tree
 
 FOREIGN_SECONDS = 2 * 86_400.0
 """A builder that cannot be seen from here, and wrote nothing for so long, has ended."""
 
 QUARANTINE_SECONDS = 30 * 86_400.0
+
+BLOB_SECONDS = 86_400.0
+"""Other builds of a name are wanted soon after the first, or each after a long time."""
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ def find_left(store: Store, here: Owner, now: float) -> tuple[Swept, ...]:
         *_locks(store, here, now),
         *_flawed(store, now),
         *_aside(store, now),
+        *_blobs(store, now),
     )
 
 
@@ -92,6 +96,12 @@ def _aside(store: Store, now: float) -> Iterator[Swept]:
     for path in _names(store.root / QUARANTINE):
         if now - _changed(path) > QUARANTINE_SECONDS:
             yield Swept(path, "it was in quarantine for thirty days")
+
+
+def _blobs(store: Store, now: float) -> Iterator[Swept]:
+    for path in _names(store.root / BLOBS):
+        if now - _changed(path) > BLOB_SECONDS:
+            yield Swept(path, "a layer that was kept for a day")
 
 
 def _flawed(store: Store, now: float) -> Iterator[Swept]:

@@ -55,7 +55,7 @@ def site_access(settings: Settings) -> Access:
         return site_finder(settings.registries) if is_account else no_credential
 
     store = site_store(settings.store)
-    site = Place(store.root / DOCUMENTS, store.owner)
+    site = Place(store.root / DOCUMENTS, store.owner, lock=store.lock)
     if os.geteuid() == store.owner:
         documents = DocumentCache((site,), site)
     else:

@@ -24,7 +24,7 @@ from hpcimg.store.faults import free_bytes, size_text
 from hpcimg.store.ground import MOUNTS, mount_of, weak_folders, weak_places
 from hpcimg.store.lease import LEASES
 from hpcimg.store.owner import current_owner
-from hpcimg.store.store import LOCKS, QUARANTINE, TEMPORARY
+from hpcimg.store.store import BLOBS, LOCKS, QUARANTINE, TEMPORARY
 
 OK, NOTE, WARN, FAIL, UNKNOWN = "ok", "note", "warn", "fail", "unknown"
 
@@ -50,6 +50,8 @@ _USEFUL = {
     "attributes": "files have attributes of their own (xattr)",
     "verity": "the kernel can check files against changes (fs-verity)",
 }
+_BONDS = {"files": "other files (Landlock)", "calls": "other system calls (seccomp)"}
+_MORE_BONDS = {"network": "the network, by a namespace of its own"}
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,11 @@ def try_alone(root: Path) -> Trial:
     return _read(done, is_between=False)
 
 
-def examine(root: Path, settings: StoreSettings, trials: Sequence[Trial]) -> Health:
+def examine(
+    root: Path, settings: StoreSettings, trials: Sequence[Trial], *others: Finding
+) -> Health:
     """Judge what was tried and what can be read; the lock's setting has to be among the safe."""
-    findings: list[Finding] = [_account(settings)]
+    findings: list[Finding] = [_account(settings), *others]
     owner = _uid(settings.account)
     findings += _places(root, os.geteuid() if owner is None else owner)
     findings += _file_system(root, settings)
@@ -174,7 +178,7 @@ def _account(settings: StoreSettings) -> Finding:
 
 def _places(root: Path, owner: int) -> list[Finding]:
     """Look at the way to the store, and at its own directories."""
-    closed = frozenset({LOCKS, TEMPORARY, QUARANTINE, LEASES})
+    closed = frozenset({LOCKS, TEMPORARY, QUARANTINE, BLOBS, LEASES})
     try:
         weak = [*weak_places(root, owner), *weak_folders(root, owner, closed)]
     except OSError as error:
@@ -280,6 +284,28 @@ def _lock(setting: str, safe: Sequence[str], trials: Sequence[Trial]) -> Finding
         what = f"{setting} works on this machine; nothing was tried between nodes"
         return Finding("lock", UNKNOWN, what)
     return Finding("lock", OK, f"store: {{lock: {setting}}} is safe; safe: {text}")
+
+
+def confinement(merger: str) -> Finding:
+    """Say what this node's kernel keeps the programs from that parse layers."""
+    from hpcimg.runtime.confine import check
+
+    launcher = Path(merger).with_name("confine")
+    if not (os.access(merger, os.X_OK) and os.access(launcher, os.X_OK)):
+        what = "images are converted by `apptainer build`, which is not confined"
+        return Finding("confinement", WARN, f'"{launcher}" is not installed: {what}')
+    try:
+        holds = check(launcher)
+    except RuntimeFailure as error:
+        return Finding("confinement", FAIL, error.message)
+    bonds = {**_BONDS, **_MORE_BONDS}
+    held = ", ".join(what for name, what in bonds.items() if holds.get(name))
+    lacking = ", ".join(what for name, what in bonds.items() if not holds.get(name))
+    if not lacking:
+        return Finding("confinement", OK, f"what parses layers is kept from {held}")
+    state = NOTE if all(holds.get(name) for name in _BONDS) else WARN
+    what = f"this kernel does not keep what parses layers from {lacking}"
+    return Finding("confinement", state, f"{what}; from {held or 'nothing'} it does")
 
 
 def may_try(root: Path, settings: StoreSettings) -> str:

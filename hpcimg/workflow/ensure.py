@@ -75,7 +75,7 @@ def ensure_image(
     """
 
     def build(workspace: Workspace) -> BuiltImage:
-        return _build(wanted, client, converter, limits, admission, workspace)
+        return _build(wanted, store, client, converter, limits, admission, workspace)
 
     admission.check_listed(wanted.reference)
     entry = store.ensure(
@@ -92,13 +92,16 @@ def ensure_image(
 
 def _build(
     wanted: Wanted,
+    store: Store,
     client: BlobSource,
     converter: Converter,
     limits: Limits,
     admission: Admission,
     workspace: Workspace,
 ) -> BuiltImage:
+    from hpcimg.runtime.check import check_image
     from hpcimg.store.workspace import BuiltImage
+    from hpcimg.workflow.shared import convert_sharing
 
     source = wanted.reference.with_digest(wanted.digest)
     workspace.report(Progress("fetch", note=str(wanted.reference)))
@@ -112,7 +115,8 @@ def _build(
     config = b"".join(client.fetch_blob(source, manifest.config))
     image = Source(str(source), manifest, config, lambda blob: client.fetch_blob(source, blob))
     with _room(workspace.path, size * converter.disk_ratio):
-        converter.convert(image, workspace.image, workspace.work, workspace.report)
+        convert_sharing(image, (source, wanted.index), store, client, converter, workspace)
+    check_image(workspace.image)
     return BuiltImage(
         references=(str(wanted.reference),),
         features=wanted.features,

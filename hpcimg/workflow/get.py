@@ -44,7 +44,7 @@ class Ready:
     `warning` says why the job's other nodes may run another image, against the user's wish;
     `notice` is for the job's user, once. What is not for all steps makes no ticket. `source` is
     how the image was had, in so many seconds: found in the store, built, or waited for.
-    `by_kernel`: the site lets the kernel mount it.
+    `by_kernel`: the site lets the kernel mount it. `owner` is the uid that writes the store.
     """
 
     resolved: Resolved
@@ -55,12 +55,15 @@ class Ready:
     source: str = "store"
     seconds: float = 0.0
     by_kernel: bool = False
+    owner: int = 0
 
     def lines(self) -> str:
         """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
         pick = self.resolved.require()
         found = {
             "image": str(self.entry.image),
+            "size": str(self.entry.record.size),
+            "owner": str(self.owner),
             "gpu": "yes" if self.resolved.profile.gpus.state == "present" else "no",
             "reference": str(self.resolved.reference),
             "digest": self.entry.record.digest,
@@ -140,7 +143,7 @@ def _get(
     lease = together.lease if scope == "site" else None
     entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
     by_kernel = scope == "site" and settings.mount == "kernel"
-    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel)
+    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
     _record(ready, name, access.store, scope, together, job)
     return ready
 

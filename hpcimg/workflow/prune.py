@@ -12,11 +12,13 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpcimg.errors import NotFoundError, RuntimeFailure, StoreError, UsageError
 from hpcimg.quoting import quoted
 from hpcimg.settings import Settings, StoreSettings
 from hpcimg.slurm import LiveJobs, live_jobs
+from hpcimg.store.agreement import old_jobs, remove_jobs
 from hpcimg.store.lease import Lease
 from hpcimg.store.owner import current_owner
 from hpcimg.store.prune import (
@@ -55,13 +57,17 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What prune did, or would do; `note` says why it did not drop leases, or is empty."""
+    """What prune did, or would do; `note` says why it did not drop leases, or is empty.
+
+    `jobs` counts the folders of jobs from long ago.
+    """
 
     removed: tuple[Choice, ...]
     kept: tuple[Stored, ...]
     dropped: tuple[Lease, ...]
     swept: tuple[Swept, ...]
     note: str
+    jobs: int = 0
 
 
 def ask_for_jobs() -> Jobs:
@@ -105,18 +111,21 @@ def prune(settings: Settings, limits: Bounds, jobs: Jobs, *, is_dry: bool = Fals
     here = current_owner()
     ended = _ended(store, jobs, settings)
     left = find_left(store, here, time.time())
+    old = _old_jobs(store, jobs)
     if is_dry:
         stored = tuple(_without(one, ended) for one in survey(store))
         removed = choose(stored, limits, time.time())
+        count = len(old)
     else:
         ended = drop_ended(store, ended)
         left = remove_left(store, left)
+        count = remove_jobs(store.root, old)
         stored = survey(store)
         found = choose(stored, limits, time.time())
         removed = tuple(one for one in found if remove(store, one.stored.key, here))
     gone = {one.stored.key for one in removed}
     kept = tuple(one for one in stored if one.key not in gone)
-    return Pruned(removed, kept, ended, left, jobs.note)
+    return Pruned(removed, kept, ended, left, jobs.note, count)
 
 
 def remove_named(
@@ -158,6 +167,19 @@ def _ended(store: Store, jobs: Jobs, settings: Settings) -> tuple[Lease, ...]:
             if lease.key.cluster == live.cluster
             else lease.taken < oldest
         )
+    )
+
+
+def _old_jobs(store: Store, jobs: Jobs) -> tuple[Path, ...]:
+    """List what is kept of jobs from long ago, but of one that still runs."""
+    found = old_jobs(store.root, time.time())
+    if jobs.live is None:
+        return tuple(found)
+    live = jobs.live
+    return tuple(
+        one
+        for one in found
+        if one.parent.name != live.cluster or one.name.partition("-")[0] not in live.numbers
     )
 
 

@@ -88,12 +88,11 @@ class CachedSource:
         if found is not None:
             return found
         before = self._told(reference)
-        with self._documents.alone(reference.name) as waited:
-            if waited:
-                found = self._kept_document(reference)
-                told = self._told(reference)
-                if found is None and told != before and told is not None:
-                    found = self._kept_document(reference.with_digest(told.partition(" ")[0]))
+        with self._documents.alone(reference.name):
+            found = self._kept_document(reference)
+            told = self._told(reference)
+            if found is None and told != before and told is not None:
+                found = self._kept_document(reference.with_digest(told.partition(" ")[0]))
             return found or self._fetch(reference)
 
     def last_digest(self, reference: Reference, seconds: float) -> Known | None:
@@ -135,8 +134,8 @@ class CachedSource:
             return
         raw = self._kept_text(reference, descriptor)
         if raw is None:
-            with self._documents.alone(reference.name) as waited:
-                raw = self._kept_text(reference, descriptor) if waited else None
+            with self._documents.alone(reference.name):
+                raw = self._kept_text(reference, descriptor)
                 if raw is None:
                     raw = b"".join(self.client.fetch_blob(reference, descriptor))
                     self._documents.keep_document(descriptor.digest, raw)
@@ -156,8 +155,8 @@ class CachedSource:
         kept = _digests(self._documents.answer(question))
         if kept is not None:
             return kept
-        with self._documents.alone(reference.name) as waited:
-            kept = _digests(self._documents.answer(question)) if waited else None
+        with self._documents.alone(reference.name):
+            kept = _digests(self._documents.answer(question))
             return self._ask_referrers(reference, artifact_type, question) if kept is None else kept
 
     def _ask_referrers(

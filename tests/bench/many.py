@@ -111,7 +111,7 @@ def _most(counted: tuple[float, Counter[str]], layers: list[str]) -> int:
 
 def _counted(act: Callable[[], object]) -> tuple[float, Counter[str]]:
     """Empty the store, do it, and give the seconds and the requests by path."""
-    _on("bash", "-c", f"cd {STORE}; rm -rf entries/* locks/* documents jobs", user="root")
+    _on("bash", "-c", f"cd {STORE}; rm -rf entries/* locks/* blobs documents jobs", user="root")
     before = int(_on("bash", "-c", f"wc -l <{LOG}", user="root"))
     start = time.perf_counter()
     act()
@@ -142,7 +142,8 @@ def _start_clients(name: str, count: int) -> None:
     words = ["bash", "-c", CLIENTS, "_", name, str(each - each // 4), str(each // 4)]
     groups = {node: _start(node, words) for node in NODES}
     pids = {node: group.stdout.readline().split() for node, group in groups.items() if group.stdout}
-    loop = f"until grep -qs host {STORE}/locks/*; do sleep 0.02; done; cat {STORE}/locks/*"
+    locks = f"{STORE}/locks/[0-9a-f][0-9a-f]*"  # those of entries, by their digests
+    loop = f"until grep -qs host {locks}; do sleep 0.02; done; cat {locks}"
     builder = json.loads(_on("bash", "-c", loop, user="root"))["host"]
     other = next(node for node in NODES if node != builder)
     _on("kill", "-9", pids[other][-1], node=other, user="root")

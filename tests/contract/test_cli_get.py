@@ -102,6 +102,14 @@ def test_a_warning_fits_into_a_ticket(job_site):
     assert lines.endswith("é\nticket=no\n")
 
 
+def test_a_ticket_can_tell_whether_its_image_has_changed(job_site):
+    """The plugin compares the file with what the lines say of it."""
+    lines = get(job_site.generic, read_settings({}), scope="site", gpus=()).lines().splitlines()
+    (entry,) = job_site.store.entries()
+    about = entry.image.stat()
+    assert {f"size={about.st_size}", f"owner={about.st_uid}"} <= set(lines)
+
+
 @pytest.mark.parametrize(
     ("mount", "scope", "said"),
     [("kernel", "site", True), ("fuse", "site", False), ("kernel", "own", False)],

@@ -250,3 +250,21 @@ def test_rm_of_nothing_says_so(slurm, capsys):
     assert code == 66
     assert said[0] == "hpcimg: the store has no image 'nosuch:1'"
     assert len(slurm.store.entries()) == 1
+
+
+def test_what_is_kept_of_old_jobs_goes(slurm, capsys):
+    """All of it, with how many there were; a job that still runs keeps what it agreed on."""
+    folders = [slurm.store.root / "jobs" / name for name in ("folder/7-1-1", "x/7-1-1", "x/8-1-1")]
+    ended = slurm.store.root / "jobs/folder/9-1-1"
+    for folder in (*folders, ended):
+        (folder / "steps").mkdir(parents=True)
+    before = time.time() - 31 * DAY
+    for folder in (*folders, ended):
+        os.utime(folder, (before, before))
+        if folder != ended:
+            os.utime(folder / "steps", (before, before))
+    assert pruned(capsys, "--dry-run")["jobs"] == 2
+    assert folders[1].exists()
+    assert main(["cache", "prune"]) == 0
+    assert "\nwhat was kept of jobs from more than 30 days ago: 2\n" in capsys.readouterr().out
+    assert [folder.exists() for folder in (*folders, ended)] == [True, False, False, True]

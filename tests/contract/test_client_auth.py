@@ -126,6 +126,19 @@ def test_forbidden():
             client_for(registry).fetch_document(reference_to(registry, "qnib/bench"))
 
 
+def test_unauthorized_without_a_challenge():
+    """Nobody can log in there: the registry's words are all that there is to know."""
+    with Registry() as registry:
+        body = b'{"errors":[{"code":"DENIED","message":"not on a Tuesday"}]}'
+        registry.fail("GET", status=401, body=body)
+        with pytest.raises(AuthenticationError) as caught:
+            client_for(registry).fetch_document(reference_to(registry, "qnib/bench"))
+        assert caught.value.message == (
+            f'registry "{registry.name}" refuses "qnib/bench" and offers no way to log in: '
+            "DENIED: not on a Tuesday"
+        )
+
+
 def test_unlisted_token_service():
     """The store's account asks no token service at a host that the settings do not list."""
     with Registry(auth="token") as registry, Registry() as elsewhere:

@@ -16,7 +16,7 @@ from hpcimg.settings import StoreSettings, read_settings
 from hpcimg.store.owner import current_owner
 from hpcimg.store.store import site_store
 from hpcimg.store.trial import ROUNDS, Seen, play
-from hpcimg.workflow.doctor_store import Trial, examine
+from hpcimg.workflow.doctor_store import Trial, confinement, examine
 
 HERE = Path(__file__).parent
 # Two tasks of one step, without Slurm.
@@ -269,3 +269,24 @@ def test_a_mark_above_the_disk_is_a_warning(judge, tmp_path):
     assert judge(trial())[0].is_fit
     health = examine(root, settings, (trial(),))
     assert "prune never begins" in str(health.findings)
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        ("files=yes network=yes calls=yes", "ok", "is kept from other files (Landlock), other sy"),
+        ("files=yes network=no calls=yes", "note", "does not keep what parses layers from the net"),
+        ("files=no network=yes calls=yes", "warn", "from other files (Landlock); from other sys"),
+        ("files=no network=no calls=no", "warn", "by a namespace of its own; from nothing it doe"),
+        ("", "warn", "which is not confined"),
+    ],
+    ids=["all", "no network", "no Landlock", "nothing", "not installed"],
+)
+def test_it_says_what_the_kernel_keeps_converters_from(tmp_path, said, state, words):
+    """A site should know that its nodes are too old for a part of it."""
+    if said:
+        write_program(tmp_path / "confine", f"printf '%s\\n' {said}")
+        write_program(tmp_path / "merger", "true")
+    found = confinement(str(tmp_path / "merger"))
+    assert (found.check, found.state) == ("confinement", state)
+    assert words in found.what

@@ -317,64 +317,6 @@ def test_that_the_site_found_nothing_answers_for_itself_alone(place, tmp_path):
     assert user.answer("what") == ""
 
 
-def test_all_that_ask_at_once_ask_once(registry, place, monkeypatch):
-    """One asks for a tag while the others wait for it; what it was told is theirs as well."""
-    import threading
-
-    waiting: set[int] = set()
-    all_wait = threading.Event()
-
-    def sleep(_: float) -> None:
-        waiting.add(threading.get_ident())
-        if len(waiting) == 3:
-            all_wait.set()
-
-    class Slow:
-        """A registry client whose answer comes when all others wait."""
-
-        def fetch_document(self, reference):
-            assert all_wait.wait(30)
-            return client_for(registry).fetch_document(reference)
-
-    monkeypatch.setattr("hpcimg.store.documents.time.sleep", sleep)
-    reference = reference_to(registry, "tool:latest")
-    found = []
-
-    def ask() -> None:
-        source = CachedSource(DocumentCache((place,), place), Slow)
-        found.append(source.fetch_document(reference).digest)
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert len(set(found)) == 1
-    assert len(found) == 4
-    assert len(registry.seen) == 1
-
-
-def test_who_waits_too_long_asks(registry, place, monkeypatch):
-    """A lock only saves requests: one that nobody gives back holds nobody up."""
-    import threading
-
-    monkeypatch.setattr("hpcimg.store.documents.ALONE_SECONDS", 0.0)
-    reference = reference_to(registry, "tool:latest")
-    stop, held = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with DocumentCache((place,), place).alone(reference.name):
-            held.set()
-            stop.wait(30)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(30)
-    assert cached(registry, place).fetch_document(reference)
-    stop.set()
-    thread.join()
-
-
 @pytest.mark.parametrize("what", ["file", "folder", "link"])
 def test_an_answer_that_others_could_write_counts_as_none(place, what):
     """An answer has no digest to check it by: only its owner and mode speak for it."""

@@ -11,7 +11,13 @@ from registry import OCI_MANIFEST, Registry
 from sif import sif_bytes
 from test_convert import write_program
 
-from hpcimg.errors import DigestMismatchError, NotFoundError, RegistryError, StoreError
+from hpcimg.errors import (
+    DigestMismatchError,
+    NotFoundError,
+    RegistryError,
+    RuntimeFailure,
+    StoreError,
+)
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.reference import parse_reference
 from hpcimg.runtime.convert import ApptainerConverter
@@ -113,6 +119,24 @@ def test_the_converter_gets_an_oci_layout(site):
     for path in (layout / "blobs/sha256").iterdir():
         known = {**site.registry.blobs, digest: stored.raw}
         assert path.read_bytes() == known[f"sha256:{path.name}"]
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        ("true", "was not made"),
+        ('echo "#!/bin/sh" >"$5"', "has no file system"),
+        ('head -c 32800 "{folder}/ready.sif" >"$5"', "has no file system, or one that goes beyond"),
+    ],
+    ids=["nothing", "a script", "half an image"],
+)
+def test_what_apptainer_made_is_looked_at(site, build, words):
+    """It has parsed bytes that a user chose: a result that nobody can mount is not kept."""
+    site.install(build)
+    digest = site.put()
+    with pytest.raises(RuntimeFailure, match=words):
+        site.ensure(digest)
+    assert site.is_untouched(digest)
 
 
 def test_progress_ends_with_all_bytes(site):

@@ -199,8 +199,9 @@ def test_what_dead_processes_left_is_swept(kept):
     damaged = make(kept, "quarantine", "x.y")
     lock = kept.store.root / "locks" / f".{gone}"
     lock.write_bytes(b"")
-    held = kept.store.root / "locks" / "x.lock"
+    held, asked = (kept.store.root / "locks" / name for name in ("x.lock", "ask-3f.link"))
     held.write_bytes(b"")
+    asked.write_bytes(b"")
 
     def left(days: float) -> set[Path]:
         return {one.path for one in find_left(kept.store, here, time.time() + days * DAY)}
@@ -213,6 +214,7 @@ def test_what_dead_processes_left_is_swept(kept):
     assert not dead.exists()
     assert not lock.exists()
     assert held.exists()
+    assert asked.exists()
     for path in (living, foreign):
         remove_tree(path)
 

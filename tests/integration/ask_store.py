@@ -130,7 +130,7 @@ def ask_as_crowd(options: Options) -> None:
     import hpcimg.store.workspace
 
     # A hundred nodes poll as often as they like; the two processors of one machine cannot.
-    hpcimg.store.store.POLL_SECONDS = 2.0
+    hpcimg.store.lock._POLL_SECONDS = 2.0
     choose_converter(SETTINGS).id  # noqa: B018 - found by starting programs, then remembered
     reader, writer = os.pipe()
     children = []

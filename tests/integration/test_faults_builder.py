@@ -119,7 +119,7 @@ def launch(node):
 
 def builder_of(store):
     """Read the lock file: the node and the number of the process that builds."""
-    state = json.loads(store.run('cat "$STORE"/locks/*').stdout)
+    state = json.loads(store.run('cat "$STORE"/locks/[0-9a-f][0-9a-f]*').stdout)
     return state["host"], state["pid"]
 
 

@@ -83,7 +83,7 @@ def test_a_cold_start_on_four_nodes(cluster, shared, front):
 def test_a_cold_start_of_three_builds(cluster, shared, front):
     """Each node runs its own build of the name, two the same: each of them is converted once.
 
-    A layer that they share is fetched for each: bytes stream through and are kept nowhere.
+    So is each layer fetched, the one that all of them share too.
     """
     front.obey()
     name = f"{REGISTRY}/qnib/bench"
@@ -92,7 +92,7 @@ def test_a_cold_start_of_three_builds(cluster, shared, front):
     counts = front.counts()
     own = [layers_of(cluster, tag)[1] for tag in ("generic", "cpu-skylake", "cpu-broadwell")]
     assert [counts[layer] for layer in own] == [1, 1, 1]
-    assert counts[layers_of(cluster, "generic")[0]] == 3
+    assert counts[layers_of(cluster, "generic")[0]] == 1
     assert shared.check() == 3
 
 
@@ -124,7 +124,7 @@ def requests(cluster, front, pinned):
     front.obey(HOLD)
     groups = {node: Clients(node, pinned) for node in NODES}
     front.wait_until_held()
-    builder = json.loads(shared.run('cat "$STORE"/locks/*').stdout)["host"]
+    builder = json.loads(shared.run('cat "$STORE"/locks/[0-9a-f][0-9a-f]*').stdout)["host"]
     other = next(node for node in NODES if node != builder)
     mishaps.do(cluster, f"kill -9 {groups[other].pids[0]}", other)
     front.release()

@@ -61,6 +61,11 @@ DAMAGES = {
     "a link to a directory": "mv $PWD $PLACE/d; ln -s $PLACE/d $PWD",
 }
 
+# What a step with a ticket sees of them: all that can be seen without reading a file.
+IN_SIGHT = [
+    name for name in DAMAGES if "record" not in name and name != "another file of that size"
+]
+
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_changed_entry_is_put_aside_and_built_again(cluster, shared, front, damage):
@@ -74,8 +79,7 @@ def test_a_changed_entry_is_put_aside_and_built_again(cluster, shared, front, da
     assert shared.check() == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a ticket only looks whether its image is there")
-@pytest.mark.parametrize("damage", ["truncated", "a link", "open to others"])
+@pytest.mark.parametrize("damage", IN_SIGHT)
 def test_the_next_step_of_a_job_sees_it_too(cluster, shared, damage):
     """The job's ticket names a changed entry: the step has it built again, as a first step does."""
     with contextmanager(allocate)(cluster) as job:

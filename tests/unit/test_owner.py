@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpcimg.progress import Progress
-from hpcimg.store.lock import BuildState, Patience, _format, _parse
+from hpcimg.store.lock import BuildState, Patience, _format, _parse, pause_after
 from hpcimg.store.owner import Owner, current_owner, owner_of_fields, owner_of_token
 
 HERE = Owner("bdw1", "6f5c2f0e-3f2c-4f8a-9d5c-0123456789ab", 4026531836, 100, 5000, "4711", 1.5)
@@ -101,3 +101,13 @@ def test_a_waiter_is_told_who_builds(tmp_path):
     assert (told.phase, told.done, told.total) == ("wait", 5, 10)
     assert told.note.startswith("bdw1 (pid 100, job 4711) builds it since ")
     assert told.note.endswith(": convert")
+
+
+@pytest.mark.parametrize(
+    ("waited", "pause"), [(0.0, 0.2), (1.0, 0.2), (8.0, 0.8), (20.0, 2.0), (3600.0, 2.0)]
+)
+def test_who_waits_looks_less_often(waited, pause):
+    """From five times a second to once in two, a quarter less or more by chance."""
+    assert pause_after(waited, 0.5) == pytest.approx(pause)
+    assert pause_after(waited, 0.0) == pytest.approx(0.75 * pause)
+    assert pause_after(waited, 1.0) == pytest.approx(1.25 * pause)

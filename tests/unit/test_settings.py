@@ -135,8 +135,9 @@ def test_the_site_s_file_is_root_s_to_write(site_file, uid, mode):
 
 def test_water_marks_are_bytes_or_texts():
     """Sizes are written as people do."""
-    store = parse_settings("store: {high_water: 2T, low_water: 1500}").store
+    store = parse_settings("store: {high_water: 2T, low_water: 1500, blob_bytes: 5G}").store
     assert (store.high_water, store.low_water) == (2 * 10**12, 1500)
+    assert store.blob_bytes == 5 * 10**9
 
 
 def test_what_is_said_of_a_registry():
