@@ -125,7 +125,7 @@ def _restored(store: Store, path: Path) -> bool:
     key = _key_of(path)
     if key is None or not users(store, key):
         return False
-    place = store.root / ENTRIES / key.algorithm / key.name
+    place = key.place(store.root)
     log.warning('bringing "%s" back, which a job holds', place)
     put_back(path, place)
     return True
