@@ -243,6 +243,16 @@ def test_what_nobody_can_use_does_not_stay_for_ever(kept):
     assert len(list((kept.store.root / "quarantine").iterdir())) == 1
 
 
+def test_an_entry_that_was_built_anew_is_not_set_aside(kept):
+    """Between prune's look and its deed a job came, and had the damaged entry replaced."""
+    entry = kept.put(1)
+    os.truncate(entry.image, 10)
+    left = find_left(kept.store, current_owner(), time.time() + 3 * DAY)
+    kept.ensure(1, JOB)
+    assert remove_left(kept.store, left) == ()
+    assert kept.store.lookup(digest(1), CONVERTER) is not None
+
+
 def test_the_second_look_is_no_cached_one(kept):
     """Prune changes the directory of leases itself, so that an NFS client lists it anew."""
     kept.put(1)
