@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from registry import digest_of
-from test_cli import _put_index, site  # noqa: F401 - a fixture
+from test_cli import _put_index, call, site  # noqa: F401 - a fixture
 from three_nodes import BDW1, KEY, SKX1
 
 from hpcimg.errors import NotFoundError, RegistryError, UsageError
@@ -197,3 +197,13 @@ def test_a_name_with_tag_and_digest(asker):
     assert isinstance(answer.resolved.reference, Reference)
     assert str(answer.resolved.reference).startswith(f"{asker.registry.name}/tool:1.0@sha256:")
     assert not (asker.store.root / "jobs").exists()
+
+
+def test_a_user_s_run_warns_once(site, capsys, caplog):  # noqa: F811
+    """Outside of the plugin the warning is for the user alone, and not said twice."""
+    assert call(capsys, "run", "--dry-run", "tool", "--", "true")[0] == 0
+    site.registry.fail("/manifests/latest", status=503, times=99)
+    caplog.clear()
+    assert call(capsys, "run", "--dry-run", "tool", "--", "true")[0] == 0
+    said = [one.getMessage() for one in caplog.records if "as it was" in one.getMessage()]
+    assert len(said) == 1
