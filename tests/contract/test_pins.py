@@ -161,6 +161,14 @@ def test_a_registry_that_is_down_is_an_error(asker, case):
         asker.ask(key=replace(KEY, job="8"), **case)
 
 
+def test_what_the_registry_refuses_is_an_error(asker):
+    """It is up, and says that the request is wrong: the last known index is no answer to that."""
+    asker.ask()
+    asker.registry.fail("/manifests/latest", status=400, times=99)
+    with pytest.raises(RegistryError, match="400"):
+        asker.ask(key=replace(KEY, job="8"))
+
+
 def test_a_tag_that_is_gone_is_an_error(asker):
     """The registry has answered: nothing stale stands in for that."""
     asker.ask()

@@ -108,6 +108,16 @@ def test_the_settings_mirrors_come_first(rules):
     ]
 
 
+def test_a_stand_in_has_no_name_of_its_own():
+    """By its own name a mirror is not listed, or it would pass by what the site says of others."""
+    settings = {"reg.example.org": RegistrySettings(mirrors=("mirror.example.org/hub",))}
+    hosts = Hosts(settings, listed_only=True)
+    assert hosts.endpoints(parse_reference("reg.example.org/a"))[0].registry == "mirror.example.org"
+    hosts.check("https://mirror.example.org/v2/hub/a/manifests/latest")
+    with pytest.raises(NotListedError, match=r'"mirror\.example\.org" is not listed'):
+        hosts.endpoints(parse_reference("mirror.example.org/hub/a"))
+
+
 @pytest.mark.parametrize("written", ["reg.example.org", "reg.example.org:443"])
 @pytest.mark.parametrize("ruled", ["reg.example.org", "reg.example.org:443"])
 def test_the_default_port_walks_past_no_rule(written, ruled):
