@@ -275,9 +275,10 @@ class _Reader(SectionReader):
         for key, other in (("client_key", "client_certificate"), ("readable", "credentials")):
             if given.get(key) and not given.get(other):
                 raise self.error((*at, key), f'"{key}" is of no use without "{other}"')
-        if given.get("repositories") is not None:
-            given["repositories"] = self.words(given["repositories"], (*at, "repositories"))
-        given["signatures"] = self.key_rules(given.get("signatures"), (*at, "signatures"))
+        if "repositories" in given:
+            given["repositories"] = self.said(given["repositories"], (*at, "repositories"))
+        if "signatures" in given:
+            given["signatures"] = self.key_rules(given["signatures"], (*at, "signatures"))
         return RegistrySettings(**given)
 
     def proxy(self, value: Any, at: tuple[object, ...]) -> str | None:
@@ -290,15 +291,21 @@ class _Reader(SectionReader):
         """Read a list of key files, for all repositories, or such a list for each pattern."""
         if isinstance(value, dict):
             rules = tuple(
-                KeyRule(str(pattern), self.words(files, (*at, pattern)))
+                KeyRule(str(pattern), self.said(files, (*at, pattern)))
                 for pattern, files in value.items()
             )
         else:
-            rules = (KeyRule("*", self.words(value, at)),) if value is not None else ()
+            rules = (KeyRule("*", self.said(value, at)),)
         for file in (file for rule in rules for file in rule.files):
             if not Path(file).is_absolute():
                 raise self.error(at, f'"signatures" names paths that begin with /, not {file!r}')
         return rules
+
+    def said(self, value: Any, at: tuple[object, ...]) -> tuple[str, ...]:
+        """Read a list that may be empty, and not missing: what it forbids would then pass."""
+        if value is None:
+            raise self.error(at, f'"{at[-1]}" says nothing: write a list, or [] for an empty one')
+        return self.words(value, at)
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

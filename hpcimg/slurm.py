@@ -42,14 +42,18 @@ class LiveJobs:
     numbers: frozenset[str]
 
 
-def live_jobs(*, is_root: bool) -> LiveJobs:
+def live_jobs(environment: Mapping[str, str], *, is_root: bool) -> LiveJobs:
     """Ask Slurm for all jobs of all users in this cluster, also those that have just ended.
 
+    What the environment has to narrow Slurm's answers does not count.
     Raises RuntimeFailure where Slurm does not say, or not of everybody's jobs.
     """
     from hpcimg.process import run
 
-    settings = run(["scontrol", "show", "config"], timeout=_SECONDS).stdout.decode(errors="replace")
+    narrows = ("SQUEUE_", "SLURM_CLUSTERS")
+    env = {name: text for name, text in environment.items() if not name.startswith(narrows)}
+    asked = run(["scontrol", "show", "config"], env=env, timeout=_SECONDS)
+    settings = asked.stdout.decode(errors="replace")
     found = dict(_CONFIG.findall(settings))
     cluster = found.get("ClusterName", "")
     if "jobs" in found.get("PrivateData", "").split(",") and not is_root:
@@ -57,7 +61,7 @@ def live_jobs(*, is_root: bool) -> LiveJobs:
         raise RuntimeFailure(message, "run it as root, which becomes the store's account")
     # A task of an array that was requeued has a number of its own, and is shown only on request.
     argv = ["squeue", "--local", "--all", "--array", "--noheader", "--states=all", "--format=%A"]
-    numbers = run(argv, timeout=_SECONDS).stdout.decode(errors="replace").split()
+    numbers = run(argv, env=env, timeout=_SECONDS).stdout.decode(errors="replace").split()
     if not cluster or not all(map(str.isdecimal, numbers)):
         raise RuntimeFailure("could not read what squeue and scontrol say of the cluster's jobs")
     return LiveJobs(cluster, frozenset(numbers))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from hpcimg.cli.parser import Adder
@@ -102,6 +101,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _print(done: Pruned, *, is_dry: bool) -> None:
+    from hpcimg.amounts import utc_text
     from hpcimg.cli.output import print_table
     from hpcimg.oci.digest import shortened
     from hpcimg.store.agreement import KEPT_DAYS
@@ -112,7 +112,7 @@ def _print(done: Pruned, *, is_dry: bool) -> None:
             (
                 shortened(each.stored.entry.record.digest),
                 size_text(each.stored.entry.record.size),
-                _day(each.stored.used),
+                utc_text(each.stored.used),
                 each.why,
                 " ".join(each.stored.entry.record.references),
             )
@@ -149,15 +149,13 @@ def _as_json(done: Pruned, *, is_dry: bool) -> dict[str, object]:
 
 
 def _stored(one: Stored) -> dict[str, object]:
+    from hpcimg.amounts import utc_text
+
     record = one.entry.record
     return {
         "digest": record.digest,
         "converter": record.converter,
         "size": record.size,
         "references": list(record.references),
-        "last_used": _day(one.used),
+        "last_used": utc_text(one.used),
     }
-
-
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -34,13 +34,10 @@ class Trust:
         """Load the files; SettingsError for one that is missing, closed to us or of no use."""
         import ssl
 
-        if self.ca_file is not None and not Path(self.ca_file).is_file():
-            raise SettingsError(
-                f'ca_file "{self.ca_file}" is not a file', 'correct "ca_file" under "registries:"'
-            )
         if self.ca_file is None:
             made = ssl.create_default_context()
         else:
+            _load(self.ca_file, partial(_open, self.ca_file))
             made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         for path in (self.ca_file, *self.authorities) if self.ca_file else self.authorities:
             _load(path, partial(made.load_verify_locations, path))
@@ -84,7 +81,15 @@ def trust_for(
 def _folder(names: Iterable[str], folders: Iterable[Path]) -> Path | None:
     every = tuple(names)
     places = (folder / name for folder in folders for name in every)
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in places if _is_folder(place)), None)
+
+
+def _is_folder(place: Path) -> bool:
+    """Tell whether it is there for us: older dockers made /etc/docker for root alone."""
+    try:
+        return place.is_dir()
+    except OSError:
+        return False
 
 
 def _listed(folder: Path) -> list[Path]:

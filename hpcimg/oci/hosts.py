@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -87,7 +87,7 @@ class Hosts:
 
     def endpoints(self, reference: Reference) -> tuple[Endpoint, ...]:
         """List where to ask for a reference, mirrors first; refuse it where it may not be asked."""
-        rule = rule_for(self._around.rules, reference)
+        rule, name = self._rule(reference)
         if rule is not None and rule.blocked:
             raise NotListedError(
                 f'"{reference.name}" is blocked by registries.conf',
@@ -103,13 +103,24 @@ class Hosts:
         if rule is not None:
             unfit = "tag-only" if reference.digest else "digest-only"
             fit = [mirror.location for mirror in rule.mirrors if mirror.pull != unfit]
-            names += [rule.moved(reference.name, location) for location in fit]
+            names += [rule.moved(name, location) for location in fit]
         return (*map(_endpoint, dict.fromkeys(names)), self.origin(reference))
 
     def origin(self, reference: Reference) -> Endpoint:
         """Say where the content comes from in the end, and where it is pushed to."""
-        rule = rule_for(self._around.rules, reference)
-        return _endpoint(rule.moved(reference.name, rule.location) if rule else reference.name)
+        rule, name = self._rule(reference)
+        return _endpoint(rule.moved(name, rule.location) if rule else name)
+
+    def _rule(self, reference: Reference) -> tuple[RegistryRule | None, str]:
+        """Find the rule for a name however its port is written, and the name as the rule has it.
+
+        What is blocked in one spelling is blocked in all.
+        """
+        names = _names_of(split_url(self.base(reference.registry)))
+        spelled = [replace(reference, registry=name) for name in (reference.registry, *names)]
+        rules = [(rule_for(self._around.rules, one), one.name) for one in spelled]
+        found = [(rule, name) for rule, name in rules if rule is not None]
+        return max(found, key=lambda one: one[0].blocked, default=(None, reference.name))
 
     def may_be_plain(self, registry: str) -> bool:
         """Tell whether registries.conf calls a host insecure and our settings say nothing of it."""

@@ -52,6 +52,10 @@ class EntryKey:
         """The entry's directory name; hexadecimal digits never hold a dot."""
         return f"{self.digest.partition(':')[2]}.{self.converter}"
 
+    def place(self, root: Path) -> Path:
+        """Say where the entry stands in the store of this root."""
+        return root / ENTRIES / self.algorithm / self.name
+
 
 def entry_key(digest: str, converter: str) -> EntryKey:
     """Check both words, since they become a path; raises StoreError."""
@@ -129,7 +133,7 @@ class UntrustedError(Exception):
 
 def read_entry(root: Path, key: EntryKey, owner: int) -> Entry | Flaw | None:
     """Read one entry of the store at `root` that uid `owner` writes; None when there is none."""
-    path = root / ENTRIES / key.algorithm / key.name
+    path = key.place(root)
     try:
         with open_directory(root, (ENTRIES, key.algorithm, key.name), owner) as directory:
             return Entry(path, _read_whole(directory, key, owner))

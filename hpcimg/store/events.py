@@ -31,7 +31,7 @@ _SUMS_LIMIT = 1 << 20
 _VERSION = 1
 _ATTEMPTS = 5
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,200}[A-Za-z0-9_])?")
-_FULL = re.compile(r"(.+)\.full-([0-9]{1,9})")
+_FILE = re.compile(r"(.+)\.(?:json|jsonl|full-[0-9]{1,9})")
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 
 log = logging.getLogger(__name__)
@@ -112,42 +112,31 @@ def _write_sums(folder: Path, host: str, done: int, whole: Tally) -> None:
 
 
 def _of_host(store: Store, host: str) -> Tally:
-    """Read a host's files as they are between two changes: a counter must not go backwards."""
+    """Read a host's files as they are between two changes: a counter must not go backwards.
+
+    Their names are known, so that nothing is listed for each of thousands of hosts.
+    """
     whole = Tally()
     for _ in range(_ATTEMPTS):
-        before = _hosts(store).get(host, [])
         done, sums = _sums(store, host)
-        left = [name for name in before if _number(name) > done]
-        whole = joined((sums, *(_lines(store, name) for name in left)))
-        if (before, done) == (_hosts(store).get(host, []), _sums(store, host)[0]):
+        full = store.root / STATS / f"{host}.full-{done + 1}"
+        before = full.exists()
+        whole = joined((sums, _lines(store, full.name), _lines(store, f"{host}.jsonl")))
+        if (before, done) == (full.exists(), _sums(store, host)[0]):
             break
     return whole
 
 
-def _hosts(store: Store) -> dict[str, list[str]]:
-    """Name each host's files of lines."""
-    found: dict[str, list[str]] = {}
+def _hosts(store: Store) -> set[str]:
     try:
-        names = sorted(path.name for path in (store.root / STATS).iterdir())
+        names = [path.name for path in (store.root / STATS).iterdir()]
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return set()
     except OSError as error:
         message = f'could not list "{store.root / STATS}": {error.strerror}'
         raise StoreError(message, "may you read the store?") from error
-    for name in names:
-        full = _FULL.fullmatch(name)
-        host = full[1] if full else name.removesuffix(".jsonl").removesuffix(".json")
-        if host != name and _HOST.fullmatch(host):
-            files = found.setdefault(host, [])
-            if not name.endswith(".json"):
-                files.append(name)
-    return found
-
-
-def _number(name: str) -> float:
-    """Give the number of a full file; the one that is written now comes after all of them."""
-    full = _FULL.fullmatch(name)
-    return int(full[2]) if full else float("inf")
+    matches = filter(None, map(_FILE.fullmatch, names))
+    return {match[1] for match in matches if _HOST.fullmatch(match[1])}
 
 
 def _sums(store: Store, host: str) -> tuple[int, Tally]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import StoreError
-from hpcimg.store.entry import ENTRIES, EntryKey, UntrustedError, open_directory
+from hpcimg.store.entry import EntryKey, UntrustedError, open_directory
 from hpcimg.store.faults import fault
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def hold(store: Store, key: LeaseKey, entry: EntryKey, image: str) -> None:
         log.warning("%s; the job's image is not safe from prune", error.message)
         # Needs no space, and keeps it for `store: {keep_hours}` at least.
         with suppress(OSError):
-            os.utime(store.root / ENTRIES / entry.algorithm / entry.name)
+            os.utime(entry.place(store.root))
 
 
 def read_leases(store: Store, entry: EntryKey) -> tuple[Lease, ...]:
@@ -160,10 +160,7 @@ def forget(store: Store, entry: EntryKey) -> None:
 def last_use(store: Store, entry: EntryKey, leases: tuple[Lease, ...]) -> float:
     """Say when an entry was made, or last leased, whichever is newer."""
     times = [lease.taken for lease in leases]
-    for path in (
-        store.root / ENTRIES / entry.algorithm / entry.name,
-        store.root.joinpath(*_way(entry), USED),
-    ):
+    for path in (entry.place(store.root), store.root.joinpath(*_way(entry), USED)):
         with suppress(OSError):
             times.append(path.lstat().st_mtime)
     return max(times, default=0.0)

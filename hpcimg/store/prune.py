@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcimg.store.entry import ENTRIES, Entry, EntryKey, UntrustedError, entry_key
+from hpcimg.store.entry import Entry, EntryKey, UntrustedError, entry_key
 from hpcimg.store.faults import store_faults
 from hpcimg.store.lease import (
     Lease,
@@ -120,7 +120,7 @@ def remove(
     """
     if not is_forced and users(store, key):
         return False
-    place = store.root / ENTRIES / key.algorithm / key.name
+    place = key.place(store.root)
     away = store.root / TEMPORARY / owner.token(os.urandom(8).hex())
     with store_faults("remove an entry", store.root):
         try:
@@ -154,13 +154,18 @@ def put_back(away: Path, place: Path) -> None:
 
 
 def drop_ended(store: Store, leases: Iterable[Lease]) -> tuple[Lease, ...]:
-    """Drop these leases, but those that were taken again since they were read."""
+    """Drop these leases, but those that were taken again since they were read.
+
+    Of an image that never came to be nothing stays.
+    """
     dropped = []
     for lease in leases:
         with store_faults("drop a lease", store.root):
             try:
                 if drop_lease(store, lease):
                     dropped.append(lease)
+                    if not lease.entry.place(store.root).exists():
+                        forget(store, lease.entry)
             except FileNotFoundError:
                 pass  # another prune was faster
             except UntrustedError as error:

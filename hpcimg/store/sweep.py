@@ -107,9 +107,8 @@ def _blobs(store: Store, now: float) -> Iterator[Swept]:
 def _flawed(store: Store, now: float) -> Iterator[Swept]:
     """List entries that nobody can use, and nobody asked for since: who asks builds them anew."""
     for path in sorted((store.root / ENTRIES).glob("*/*")):
-        digest, _, converter = path.name.partition(".")
         with suppress(StoreError):
-            key = entry_key(f"{path.parent.name}:{digest}", converter)
+            key = _key_at(path)
             found = read_entry(store.root, key, store.owner)
             is_old = now - _changed(path) > FOREIGN_SECONDS
             if isinstance(found, Flaw) and is_old and not users(store, key):
@@ -117,13 +116,15 @@ def _flawed(store: Store, now: float) -> Iterator[Swept]:
 
 
 def remove_left(store: Store, left: tuple[Swept, ...]) -> tuple[Swept, ...]:
-    """Remove these, but an entry that a job holds; says what it removed."""
+    """Remove these, but what a job holds or had built anew meanwhile; says what it removed."""
     removed = []
     for one in left:
         if one.path.is_relative_to(store.root / ENTRIES):
-            with store_faults("move a bad entry aside", store.root):
-                store.quarantine(Flaw(one.path, one.why))
-            removed.append(one)
+            found = read_entry(store.root, _key_at(one.path), store.owner)
+            if isinstance(found, Flaw):
+                with store_faults("move a bad entry aside", store.root):
+                    store.quarantine(found)
+                removed.append(one)
         elif one.path.parent.name != TEMPORARY or not _restored(store, one.path):
             remove_tree(one.path)
             removed.append(one)
@@ -135,10 +136,16 @@ def _restored(store: Store, path: Path) -> bool:
     key = _key_of(path)
     if key is None or not users(store, key):
         return False
-    place = store.root / ENTRIES / key.algorithm / key.name
+    place = key.place(store.root)
     log.warning('bringing "%s" back, which a job holds', place)
     put_back(path, place)
     return True
+
+
+def _key_at(path: Path) -> EntryKey:
+    """Name what should stand at an entry's place; raises StoreError where none can."""
+    digest, _, converter = path.name.partition(".")
+    return entry_key(f"{path.parent.name}:{digest}", converter)
 
 
 def _key_of(path: Path) -> EntryKey | None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpcimg.amounts import utc_text
 from hpcimg.errors import StoreError
 from hpcimg.progress import OnProgress
 from hpcimg.store.entry import IMAGE, RECORD, EntryKey, Layer, Record, Signature, is_complete_sif
@@ -87,7 +88,7 @@ def seal(workspace: Workspace, key: EntryKey, built: BuiltImage, owner: Owner) -
         features=built.features,
         size=size,
         sha256=sha256,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        created=utc_text(time.time()),
         builder=owner.host,
         layers=built.layers,
         signatures=built.signatures,

@@ -144,6 +144,8 @@ def _get(
     entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
     by_kernel = scope == "site" and settings.mount == "kernel"
     ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
+    if ready.notice:
+        log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
     return ready
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.amounts import utc_text
 from hpcimg.errors import NotFoundError, UsageError
 from hpcimg.oci.digest import shortened
 from hpcimg.quoting import quoted
@@ -144,7 +144,7 @@ def _number(text: str) -> int:
 
 
 def _time(seconds: str) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_number(seconds)))
+    return utc_text(_number(seconds))
 
 
 def record_node(text: str, job: str, user: str, node: str, settings: Settings) -> None:

@@ -168,7 +168,6 @@ def _ask(
         if known is None or not error.temporary:
             raise
         notice = f"{error.message}; running {reference} as it was {_age_text(known.age)} ago"
-        log.warning("%s", notice)
         return Pinned(source.fetch_document(reference.with_digest(known.digest)), notice)
 
 

@@ -74,7 +74,7 @@ def ask_for_jobs() -> Jobs:
     """Ask Slurm which jobs live. Where it does not say, each lease counts."""
     asked = time.time()
     try:
-        return Jobs(live_jobs(is_root=os.geteuid() == 0), asked)
+        return Jobs(live_jobs(os.environ, is_root=os.geteuid() == 0), asked)
     except RuntimeFailure as error:
         return Jobs(None, asked, f"all leases are kept: {error.message}")
 

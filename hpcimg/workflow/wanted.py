@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.amounts import utc_text
 from hpcimg.errors import HpcimgError
 from hpcimg.quoting import quoted
 from hpcimg.store.wanted import Missed, append_missed, read_missed
@@ -44,7 +45,7 @@ class Want:
             "variant": list(self.variant),
             "jobs": self.jobs,
             "nodes": list(self.nodes),
-            "last": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.last)),
+            "last": utc_text(self.last),
             "got": dict(self.got),
         }
 

@@ -180,9 +180,22 @@ def test_private_jobs_are_asked_for_as_root(slurm):
     """An account that sees only its own jobs would take all others for ended."""
     config = slurm.config.replace("none", "accounts,jobs")
     write_program(slurm.bin / "scontrol", f"printf '{config}'\n")
-    assert live_jobs(is_root=True) == LiveJobs("folder", frozenset({"7"}))
+    assert live_jobs(os.environ, is_root=True) == LiveJobs("folder", frozenset({"7"}))
     with pytest.raises(RuntimeFailure, match=r"other users' jobs .* \(PrivateData=jobs\)"):
-        live_jobs(is_root=False)
+        live_jobs(os.environ, is_root=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [("squeue", "SQUEUE_USERS"), ("squeue", "SQUEUE_PARTITION"), ("scontrol", "SLURM_CLUSTERS")],
+)
+def test_an_administrator_s_variables_hide_no_job(slurm, capsys, monkeypatch, program, name):
+    """Slurm's own variables narrow its answers: jobs that they hide would count as ended."""
+    monkeypatch.setenv(name, "mine")
+    path = slurm.bin / program
+    write_program(path, f'[ -z "${name}" ] || exit 0\n' + path.read_text().partition("\n")[2])
+    assert pruned(capsys, "--older", "1d")["note"] == ""
+    assert leases(slurm.store) == ["folder~7~1"]
 
 
 @pytest.mark.parametrize("words", [("prune",), ("rm", "tool")])

@@ -317,7 +317,7 @@ def test_missing_ca_file(registry):
     """A ca_file that is not there is a wrong setting, not a lost connection."""
     settings = {registry.name: RegistrySettings(ca_file="/nonexistent/ca.pem")}
     client = RegistryClient(settings, no_credential, listed_only=True)
-    with pytest.raises(SettingsError, match=r'ca_file "/nonexistent/ca.pem" is not a file'):
+    with pytest.raises(SettingsError, match=r'"/nonexistent/ca.pem": no such file'):
         client.fetch_document(reference_to(registry, "qnib/bench"))
 
 

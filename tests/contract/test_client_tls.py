@@ -167,34 +167,61 @@ def test_a_key_of_another_certificate(registry, pairs):
 
 PROGRAM = """
 import os, ssl, sys
+from pathlib import Path
 from hpcimg.errors import SettingsError
-from hpcimg.oci.certificates import Trust
+from hpcimg.oci.certificates import Trust, trust_for
+from hpcimg.settings import RegistrySettings
 if os.geteuid() == 0:
     os.setuid(12345)
+folder = Path(sys.argv[1])
 try:
-    Trust(pairs=((sys.argv[1], sys.argv[2]),)).context()
-except SettingsError as error:
-    print(error.message, error.hint)
 """
 
 
-def test_a_key_that_we_may_not_read(pairs):
-    """A closed key says who reads it and what the system answered."""
+def as_a_user(folder, *lines):
+    """Run lines of a program as an ordinary user; give what it prints, errors too."""
+    program = PROGRAM + "".join(f"    {line}\n" for line in lines)
+    program += "except SettingsError as error:\n    print(error.message, error.hint)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program, folder],
+        env={**os.environ, "PYTHONPATH": str(Path(hpcimg.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def folder():
+    """Give a folder that all users can enter."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        for path, mode in ((pairs["user"].certificate, 0o644), (pairs["user"].key, 0)):
-            shutil.copy(path, folder)
-            (folder / path.name).chmod(mode)
-        paths = [str(folder / f"user.{suffix}") for suffix in ("crt", "key")]
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, *paths],
-            env={**os.environ, "PYTHONPATH": str(Path(hpcimg.__file__).parents[1])},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    assert 'user.key": permission denied uid ' in done.stdout
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_key_that_we_may_not_read(pairs, folder):
+    """A closed key says who reads it and what the system answered."""
+    for path, mode in ((pairs["user"].certificate, 0o644), (pairs["user"].key, 0)):
+        shutil.copy(path, folder)
+        (folder / path.name).chmod(mode)
+    line = 'Trust(pairs=((str(folder / "user.crt"), str(folder / "user.key")),)).context()'
+    assert 'user.key": permission denied uid ' in as_a_user(folder, line)
+
+
+def test_folders_that_are_closed_to_us(folder):
+    """Older dockers made /etc/docker for root alone: it says nothing to us, and stops nobody."""
+    for name in ("docker/certs.d/host", "containers/certs.d/host"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "ca.crt").touch()
+    (folder / "docker").chmod(0o700)
+    places = '[folder / name / "certs.d" for name in ("docker", "containers")]'
+    said = as_a_user(
+        folder, f'print(trust_for(["host"], RegistrySettings(), {places}).authorities)'
+    )
+    assert said == f"('{folder}/containers/certs.d/host/ca.crt',)\n"
+    line = 'Trust(ca_file=str(folder / "docker/ca.pem")).context()'
+    assert 'docker/ca.pem": permission denied uid ' in as_a_user(folder, line)
 
 
 def test_an_insecure_registry(registry):

@@ -86,6 +86,23 @@ def test_who_dies_while_summing_up_loses_and_doubles_nothing(store):
     assert read_events(store).by_name()["r/a:1"].hit == count
 
 
+def test_the_files_are_listed_once(store, monkeypatch):
+    """A cluster has thousands of hosts: a listing for each would take minutes."""
+    note_event(store, EVENT)
+    lines = (store.root / STATS / f"{HOST}.jsonl").read_bytes()
+    for at in range(20):
+        (store.root / STATS / f"n{at}.jsonl").write_bytes(lines)
+    listed, list_it = [], Path.iterdir
+
+    def noted(path):
+        listed.append(path)
+        return list_it(path)
+
+    monkeypatch.setattr(Path, "iterdir", noted)
+    assert read_events(store).by_name()["r/a:1"].hit == 21
+    assert listed == [store.root / STATS]
+
+
 def test_a_broken_line_costs_only_itself(store, caplog):
     """A node that died while it wrote."""
     note_event(store, EVENT)

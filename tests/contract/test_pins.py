@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from registry import digest_of
-from test_cli import _put_index, site  # noqa: F401 - a fixture
+from test_cli import _put_index, call, site  # noqa: F401 - a fixture
 from three_nodes import BDW1, KEY, SKX1
 
 from hpcimg.errors import NotFoundError, RegistryError, UsageError
@@ -161,6 +161,14 @@ def test_a_registry_that_is_down_is_an_error(asker, case):
         asker.ask(key=replace(KEY, job="8"), **case)
 
 
+def test_what_the_registry_refuses_is_an_error(asker):
+    """It is up, and says that the request is wrong: the last known index is no answer to that."""
+    asker.ask()
+    asker.registry.fail("/manifests/latest", status=400, times=99)
+    with pytest.raises(RegistryError, match="400"):
+        asker.ask(key=replace(KEY, job="8"))
+
+
 def test_a_tag_that_is_gone_is_an_error(asker):
     """The registry has answered: nothing stale stands in for that."""
     asker.ask()
@@ -197,3 +205,13 @@ def test_a_name_with_tag_and_digest(asker):
     assert isinstance(answer.resolved.reference, Reference)
     assert str(answer.resolved.reference).startswith(f"{asker.registry.name}/tool:1.0@sha256:")
     assert not (asker.store.root / "jobs").exists()
+
+
+def test_a_user_s_run_warns_once(site, capsys, caplog):  # noqa: F811
+    """Outside of the plugin the warning is for the user alone, and not said twice."""
+    assert call(capsys, "run", "--dry-run", "tool", "--", "true")[0] == 0
+    site.registry.fail("/manifests/latest", status=503, times=99)
+    caplog.clear()
+    assert call(capsys, "run", "--dry-run", "tool", "--", "true")[0] == 0
+    said = [one.getMessage() for one in caplog.records if "as it was" in one.getMessage()]
+    assert len(said) == 1

@@ -13,7 +13,7 @@ from sif import sif_bytes
 
 from hpcimg.store.lease import LeaseKey, read_leases, take_lease
 from hpcimg.store.owner import current_owner
-from hpcimg.store.prune import Bounds, choose, put_back, survey
+from hpcimg.store.prune import Bounds, choose, drop_ended, leases_of, put_back, survey
 from hpcimg.store.sweep import find_left, remove_left
 from hpcimg.store.workspace import remove_tree
 
@@ -94,6 +94,16 @@ def test_a_removed_entry_leaves_nothing(kept):
     assert kept.store.entries() == ()
     assert kept.left() == []
     assert not kept.remove(1)
+
+
+def test_an_image_that_never_came_leaves_no_directory(kept):
+    """Its job took a lease and could not build it: users could fill the disk with such."""
+    kept.put(1)
+    for number in (1, 2):
+        take_lease(kept.store, JOB, kept.key(number))
+    assert len(drop_ended(kept.store, leases_of(kept.store))) == 2
+    found = kept.store.root.glob("leases/*/*")
+    assert [path.name for path in found] == [kept.key(1).name]
 
 
 def test_a_lease_taken_in_the_window_brings_the_entry_back(kept):
@@ -233,6 +243,16 @@ def test_what_nobody_can_use_does_not_stay_for_ever(kept):
     remove_left(kept.store, (left,))
     assert not entry.path.exists()
     assert len(list((kept.store.root / "quarantine").iterdir())) == 1
+
+
+def test_an_entry_that_was_built_anew_is_not_set_aside(kept):
+    """Between prune's look and its deed a job came, and had the damaged entry replaced."""
+    entry = kept.put(1)
+    os.truncate(entry.image, 10)
+    left = find_left(kept.store, current_owner(), time.time() + 3 * DAY)
+    kept.ensure(1, JOB)
+    assert remove_left(kept.store, left) == ()
+    assert kept.store.lookup(digest(1), CONVERTER) is not None
 
 
 def test_the_second_look_is_no_cached_one(kept):

@@ -13,7 +13,7 @@ import pytest
 from clients import reference_to
 from registry import Registry
 
-from hpcimg.errors import AuthenticationError, NotListedError, SettingsError
+from hpcimg.errors import AuthenticationError, NotFoundError, NotListedError, SettingsError
 from hpcimg.oci.reference import parse_reference
 from hpcimg.settings import RegistrySettings, Settings, StoreSettings
 from hpcimg.workflow import access
@@ -145,6 +145,23 @@ def test_a_user_s_own_file_is_for_the_user_s_own_commands(open_registry, tmp_pat
     for job in (own_access(settings, {}, listed_only=True), site_access(settings)):
         with pytest.raises(NotListedError, match=r'"docker\.io" is not listed'):
             job.source.fetch_document(reference)
+
+
+def test_a_user_s_own_file_moves_no_job_s_image(open_registry, tmp_path, etc):
+    """What a user puts in the place of a listed host is not what the administrator listed."""
+    with Registry() as listed:
+        folder = access.home_directory() / ".config/containers"
+        folder.mkdir(parents=True)
+        (folder / "registries.conf").write_text(
+            f'[[registry]]\nprefix = "{listed.name}"\nlocation = "{open_registry.name}"\n'
+            "insecure = true\n"
+        )
+        settings = settings_of(tmp_path, **{listed.name: RegistrySettings(plain_http=True)})
+        reference = reference_to(listed, "qnib/bench")
+        with pytest.raises(NotFoundError):
+            own_access(settings, {}, listed_only=True).source.fetch_document(reference)
+        assert own_access(settings, {}).source.fetch_document(reference)
+        assert len(listed.seen) == 1
 
 
 @pytest.mark.parametrize(

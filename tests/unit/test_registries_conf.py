@@ -108,6 +108,34 @@ def test_the_settings_mirrors_come_first(rules):
     ]
 
 
+def test_a_stand_in_has_no_name_of_its_own():
+    """By its own name a mirror is not listed, or it would pass by what the site says of others."""
+    settings = {"reg.example.org": RegistrySettings(mirrors=("mirror.example.org/hub",))}
+    hosts = Hosts(settings, listed_only=True)
+    assert hosts.endpoints(parse_reference("reg.example.org/a"))[0].registry == "mirror.example.org"
+    hosts.check("https://mirror.example.org/v2/hub/a/manifests/latest")
+    with pytest.raises(NotListedError, match=r'"mirror\.example\.org" is not listed'):
+        hosts.endpoints(parse_reference("mirror.example.org/hub/a"))
+
+
+@pytest.mark.parametrize("written", ["reg.example.org", "reg.example.org:443"])
+@pytest.mark.parametrize("ruled", ["reg.example.org", "reg.example.org:443"])
+def test_the_default_port_walks_past_no_rule(written, ruled):
+    """A host is one, with its default port and without: blocked or moved in both spellings."""
+    settings = {"reg.example.org": RegistrySettings()}
+    rules = (
+        RegistryRule(f"{ruled}/evil", f"{ruled}/evil", blocked=True),
+        RegistryRule(f"{ruled}/moved", "there.example.org/x"),
+    )
+    hosts = Hosts(settings, Surroundings(rules), listed_only=True)
+    with pytest.raises(NotListedError, match=r"is blocked by registries\.conf"):
+        hosts.endpoints(parse_reference(f"{written}/evil/a"))
+    moved = hosts.endpoints(parse_reference(f"{written}/moved/a"))
+    assert moved == (Endpoint("there.example.org", "x/a"),)
+    (plain,) = hosts.endpoints(parse_reference(f"{written}/plain/a"))
+    assert plain == Endpoint(written, "plain/a")
+
+
 def test_blocked_names_are_refused(rules):
     """Nothing is asked for a name that the administrator blocks."""
     with pytest.raises(NotListedError) as caught:

@@ -54,6 +54,9 @@ def test_keys_for_all_repositories_or_by_pattern(text, rules):
         ("limits: {layers: true}", '"layers" must be a number, not True'),
         ("registries: {a.b: {repositories: x}}", '"repositories" must be a list'),
         ("registries: {a.b: {signatures: x}}", '"signatures" must be a list'),
+        ("registries: {a.b: {repositories: }}", '"repositories" says nothing: write a list'),
+        ("registries: {a.b: {signatures: }}", '"signatures" says nothing: write a list'),
+        ("registries:\n  a.b:\n    signatures:\n      x:", 's.yaml:4: "x" says nothing'),
         ("registries: {a.b: {signatures: {x: 5}}}", '"x" must be a list'),
         (
             "registries:\n  a.b:\n    signatures: [site.pub]",
