@@ -12,6 +12,7 @@ from hpcimg.quoting import quoted
 from hpcimg.slurm import folded
 from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
+from hpcimg.workflow.get import admission
 from hpcimg.workflow.node_types import SPARES_GPU, NodeType, UnknownNode, node_types
 from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
 
@@ -153,6 +154,7 @@ def _plan_one(
     access: Access,
     settings: Settings,
 ) -> Plan:
+    admission(access, settings).check_listed(reference)
     # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
     document = access.source.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}
