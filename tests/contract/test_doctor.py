@@ -218,6 +218,14 @@ def test_who_else_may_write_the_way_to_the_store_is_a_failure(judge, tmp_path):
     assert judge(trial())[0].is_fit
 
 
+def test_a_directory_of_entries_that_others_may_write_is_a_failure(judge, tmp_path):
+    """No image of it would be used."""
+    place = tmp_path / "entries/sha256"
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    assert f'"{place}" may be written by others' in str(judge(trial())[0].findings)
+
+
 def test_open_locks_are_a_failure(judge, tmp_path):
     """Who may open a lock may hold it."""
     (tmp_path / "store/locks").mkdir(mode=0o755)
