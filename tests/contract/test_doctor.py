@@ -220,7 +220,7 @@ def test_who_else_may_write_the_way_to_the_store_is_a_failure(judge, tmp_path):
 
 def test_a_directory_of_entries_that_others_may_write_is_a_failure(judge, tmp_path):
     """No image of it would be used."""
-    place = tmp_path / "entries/sha256"
+    place = tmp_path / "store/entries/sha256"
     place.mkdir(parents=True)
     place.chmod(0o777)
     assert f'"{place}" may be written by others' in str(judge(trial())[0].findings)
