@@ -252,6 +252,24 @@ def test_where_srun_fails_that_is_a_failure(ready, capsys):
     assert states(said, "lock") == ["unknown"]
 
 
+def test_a_pair_that_could_not_be_tried_makes_no_lock_unsafe(judge):
+    """A typing error in --nodes, or a node that is down; what is between the others is known."""
+    health, found_ = judge(trial(), Trial(is_between=True, why="srun exited with 1: no such node"))
+    assert not health.is_fit
+    assert health.safe == ("flock", "fcntl", "link", "none")
+    assert (found_["trial"].state, found_["lock"].state) == ("fail", "unknown")
+
+
+def test_what_both_processes_said_is_said_once(ready, capsys):
+    """The reason, then what to look at; not srun's two lines about exit codes."""
+    says = "hpcimg: no file appeared\nhpcimg: hint: is it shared?\n"
+    end = "srun: error: bdw1: task 0: Exited with exit code 73\n"
+    write_program(ready.bin / "srun", f"printf '{says}{says}{end}' >&2; exit 73\n")
+    _, said = found(capsys, str(ready.store.root))
+    whats = [one["what"] for one in said["checks"] if one["check"] == "trial"]
+    assert whats[0] == "no file appeared; is it shared?"
+
+
 @pytest.mark.parametrize("token", ["", "x", "../x", "a/" + current_owner().token("00")])
 def test_a_role_takes_no_path(ready, capsys, token):
     """The word becomes a name in the store: it has to be one of ours."""
