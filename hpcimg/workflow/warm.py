@@ -175,6 +175,6 @@ def _plan_one(
 def _explained(error: HpcimgError) -> HpcimgError:
     """Say why a private image cannot be warmed: the site's store holds what all may read."""
     if isinstance(error, AuthenticationError) and not isinstance(error, NotListedError):
-        hint = "an image that the site may not read goes into each user's own store, by a job"
+        hint = "only the site's images are warmed; a job, or `hpcimg run`, fetches yours for you"
         return AuthenticationError(error.message, hint)
     return error
