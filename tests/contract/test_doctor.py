@@ -266,8 +266,8 @@ def test_what_both_processes_said_is_said_once(ready, capsys):
     end = "srun: error: bdw1: task 0: Exited with exit code 73\n"
     write_program(ready.bin / "srun", f"printf '{says}{says}{end}' >&2; exit 73\n")
     _, said = found(capsys, str(ready.store.root))
-    whats = [one["what"] for one in said["checks"] if one["check"] == "trial"]
-    assert whats[0] == "no file appeared; is it shared?"
+    said_of = [one["what"] for one in said["checks"] if one["check"] == "trial"]
+    assert said_of[0] == "no file appeared; is it shared?"
 
 
 @pytest.mark.parametrize("token", ["", "x", "../x", "a/" + current_owner().token("00")])
