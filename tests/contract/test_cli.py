@@ -184,6 +184,9 @@ def test_an_error_is_two_lines_and_a_code(site, capsys, case):
     code, out, said = call(capsys, *words)
     assert (code, out) == (wanted, ""), said
     assert len(said) in {1, 2}
+    assert said[0].startswith("hpcimg: ")
+    assert re.search(pattern, said[0]), said
+    assert all(line.startswith("hpcimg: hint: ") for line in said[1:])
 
 
 @pytest.mark.parametrize(
