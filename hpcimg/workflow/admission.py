@@ -57,6 +57,11 @@ class Admission:
                 'under "registries:"',
             )
 
+    def check_rules(self, reference: Reference) -> None:
+        """Raise what stops every image of the name: NotListedError, SettingsError for a key."""
+        self.check_listed(reference)
+        self._keys(reference)
+
     def is_proved(self, entry: Entry, reference: Reference) -> bool:
         """Tell whether the entry's record alone has what is asked for; no registry is."""
         keys = self._keys(reference)

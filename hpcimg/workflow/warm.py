@@ -154,7 +154,7 @@ def _plan_one(
     access: Access,
     settings: Settings,
 ) -> Plan:
-    admission(access, settings).check_listed(reference)
+    admission(access, settings).check_rules(reference)
     # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
     document = access.source.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}

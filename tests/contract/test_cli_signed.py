@@ -92,6 +92,19 @@ def test_warming_takes_nothing_from_a_repository_that_is_not_listed(ruled, capsy
     assert "is not listed in the site's settings" in said[0]
 
 
+def test_warming_goes_on_past_a_key_that_is_not_there(ruled, capsys):
+    """It fails the names that it is for, and no other."""
+    settings = json.loads(ruled.settings.read_text())
+    rules = {"tool": ["/etc/nothing.pub"]}
+    settings["registries"][ruled.registry.name]["signatures"] = rules
+    ruled.settings.write_text(json.dumps(settings))
+    words = ("cache", "warm", "tool", "nosuch", "--type", "linux/amd64")
+    code, out, said = call(capsys, *words)
+    assert (code, out) == (78, "")
+    assert said[0].startswith('hpcimg: could not use the public key "/etc/nothing.pub": ')
+    assert "nosuch:latest" in said[2]
+
+
 def test_the_index_s_signature_is_found_by_a_name(ruled, capsys):
     """What `cosign sign NAME` makes is enough for every node's image."""
     index = digest_of(ruled.registry.documents["tool"]["latest"].raw)
