@@ -90,6 +90,8 @@ class Admission:
         keys = self._keys(reference)
         if not keys:
             return ()
+        for each in keys:  # else the advice would be to sign with a key that nobody can use
+            each.check_kind()
         source = self.connect()
         reasons: dict[str, None] = {}
         for signed in dict.fromkeys((index, digest)):
