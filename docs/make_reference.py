@@ -96,7 +96,8 @@ def _words(action: argparse.Action) -> str:
     if action.option_strings:
         return f"[{_option(action)}]"
     name = str(action.metavar or action.dest.upper())
-    return f"{name}..." if action.nargs == argparse.REMAINDER else name
+    many = f"{name}..." if action.nargs in {argparse.REMAINDER, "+", "*"} else name
+    return f"[{many}]" if action.nargs == "*" else many
 
 
 def features_page() -> str:

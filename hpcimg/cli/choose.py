@@ -42,12 +42,12 @@ def answer(arguments: argparse.Namespace, settings: Settings, source: ImageSourc
         policy=arguments.policy,
     )
     found = ask(arguments.name, question, settings, os.environ, source)
-    _tell_unknown(arguments.platform)
+    tell_unknown(arguments.platform)
     return found
 
 
-def _tell_unknown(platform: str | None) -> None:
-    """Say which words of --platform mean nothing; they may be meant, so it is no error."""
+def tell_unknown(platform: str | None) -> None:
+    """Say which words of a platform mean nothing; they may be meant, so it is no error."""
     from hpcimg.features import unknown_words
 
     for word in unknown_words(platform) if platform else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from hpcimg.cli.parser import Adder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hpcimg.workflow.stats import Stats
     from hpcimg.workflow.verify import Checked
 
+_TO_THE_MINUTE = len("2026-01-31T12:00")
 _WHICH = "a digest, its first letters, or an image name, which means all of its entries"
 
 
@@ -57,16 +59,18 @@ def add_holdings(cache: Adder) -> None:
 def _site() -> tuple[Settings, Store]:
     from hpcimg.settings import read_settings
     from hpcimg.store.store import site_store
+    from hpcimg.workflow.holdings import check_there
 
     settings = read_settings(os.environ)
-    return settings, site_store(settings.store)
+    store = site_store(settings.store)
+    check_there(store)
+    return settings, store
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from hpcimg.amounts import utc_text
     from hpcimg.cli.output import print_json, print_table
     from hpcimg.oci.digest import shortened
-    from hpcimg.workflow.holdings import holdings
+    from hpcimg.workflow.holdings import holdings, utc_text
 
     held = holdings(_site()[1])
     if arguments.json:
@@ -77,10 +81,10 @@ def _list(arguments: argparse.Namespace) -> int:
             shortened(one.entry.record.digest),
             _size(one.entry.record.size),
             _features(one.entry.record),
-            one.entry.record.created[:19],
-            utc_text(one.last_use)[:19],
+            one.entry.record.created[:_TO_THE_MINUTE],
+            utc_text(one.last_use)[:_TO_THE_MINUTE],
             "?" if one.leases is None else str(len(one.leases)),
-            " ".join(one.entry.record.references),
+            " ".join(map(_short, one.entry.record.references)),
         )
         for one in held
     )
@@ -107,7 +111,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _page(one: Holding, count: Count) -> str:
     """Write all of a record, a word and its value a line."""
-    from hpcimg.amounts import utc_text
+    from hpcimg.workflow.holdings import utc_text
 
     record = one.entry.record
     jobs = (
@@ -161,7 +165,10 @@ def _verify(arguments: argparse.Namespace) -> int:
                 print(_verdict(one), flush=True)
     if arguments.json:
         print_json([one.to_fields() for one in checked])
-    return int(ExitCode.STORE) if any(one.reason for one in checked) else 0
+    bad = [one for one in checked if one.reason]
+    if bad and not (arguments.json or may_set_aside(store)):
+        print("hpcimg: hint: as root, the same command moves bad images aside", file=sys.stderr)
+    return int(ExitCode.STORE) if bad else 0
 
 
 class _Bars:
@@ -249,7 +256,17 @@ def _print_stats(stats: Stats) -> None:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    from hpcimg.store.faults import size_text
+
+    return size_text(size)
+
+
+def _short(reference: str) -> str:
+    """Cut the digest of a name: what is listed has its own column for it."""
+    from hpcimg.oci.digest import shortened
+
+    name, at, digest = reference.partition("@")
+    return f"{name}@{shortened(digest)}" if at else name
 
 
 def _features(record: Record) -> str:

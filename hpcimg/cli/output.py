@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _GAP = "  "
+_SHORT = 12
+"""A column of no more, as sizes or states, stays whole: a break in it would win nothing."""
 
 
 def print_error(error: HpcimgError, node: str = "") -> None:
@@ -54,7 +56,10 @@ def print_table(
     if sys.stdout.isatty():
         # Names and digests are copied from here, so no word is broken.
         longest = [
-            max(len(w) for cell in column for w in (cell.split() or [""])) for column in columns
+            max(len(w) for cell in column for w in (cell.split() or [""]))
+            if width > _SHORT
+            else width
+            for column, width in zip(columns, widths, strict=True)
         ]
         widths = _narrowed(widths, longest, shutil.get_terminal_size().columns)
     for line, colour in zip(lines, ("bold", *colours, *[""] * len(lines)), strict=False):

@@ -45,6 +45,13 @@ class _VerbParser(_Parser):
         if "-" in self.prefix_chars:
             _add_verbose(self, argparse.SUPPRESS)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse here what nobody knows, so that the hint names this verb and not all of them."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
+
 
 def make_parser(modules: Sequence[ModuleType]) -> argparse.ArgumentParser:
     """Make the parser with the verbs of these modules; each has an `add(verbs)`."""

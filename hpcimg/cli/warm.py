@@ -87,6 +87,7 @@ def _number(text: str, least: int, most: int) -> int:
 
 
 def _warm(arguments: argparse.Namespace) -> int:
+    from hpcimg.cli.choose import tell_unknown
     from hpcimg.cli.output import print_error
     from hpcimg.settings import read_settings
     from hpcimg.slurm import named_nodes
@@ -96,11 +97,14 @@ def _warm(arguments: argparse.Namespace) -> int:
 
     names = _names(arguments.names, arguments.file)
     if not names:
-        print(f"hpcimg: {quoted(arguments.file)} names no image", file=sys.stderr)
+        where = "standard input" if arguments.file == "-" else f"the list {quoted(arguments.file)}"
+        print(f"hpcimg: {where} names no image", file=sys.stderr)
         return 0
     settings = read_settings(os.environ)
     nodes = named_nodes(arguments.partition, arguments.nodes)
     become_account(settings)
+    for platform in filter(lambda each: "/" in each, arguments.types):
+        tell_unknown(platform)
     with _terminated_as_interrupted():
         plans, unknown = plan(names, Hardware(nodes, tuple(arguments.types)), settings)
         # Before the long work, which may fail and take the word from us.
@@ -129,12 +133,14 @@ class _Warming:
         self._unknown = unknown
         self._as_json = as_json
         self._outcomes: dict[int, Outcome] = {}
+        self._is_dry = False
         self._show = ShowMany()
 
     def run(self, settings: Any, way: Any) -> int:
         """Do it, print the result, and say how to end."""
         from hpcimg.workflow.warming import warm
 
+        self._is_dry = way.dry_run
         variants = [variant for each in self._plans for variant in each.variants]
         try:
             warm(
@@ -144,6 +150,10 @@ class _Warming:
                 on_progress=lambda variant, progress: self._show(variant.label, progress),
                 on_outcome=self._end,
             )
+        except KeyboardInterrupt:
+            self._show.close()
+            print("hpcimg: interrupted: run it again for what is missing", file=sys.stderr)
+            raise
         finally:
             self._show.close()
             self._print()
@@ -154,6 +164,8 @@ class _Warming:
         from hpcimg.progress_text import size_words
 
         self._outcomes[id(outcome.variant)] = outcome
+        if self._is_dry:
+            return  # the table says it in a moment
         words, _ = _STATES[outcome.state]
         if outcome.state == "fetched":
             words = f"{words} in {outcome.seconds:.1f} s, {size_words(outcome.size)}"
@@ -172,6 +184,8 @@ class _Warming:
         if self._as_json:
             print_json(self._to_json())
             return
+        if not any(each.variants for each in self._plans):
+            return  # why there are none was said
         rows, colours = [], []
         for each in self._plans:
             for variant in each.variants:

@@ -41,6 +41,10 @@ class PublicKey:
             return False
         return True
 
+    def check_kind(self) -> None:
+        """Raise SettingsError for a key of a kind that proves nothing here."""
+        self._loaded()
+
     def _loaded(self) -> Any:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa

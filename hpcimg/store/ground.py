@@ -62,7 +62,7 @@ def weak_places(root: Path, owner: int) -> Iterator[str]:
 
 def weak_folders(root: Path, owner: int, closed: frozenset[str]) -> Iterator[str]:
     """Say of each directory of a store whose owner or mode is wrong; `closed` are its own alone."""
-    for path in sorted(root.iterdir()):
+    for path in sorted((*root.iterdir(), *root.glob("entries/*"))):
         found = path.lstat()
         mode = stat.S_IMODE(found.st_mode)
         if found.st_uid not in {0, owner}:

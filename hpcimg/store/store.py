@@ -160,23 +160,35 @@ class Store:
                 (QUARANTINE, 0o700),
             ):
                 make_directory(self.root / name, mode)
-                try:
-                    with open_directory(self.root, (name,), self.owner):
-                        pass
-                except UntrustedError as error:
-                    raise StoreError(
-                        f'the store "{self.root}" is not safe: {error}',
-                        "give it to its account alone (chown, chmod go-w)",
-                    ) from error
+                self._check_safe(name)
+            # Here and not with each entry: none is bad because of the directory that holds all.
+            for path in sorted((self.root / ENTRIES).iterdir()):
+                self._check_safe(ENTRIES, path.name)
+
+    def _check_safe(self, *names: str) -> None:
+        """Raise StoreError where others can write a directory of the store."""
+        try:
+            with open_directory(self.root, names, self.owner):
+                pass
+        except UntrustedError as error:
+            raise StoreError(
+                f'the store "{self.root}" is not safe: {error}',
+                "give it to its account alone (chown, chmod go-w)",
+            ) from error
 
     def quarantine(self, flaw: Flaw) -> None:
+        """Move a bad entry aside and say so; raises OSError, StoreError."""
+        aside = self.set_aside(flaw)
+        log.warning('moved "%s" to "%s": %s', flaw.path, aside, flaw.reason)
+
+    def set_aside(self, flaw: Flaw) -> Path:
         """Move a bad entry aside, for the administrator to look at; raises OSError, StoreError."""
         aside = self.root / QUARANTINE / f"{flaw.path.name}.{os.urandom(4).hex()}"
         try:
             flaw.path.rename(aside)
         except PermissionError as error:
             raise self._immovable(flaw) from error
-        log.warning('moved "%s" to "%s": %s', flaw.path, aside, flaw.reason)
+        return aside
 
     def _wait(self, lock: EntryLock, key: EntryKey, on_progress: OnProgress) -> Entry | None:
         """Wait for the lock, or for the entry; None when it is ours to build."""

@@ -57,14 +57,23 @@ class Admission:
                 'under "registries:"',
             )
 
+    def check_rules(self, reference: Reference) -> None:
+        """Raise what stops every image of the name: NotListedError, SettingsError for a key."""
+        self.check_listed(reference)
+        self._keys(reference)
+
+    def is_proved(self, entry: Entry, reference: Reference) -> bool:
+        """Tell whether the entry's record alone has what is asked for; no registry is."""
+        keys = self._keys(reference)
+        known = {signature.key for signature in entry.record.signatures}
+        return not keys or any(key.fingerprint in known for key in keys)
+
     def admit(self, entry: Entry, reference: Reference, index: str, store: Store) -> Entry:
         """Give the entry where its record has what is asked for, or the registry proves it now.
 
         An entry may be older than the rule, or come from a name that has none.
         """
-        keys = self._keys(reference)
-        known = {signature.key for signature in entry.record.signatures}
-        if not keys or any(key.fingerprint in known for key in keys):
+        if self.is_proved(entry, reference):
             return entry
         found = self.proof(reference, entry.record.digest, index)
         signatures = (*entry.record.signatures, *found)
@@ -81,6 +90,8 @@ class Admission:
         keys = self._keys(reference)
         if not keys:
             return ()
+        for each in keys:  # else the advice would be to sign with a key that nobody can use
+            each.check_kind()
         source = self.connect()
         reasons: dict[str, None] = {}
         for signed in dict.fromkeys((index, digest)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +124,9 @@ def examine(
     for trial in trials:
         findings += _tried(trial)
         findings += _nodes(trial, settings)
-    safe = tuple(kind for kind in _LOCKS if trials and all(_is_safe(kind, one) for one in trials))
+    # A trial that could not be made, for a node's wrong name, says nothing of locks.
+    made = [trial for trial in trials if trial.seen]
+    safe = tuple(kind for kind in _LOCKS if made and all(_is_safe(kind, one) for one in made))
     findings.append(_lock(settings.lock, safe, trials))
     # Pairs of nodes mostly agree.
     return Health(tuple(dict.fromkeys(findings)), safe, where)
@@ -152,12 +155,21 @@ def _read(results: Sequence[Completed | RuntimeFailure], *, is_between: bool) ->
     seen = []
     for done in results:
         if isinstance(done, RuntimeFailure):
-            return Trial(is_between=is_between, why=done.message)
+            return Trial(is_between=is_between, why=_why(done.message))
         seen += [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
     if len(seen) != 2:
         return Trial(is_between=is_between, why="the two processes did not both say what they saw")
     seen.sort(key=lambda one: int(one["role"]))
     return Trial(tuple(seen), is_between)
+
+
+def _why(message: str) -> str:
+    """Keep of what srun and both processes said the words of ours, each once, hints last."""
+    ours = re.findall(r"hpcimg: (hint: )?(.*?)(?=; |$)", message)
+    return (
+        "; ".join(dict.fromkeys(said for _, said in sorted(ours, key=lambda one: one[0])))
+        or message
+    )
 
 
 def _uid(account: str) -> int | None:
@@ -283,6 +295,8 @@ def _lock(setting: str, safe: Sequence[str], trials: Sequence[Trial]) -> Finding
     if not all(trial.is_between for trial in trials):
         what = f"{setting} works on this machine; nothing was tried between nodes"
         return Finding("lock", UNKNOWN, what)
+    if not all(trial.seen for trial in trials):
+        return Finding("lock", UNKNOWN, f"{setting} works where it was tried; not all nodes were")
     return Finding("lock", OK, f"store: {{lock: {setting}}} is safe; safe: {text}")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcimg.amounts import utc_text
 from hpcimg.errors import NotFoundError, StoreError, UsageError
 from hpcimg.oci.reference import DEFAULT_TAG, parse_reference
 from hpcimg.quoting import quoted
@@ -45,6 +45,22 @@ class Holding:
             "last_use": utc_text(self.last_use),
             "leases": None if self.leases is None else [_lease_fields(one) for one in self.leases],
         }
+
+
+def utc_text(seconds: float) -> str:
+    """Write a time, in seconds since 1970, as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def check_there(store: Store) -> None:
+    """Raise StoreError where there is no store: an empty list would say that all is lost."""
+    with store_faults("look at the store", store.root):
+        if not store.root.is_dir():
+            raise StoreError(
+                f'there is no store in "{store.root}"',
+                "is its file system mounted here? where nothing was kept yet, the first image "
+                "or `hpcimg node publish` makes it",
+            )
 
 
 def holdings(store: Store) -> tuple[Holding, ...]:

@@ -81,7 +81,11 @@ def runs_of(job: str, settings: Settings, *, every: bool = False) -> tuple[Run, 
     Of each cluster it is the last start of that number, or every one.
     """
     if not re.fullmatch(r"[0-9]{1,10}", job):
-        raise UsageError(f"{quoted(job)} is no job's number", "give it as squeue has it, as in 42")
+        raise UsageError(
+            f"{quoted(job)} is no job's number",
+            "give the number alone, as in 42; "
+            "`scontrol show job 40_1` has the JobId of an array's task",
+        )
     own = own_access(settings, os.environ).store
     found: dict[JobKey, dict[tuple[str, str, str], Ran]] = {}
     # The later one counts: a user's own store knows more of what only that user may read.

@@ -52,9 +52,10 @@ def all_nodes(store: Store) -> tuple[str, ...]:
     """List the nodes that have published a profile; raises NotFoundError when none has."""
     found = published_nodes(store)
     if not found:
+        lost = "" if store.root.exists() else "is the store's file system mounted here? else "
         raise NotFoundError(
             f'no node has published a profile in "{store.root}"',
-            "publish each node's own, at its boot, with `hpcimg node publish`",
+            f"{lost}publish each node's own, at its boot, with `hpcimg node publish`",
         )
     return found
 

@@ -96,9 +96,10 @@ def bounds(settings: StoreSettings, *, age: float = 0, high: int = 0, low: int =
     top = high or settings.high_water
     bottom = low or (settings.low_water if not high else 0) or int(top * _LOW)
     if bottom > top:
+        what = "the low water mark is above the high one" if top else "there is no high water mark"
         raise UsageError(
-            "the low water mark is above the high one, at which removing begins",
-            "give --high as well, or a smaller --low",
+            f"{what}, at which removing begins",
+            "give --high as well, or a smaller --low" if top else "give --high as well",
         )
     oldest = age or settings.max_age_days * _DAY
     return Bounds(oldest, top, bottom, settings.keep_hours * 3600)

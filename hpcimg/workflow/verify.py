@@ -72,8 +72,10 @@ def verify(
 ) -> Iterator[Checked]:
     """Check entries one after the other; one that prune takes meanwhile is passed over.
 
-    Raises StoreError where a bad one cannot be moved aside, or the store cannot be read.
+    Raises StoreError where a bad one cannot be moved aside, or others may write the store.
     """
+    if quarantine:
+        store.prepare()
     for key in keys:
         found = read_entry(store.root, key, store.owner)
         if found is None:
@@ -85,7 +87,7 @@ def verify(
         elif flaw.path.exists():
             if quarantine:
                 with store_faults("move a bad entry aside", store.root):
-                    store.quarantine(flaw)
+                    store.set_aside(flaw)
             yield Checked(key, str(flaw.path), size, flaw.reason, quarantine)
 
 
@@ -116,7 +118,9 @@ def _check(store: Store, key: EntryKey, record: Record, report: OnProgress) -> N
         with open_file(directory, IMAGE, store.owner) as image:
             digest = _digest(image, record.size, report)
     if digest != record.sha256:
-        raise UntrustedError(f"its image has the SHA-256 {digest}, its record says {record.sha256}")
+        raise UntrustedError(
+            f"its image has the SHA-256 {digest[:12]}, its record says {record.sha256[:12]}"
+        )
 
 
 def _check_documents(directory: int, record: Record, owner: int) -> None:

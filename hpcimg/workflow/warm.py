@@ -12,6 +12,7 @@ from hpcimg.quoting import quoted
 from hpcimg.slurm import folded
 from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
+from hpcimg.workflow.get import admission
 from hpcimg.workflow.node_types import SPARES_GPU, NodeType, UnknownNode, node_types
 from hpcimg.workflow.resolve import Resolved, read_name, resolve_document, site_policy
 
@@ -153,6 +154,7 @@ def _plan_one(
     access: Access,
     settings: Settings,
 ) -> Plan:
+    admission(access, settings).check_rules(reference)
     # One fetch for all nodes: a tag that moves meanwhile cannot split the plan.
     document = access.source.fetch_document(reference)
     picks: dict[str, tuple[Resolved, list[str]]] = {}
@@ -173,6 +175,6 @@ def _plan_one(
 def _explained(error: HpcimgError) -> HpcimgError:
     """Say why a private image cannot be warmed: the site's store holds what all may read."""
     if isinstance(error, AuthenticationError) and not isinstance(error, NotListedError):
-        hint = "an image that the site may not read goes into each user's own store, by a job"
+        hint = "only the site's images are warmed; a job, or `hpcimg run`, fetches yours for you"
         return AuthenticationError(error.message, hint)
     return error

@@ -27,13 +27,14 @@ from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
 from hpcimg.workflow.counted import Heard
 from hpcimg.workflow.ensure import Wanted
-from hpcimg.workflow.get import have_image
+from hpcimg.workflow.get import admission, have_image
 from hpcimg.workflow.resolve import read_name
 
 if TYPE_CHECKING:
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
     from hpcimg.store.store import Store
+    from hpcimg.workflow.admission import Admission
     from hpcimg.workflow.warm import Variant
 
 log = logging.getLogger(__name__)
@@ -92,10 +93,12 @@ def warm(
     the variant makes that node fetch it, as it would for any job.
     """
     store, converter = site_store(settings.store), choose_converter(settings).id
+    rules = admission(site_access(settings), settings)
     missing = []
     for variant in variants:
         entry = store.lookup(variant.digest, converter)
-        if entry is not None:
+        # One from before a rule is asked for again, which proves it or says what it lacks.
+        if entry is not None and rules.is_proved(entry, variant.resolved.reference):
             log.info('found in the store: "%s"', entry.path)
             on_outcome(Outcome(variant, "stored", entry.record.size))
         elif way.dry_run:
@@ -112,7 +115,7 @@ def warm(
     else:
         commands = _srun_argvs(missing, way, on_outcome)
         environment = warm_environment(os.environ)
-    _run(missing, commands, environment, way.jobs, _Ends(store, on_progress, on_outcome))
+    _run(missing, commands, environment, way.jobs, _Ends(store, rules, on_progress, on_outcome))
 
 
 def fetch_one(
@@ -141,13 +144,14 @@ class _Ends:
     """Who is told what, and where an image must be in the end."""
 
     store: Store
+    rules: Admission
     on_progress: OnVariant
     on_outcome: OnOutcome
 
     def end(self, variant: Variant, ended: Ended, seconds: float) -> None:
         """Judge by the store alone: a foreign build may not even run where it was fetched."""
         entry = _find(self.store, variant.digest)
-        if entry is not None:
+        if entry is not None and self.rules.is_proved(entry, variant.resolved.reference):
             size = entry.record.size
             # Of an image that its job could not run, srun says what is of no matter here.
             said = ended.said if ended.returncode == 0 else ()

@@ -308,3 +308,13 @@ def test_a_bundle_says_what_it_signs(signed):
     attach_bundle(signed.registry, REPOSITORY, digest, json.dumps(bad).encode())
     with pytest.raises(UnsignedError, match="signed by another key"):
         signed.ensure(digest, rules=signed.rules)
+
+
+@pytest.mark.parametrize("kind", ["p384", "weak"])
+def test_a_key_of_a_kind_that_cannot_count_is_named_before_anything_is_signed(
+    signed, tmp_path, kind
+):
+    """The advice to sign with it would lead nowhere."""
+    file = make_signer(tmp_path, kind, "other.pub").file
+    with pytest.raises(SettingsError, match=r'other\.pub": it is not ECDSA P-256'):
+        signed.ensure(signed.put(), rules={"signatures": (KeyRule("*", (str(file),)),)})

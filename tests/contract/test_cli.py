@@ -189,6 +189,19 @@ def test_an_error_is_two_lines_and_a_code(site, capsys, case):
     assert all(line.startswith("hpcimg: hint: ") for line in said[1:])
 
 
+@pytest.mark.parametrize(
+    ("words", "verb"), [(("cache", "ls", "--long"), "cache ls"), (("job", "1", "2"), "job")]
+)
+def test_a_word_that_nobody_knows_leads_to_its_verb_s_help(capsys, words, verb):
+    """The list of all verbs would not show what there is instead."""
+    code, _, said = call(capsys, *words)
+    assert code == 2
+    assert said == [
+        f"hpcimg: unrecognized arguments: {words[-1]}",
+        f"hpcimg: hint: see hpcimg {verb} --help",
+    ]
+
+
 def test_a_registry_that_refuses(site, capsys):
     """401 without a way to log in, and 403 with the registry's words, are permission's code."""
     body = json.dumps({"errors": [{"code": "DENIED", "message": "not for you"}]}).encode()

@@ -164,7 +164,8 @@ def test_settings_are_the_limits(slurm, capsys):
     [
         (("--older", "1y"), "argument --older: an age is a number of days, or a text such as 12h"),
         (("--high", "2X"), "argument --high: a size is a number of bytes, or a text such as 500G"),
-        (("--low", "2T"), "the low water mark is above the high one, at which removing begins"),
+        (("--low", "2T"), "there is no high water mark, at which removing begins"),
+        (("--high", "1T", "--low", "2T"), "the low water mark is above the high one, at which"),
     ],
 )
 def test_wrong_limits_are_refused(slurm, capsys, words, said):

@@ -67,6 +67,44 @@ def test_warming_takes_no_unsigned_image(ruled, capsys, monkeypatch):
     assert any("signature" in line for line in said)
 
 
+def test_warming_proves_what_is_in_the_store_already(ruled, capsys, monkeypatch):
+    """`in the store` would be a promise that no job could keep."""
+    publish_profile(ruled.store, profile_from_words("linux/amd64", node="zen1"))
+    monkeypatch.setattr("hpcimg.slurm.named_nodes", lambda *_: ("zen1",))
+    code, out, said = call(capsys, "cache", "warm", ruled.generic, "--nodes", "zen1")
+    assert (code, out.count(" failed ")) == (77, 1)
+    assert any("bears no signature that this site asks for" in line for line in said)
+    sign_classic(ruled.registry, "tool", ruled.digests[0], ruled.signer)
+    code, out, _ = call(capsys, "cache", "warm", ruled.generic, "--nodes", "zen1")
+    assert (code, out.count(" fetched ")) == (0, 1)
+    code, out, _ = call(capsys, "cache", "warm", ruled.generic, "--nodes", "zen1")
+    assert (code, out.count(" in the store ")) == (0, 1)
+
+
+def test_warming_takes_nothing_from_a_repository_that_is_not_listed(ruled, capsys):
+    """The image is in the store, and no job may run it."""
+    settings = json.loads(ruled.settings.read_text())
+    settings["registries"][ruled.registry.name]["repositories"] = ["other"]
+    ruled.settings.write_text(json.dumps(settings))
+    publish_profile(ruled.store, profile_from_words("linux/amd64", node="zen1"))
+    code, _, said = call(capsys, "cache", "warm", "tool", "--type", "linux/amd64")
+    assert code == 77
+    assert "is not listed in the site's settings" in said[0]
+
+
+def test_warming_goes_on_past_a_key_that_is_not_there(ruled, capsys):
+    """It fails the names that it is for, and no other."""
+    settings = json.loads(ruled.settings.read_text())
+    rules = {"tool": ["/etc/nothing.pub"]}
+    settings["registries"][ruled.registry.name]["signatures"] = rules
+    ruled.settings.write_text(json.dumps(settings))
+    words = ("cache", "warm", "tool", "nosuch", "--type", "linux/amd64")
+    code, out, said = call(capsys, *words)
+    assert (code, out) == (78, "")
+    assert said[0].startswith('hpcimg: could not use the public key "/etc/nothing.pub": ')
+    assert "nosuch:latest" in said[2]
+
+
 def test_the_index_s_signature_is_found_by_a_name(ruled, capsys):
     """What `cosign sign NAME` makes is enough for every node's image."""
     index = digest_of(ruled.registry.documents["tool"]["latest"].raw)

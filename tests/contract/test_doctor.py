@@ -218,6 +218,14 @@ def test_who_else_may_write_the_way_to_the_store_is_a_failure(judge, tmp_path):
     assert judge(trial())[0].is_fit
 
 
+def test_a_directory_of_entries_that_others_may_write_is_a_failure(judge, tmp_path):
+    """No image of it would be used."""
+    place = tmp_path / "store/entries/sha256"
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    assert f'"{place}" may be written by others' in str(judge(trial())[0].findings)
+
+
 def test_open_locks_are_a_failure(judge, tmp_path):
     """Who may open a lock may hold it."""
     (tmp_path / "store/locks").mkdir(mode=0o755)
@@ -242,6 +250,24 @@ def test_where_srun_fails_that_is_a_failure(ready, capsys):
     assert code == 73
     assert "srun: error: no nodes" in str(said["checks"])
     assert states(said, "lock") == ["unknown"]
+
+
+def test_a_pair_that_could_not_be_tried_makes_no_lock_unsafe(judge):
+    """A typing error in --nodes, or a node that is down; what is between the others is known."""
+    health, found_ = judge(trial(), Trial(is_between=True, why="srun exited with 1: no such node"))
+    assert not health.is_fit
+    assert health.safe == ("flock", "fcntl", "link", "none")
+    assert (found_["trial"].state, found_["lock"].state) == ("fail", "unknown")
+
+
+def test_what_both_processes_said_is_said_once(ready, capsys):
+    """The reason, then what to look at; not srun's two lines about exit codes."""
+    says = "hpcimg: no file appeared\nhpcimg: hint: is it shared?\n"
+    end = "srun: error: bdw1: task 0: Exited with exit code 73\n"
+    write_program(ready.bin / "srun", f"printf '{says}{says}{end}' >&2; exit 73\n")
+    _, said = found(capsys, str(ready.store.root))
+    said_of = [one["what"] for one in said["checks"] if one["check"] == "trial"]
+    assert said_of[0] == "no file appeared; is it shared?"
 
 
 @pytest.mark.parametrize("token", ["", "x", "../x", "a/" + current_owner().token("00")])

@@ -56,7 +56,7 @@ def test_ls_shows_uses(held, capsys):
         "DIGEST", "SIZE", "FEATURES", "CREATED", "USED", "LEASES", "REFERENCE",
     ]  # fmt: skip
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
-    used = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(then))
+    used = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(then))
     found = [rows[one.record.digest[:19]] for one in held.entries]
     assert [row[-2] for row in found] == ["1", "0", "0"]
     assert [row[-3] for row in found[:2]] == [used, used]
@@ -133,13 +133,13 @@ def test_verify_finds_other_content_of_the_same_size(held, capsys):
     """It is moved aside, and the next job builds it anew; the good ones stay."""
     spoil(held.entries[1])
     assert call(capsys, "get", f"tool@{held.digests[1]}")[0] == 0, "a launch does not see it"
-    code, out, _ = call(capsys, "cache", "verify", "--all")
-    assert code == 73
+    code, out, said = call(capsys, "cache", "verify", "--all")
+    assert (code, said) == (73, []), "the verdict says all"
     verdicts = sorted(line.split(maxsplit=2) for line in out.splitlines())
     assert [one[0] for one in verdicts] == ["bad", "good", "good"]
     assert verdicts[0][1] == held.digests[1]
     assert re.fullmatch(
-        r"its image has the SHA-256 \w{64}, its record says \w{64}; moved to the quarantine",
+        r"its image has the SHA-256 \w{12}, its record says \w{12}; moved to the quarantine",
         verdicts[0][2],
     )
     assert len(list((held.store.root / "quarantine").iterdir())) == 1
@@ -187,6 +187,26 @@ def test_verify_checks_all_of_an_entry(held, capsys, file, change, reason):
     assert not path.parent.exists()
 
 
+def test_a_directory_that_others_may_write_makes_no_image_bad(held, capsys):
+    """One wrong chmod must not send the whole store into quarantine, nor build it all anew."""
+    place = held.entries[0].path.parent
+    place.chmod(0o777)
+    code, out, said = call(capsys, "cache", "verify", "--all")
+    assert (code, out) == (73, "")
+    assert len(said) == 2
+    assert said[0].startswith(f'hpcimg: the store "{held.store.root}" is not safe: "sha256" may be')
+    assert said[1] == "hpcimg: hint: give it to its account alone (chown, chmod go-w)"
+    before = len(held.registry.log())
+    code, _, said = call(capsys, "get", held.generic)
+    assert (code, said[-1]) == (
+        73,
+        "hpcimg: hint: give it to its account alone (chown, chmod go-w)",
+    )
+    assert not [line for line in held.registry.log()[before:] if "/blobs/" in str(line)]
+    place.chmod(0o755)
+    assert call(capsys, "cache", "verify", "--all")[0] == 0
+
+
 def test_layers_of_a_record_are_the_manifest_s(held, capsys):
     """What `info` prints can be believed."""
     path = held.entries[0].path / "record.json"
@@ -222,7 +242,7 @@ def test_stats_for_people(held, capsys):
     code, out, _ = call(capsys, "cache", "stats")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].startswith("images     3 (0.1 MB), ")
+    assert re.match(r"images     3 \([0-9.]+ kB\), [0-9.]+ [GT]B free", lines[0])
     assert "requests   1 hit, 3 built, 0 waited, 1 failed" in lines
     name = f"{held.registry.name}/tool"
     assert [line.split()[:4] for line in lines if line.endswith(name)] == [["1", "2", "0", "0"]]
@@ -271,9 +291,19 @@ def test_stats_for_prometheus(held, capsys):
     assert "hpcimg_store_build_seconds_count 3" in out.splitlines()
 
 
+@pytest.mark.parametrize("words", [("ls",), ("stats", "--prometheus"), ("verify", "--all")])
+def test_a_store_that_is_not_there_is_not_empty(site, capsys, words):  # noqa: F811
+    """A file system that is not mounted must not look like a store that lost all."""
+    root = site_store(read_settings(os.environ).store).root
+    code, out, said = call(capsys, "cache", *words)
+    assert (code, out, len(said)) == (73, "", 2)
+    assert said[0] == f'hpcimg: there is no store in "{root}"'
+    assert said[1].startswith("hpcimg: hint: is its file system mounted here?")
+
+
 def test_an_empty_store_has_figures_too(site, capsys):  # noqa: F811
     """The first scrape of a new site is no failure."""
-    assert not site_store(read_settings(os.environ).store).root.exists()
+    site_store(read_settings(os.environ).store).prepare()
     code, out, _ = call(capsys, "cache", "stats", "--prometheus")
     assert code == 0
     assert "hpcimg_store_entries 0" in out.splitlines()

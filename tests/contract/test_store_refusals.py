@@ -106,7 +106,7 @@ def test_a_directory_of_somebody_else_in_the_way_is_not_the_entry_s_fault(accoun
     with caplog.at_level(logging.WARNING), pytest.raises(StoreError) as caught:
         account_store.ensure(DIGEST, CONVERTER, build)
     assert f'"sha256" belongs to uid {STRANGER}' in caught.value.message
-    assert caught.value.hint == "give the store to its account alone (chown, chmod go-w)"
+    assert caught.value.hint == "give it to its account alone (chown, chmod go-w)"
     assert "moved" not in caplog.text
 
 

@@ -140,5 +140,5 @@ def test_a_private_image_is_refused_with_the_reason(asked):
     assert error is not None
     assert "login" in error.message
     assert error.hint == (
-        "an image that the site may not read goes into each user's own store, by a job"
+        "only the site's images are warmed; a job, or `hpcimg run`, fetches yours for you"
     )
