@@ -1,8 +1,9 @@
-"""Sizes and ages as people write them: `2T`, `30d`. Knows no setting and no option."""
+"""Sizes, ages and times as people write them: `2T`, `30d`. Knows no setting and no option."""
 
 from __future__ import annotations
 
 import re
+import time
 
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
 _AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw]?)")
@@ -27,3 +28,8 @@ def parse_age(text: str) -> float:
     if match is None:
         raise ValueError("an age is a number of days, or a text such as 12h, 30d or 8w")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def utc_text(seconds: float) -> str:
+    """Write a time, in seconds since 1970, as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -68,9 +68,10 @@ def _site() -> tuple[Settings, Store]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from hpcimg.amounts import utc_text
     from hpcimg.cli.output import print_json, print_table
     from hpcimg.oci.digest import shortened
-    from hpcimg.workflow.holdings import holdings, utc_text
+    from hpcimg.workflow.holdings import holdings
 
     held = holdings(_site()[1])
     if arguments.json:
@@ -111,7 +112,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _page(one: Holding, count: Count) -> str:
     """Write all of a record, a word and its value a line."""
-    from hpcimg.workflow.holdings import utc_text
+    from hpcimg.amounts import utc_text
 
     record = one.entry.record
     jobs = (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.amounts import utc_text
 from hpcimg.errors import NotFoundError, StoreError, UsageError
 from hpcimg.oci.reference import DEFAULT_TAG, parse_reference
 from hpcimg.quoting import quoted
@@ -45,11 +45,6 @@ class Holding:
             "last_use": utc_text(self.last_use),
             "leases": None if self.leases is None else [_lease_fields(one) for one in self.leases],
         }
-
-
-def utc_text(seconds: float) -> str:
-    """Write a time, in seconds since 1970, as records have it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def check_there(store: Store) -> None:
