@@ -57,8 +57,8 @@ def run_argv(
     job = replace(job, request=request, step=environment.get("SLURM_STEP_ID", ""))
     profile = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
-    if ready.warning:  # a notice was logged where it was found out
-        log.warning("%s", ready.warning)
+    for text in filter(None, (ready.warning, ready.notice)):
+        log.warning("%s", text)
     program = str(ApptainerConverter(settings.apptainer).program)
     has_gpu = profile.gpus.state == "present"
     return exec_argv(program, ready.entry.image, command, nv=has_gpu)

@@ -120,13 +120,3 @@ def test_the_kernel_mounts_the_site_s_images(job_site, monkeypatch, tmp_path, mo
     settings = replace(read_settings({}), mount=mount)
     lines = get(job_site.generic, settings, scope=scope, gpus=()).lines()
     assert ("mount=kernel" in lines.splitlines()) is said
-
-
-def test_a_run_with_what_a_tag_was_says_so_once(job_site, capsys, said_by_log):
-    """Whoever found out that the registry fails has said it."""
-    words = ("run", "--dry-run", "tool", "--", "true")
-    assert call(capsys, *words)[0] == 0
-    job_site.registry.fail("/manifests/latest", status=503, times=99)
-    said_by_log.clear()
-    assert call(capsys, *words)[0] == 0
-    assert [" as it was " in line for line in said_by_log] == [True]
