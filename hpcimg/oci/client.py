@@ -35,7 +35,7 @@ from hpcimg.oci.model import (
 from hpcimg.oci.reference import DEFAULT_TAG, Reference
 from hpcimg.oci.session import Session
 from hpcimg.oci.tags import PAGE_LIMIT, PAGE_SIZE, parse_page
-from hpcimg.oci.transport import DEFAULT_PATIENCE, Patience, Request, Transport
+from hpcimg.oci.transport import DEFAULT_PATIENCE, ONE_TRY, Patience, Request, Transport
 from hpcimg.settings import RegistrySettings
 
 log = logging.getLogger(__name__)
@@ -116,14 +116,15 @@ class RegistryClient:
             return ()
         if reference.name not in self._without_referrers:
             query = urlencode({"artifactType": artifact_type})
-            raw = self._read_index(reference, f"/referrers/{reference.digest}?{query}")
-            if raw is not None:
-                return _attached(raw, artifact_type)
+            path = f"/referrers/{reference.digest}?{query}"
+            found = self._attached_at(reference, path, artifact_type)
+            if found is not None:
+                return found
             self._without_referrers.add(reference.name)
         algorithm, _, hexadecimal = reference.digest.partition(":")
         tag = f"{algorithm}-{hexadecimal[:_TAG_DIGITS]}"
-        raw = self._read_index(replace(reference, tag=tag, digest=None), f"/manifests/{tag}")
-        return () if raw is None else _attached(raw, artifact_type)
+        by_tag = replace(reference, tag=tag, digest=None)
+        return self._attached_at(by_tag, f"/manifests/{tag}", artifact_type) or ()
 
     def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
         """Stream a blob; a broken transfer is resumed, and the end is reached by good bytes only.
@@ -265,28 +266,52 @@ class RegistryClient:
             with contextlib.suppress(RegistryError):
                 self._session.call(access, Request("DELETE", location)).close()
 
-    def _read_index(self, reference: Reference, path: str) -> bytes | None:
-        """Read an index that need not be there; what is no index counts as none."""
+    def _attached_at(
+        self, reference: Reference, path: str, artifact_type: str
+    ) -> tuple[str, ...] | None:
+        """Read an index that need not be there; what is no index counts as none.
 
-        def ask(place: Endpoint, patience: Patience | None) -> bytes | None:
-            url = f"{self._session.base(place.registry)}{place.repository}{path}"
-            request = Request("GET", url, {"Accept": OCI_INDEX})
-            what = str(reference)
-            try:
-                raw, headers = self._session.read(
-                    _pull(place), request, what, DOCUMENT_LIMIT, patience
-                )
-            except (NotFoundError, AuthenticationError) as error:
-                log.debug("nothing is attached to %s: %s", what, error.message)
-                return None
-            except RegistryError as error:
-                if error.status not in _NO_REFERRERS:
-                    raise
-                return None
-            media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            return raw if media_type == OCI_INDEX else None
+        A mirror may lack it, or not know the question: its none counts only while the registry
+        itself cannot be asked.
+        """
+        origin, nothing_at_mirror = self._hosts.origin(reference), False
 
-        return self._mirrors.first(reference, ask)
+        def ask(place: Endpoint, patience: Patience | None) -> tuple[str, ...] | None:
+            nonlocal nothing_at_mirror
+            raw = self._read_index(place, str(reference), path, patience or one_try())
+            found = None if raw is None else _attached(raw, artifact_type)
+            if place != origin and not found:
+                nothing_at_mirror = True
+                raise NotFoundError(f'nothing is attached to "{reference}" at {place.registry}')
+            return found
+
+        def one_try() -> Patience | None:
+            return ONE_TRY if nothing_at_mirror else None
+
+        try:
+            return self._mirrors.first(reference, ask)
+        except RegistryError as error:
+            if not (nothing_at_mirror and error.temporary):
+                raise
+            log.warning("%s; a mirror has nothing attached to %s", error.message, reference)
+            return ()
+
+    def _read_index(
+        self, place: Endpoint, what: str, path: str, patience: Patience | None
+    ) -> bytes | None:
+        url = f"{self._session.base(place.registry)}{place.repository}{path}"
+        request = Request("GET", url, {"Accept": OCI_INDEX})
+        try:
+            raw, headers = self._session.read(_pull(place), request, what, DOCUMENT_LIMIT, patience)
+        except (NotFoundError, AuthenticationError) as error:
+            log.debug("nothing is attached to %s: %s", what, error.message)
+            return None
+        except RegistryError as error:
+            if error.status not in _NO_REFERRERS:
+                raise
+            return None
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return raw if media_type == OCI_INDEX else None
 
     def _manifest_url(self, place: Endpoint, reference: Reference) -> str:
         target = reference.digest or reference.tag or DEFAULT_TAG
