@@ -20,7 +20,7 @@ from hpcimg.errors import StoreError, UsageError
 from hpcimg.quoting import quoted
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
 from hpcimg.store.faults import store_faults
-from hpcimg.store.store import make_directory
+from hpcimg.store.files import make_directories, write_new
 
 if TYPE_CHECKING:
     from hpcimg.store.store import Store
@@ -78,10 +78,8 @@ def agree(
     Both are JSON objects. Only the store's account may write. Raises StoreError.
     """
     store.prepare()
-    folder = store.root.joinpath(*job.names)
     with store_faults("keep what a job's nodes agree on", store.root):
-        for part in (folder.parent.parent, folder.parent, folder):
-            make_directory(part, 0o755)
+        folder = make_directories(store.root, job.names, 0o755)
         _publish(folder / _file_name(subject), _write(subject, terms))
     found = read_agreement(store, job, subject)
     _sweep(store.root / JOBS)
@@ -164,13 +162,8 @@ def _parse(raw: bytes, subject: Mapping[str, Any]) -> Mapping[str, Any]:
 def _publish(path: Path, raw: bytes) -> None:
     """Put a whole file in its place, unless there is one: a link is atomic and overwrites none."""
     temporary = path.with_name(f".{os.uname().nodename}.{os.urandom(8).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o644)
-            stream.write(raw)
-            stream.flush()
-            os.fsync(descriptor)
+        write_new(temporary, raw)
         path.hardlink_to(temporary)
     except FileExistsError:
         pass

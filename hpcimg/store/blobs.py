@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import StoreError
 from hpcimg.store.entry import UntrustedError, open_directory, open_file
 from hpcimg.store.faults import free_bytes
+from hpcimg.store.files import make_directory
 from hpcimg.store.lock import EntryLock, Patience
 from hpcimg.store.lock_kinds import entry_lock
 from hpcimg.store.owner import current_owner
-from hpcimg.store.store import BLOBS, LOCKS, Store, make_directory
+from hpcimg.store.store import BLOBS, LOCKS, Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import HpcimgError, StoreError
 from hpcimg.oci.digest import is_digest, verify_digest
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
-from hpcimg.store.store import make_directory
+from hpcimg.store.files import make_directory, replace_file
 
 if TYPE_CHECKING:
     from hpcimg.store.lock import EntryLock
@@ -155,15 +155,11 @@ class DocumentCache:
         if place is None:
             return
         directory = place.root / folder
-        temporary = directory / f".{name[:16]}.{os.urandom(8).hex()}"
         try:
             for path in (place.root.parent, place.root, directory):
                 make_directory(path, 0o700 if place.private else 0o755)
-            try:
-                _write_new(temporary, raw, 0o600 if place.private else 0o644)
-                temporary.rename(directory / name)
-            finally:
-                temporary.unlink(missing_ok=True)
+            mode = 0o600 if place.private else 0o644
+            replace_file(directory / name, raw, mode, synced=False)
             if os.urandom(1)[0] < _SWEEPS_IN_256:
                 sweep(place.root)
         except OSError as error:
@@ -195,14 +191,6 @@ def _read(place: Place, folder: str, name: str) -> bytes | None:
     except (OSError, UntrustedError) as error:
         log.debug('not reading a document in "%s": %s', place.root / folder, error)
         return None
-
-
-def _write_new(path: Path, raw: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        # A umask must not close a site's documents to its readers.
-        os.fchmod(descriptor, mode)
-        stream.write(raw)
 
 
 def _take(lock: EntryLock, seconds: float) -> None:

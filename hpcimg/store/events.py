@@ -18,7 +18,8 @@ from typing import Any
 
 from hpcimg.errors import StoreError
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
-from hpcimg.store.store import Store, make_directory
+from hpcimg.store.files import make_directory, replace_file
+from hpcimg.store.store import Store
 from hpcimg.tally import Event, Tally, bounded, joined, parse_event, parse_tally, tally
 
 STATS = "stats"
@@ -99,16 +100,8 @@ def _sum_up(store: Store, folder: Path, host: str) -> None:
 
 def _write_sums(folder: Path, host: str, done: int, whole: Tally) -> None:
     document = {"version": _VERSION, "done": done, **whole.to_fields()}
-    temporary = folder / f".{host}.{os.urandom(8).hex()}"
-    try:
-        with open(os.open(temporary, _FLAGS | os.O_EXCL, 0o644), "wb") as stream:  # noqa: PTH123
-            os.fchmod(stream.fileno(), 0o644)
-            stream.write(json.dumps(document, separators=(",", ":")).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(folder / f"{host}.json")
-    finally:
-        temporary.unlink(missing_ok=True)
+    raw = json.dumps(document, separators=(",", ":")).encode()
+    replace_file(folder / f"{host}.json", raw)
 
 
 def _of_host(store: Store, host: str) -> Tally:

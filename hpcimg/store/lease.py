@@ -171,13 +171,10 @@ def _way(entry: EntryKey) -> tuple[str, str, str]:
 
 
 def _make_way(store: Store, entry: EntryKey) -> None:
-    from hpcimg.store.store import make_directory
+    from hpcimg.store.files import make_directories
 
     store.prepare()
-    path = store.root
-    for name in _way(entry):
-        path /= name
-        make_directory(path, 0o700)
+    make_directories(store.root, _way(entry), 0o700)
 
 
 def _put(directory: int, key: LeaseKey, image: str) -> None:

@@ -5,7 +5,6 @@ Owns the files `nodes/NAME.json`; what a profile means is the profile's own matt
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from hpcimg.node.profile import NodeProfile
 from hpcimg.quoting import quoted
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
 from hpcimg.store.faults import store_faults
-from hpcimg.store.store import Store, make_directory
+from hpcimg.store.files import make_directory, replace_file
+from hpcimg.store.store import Store
 
 NODES = "nodes"
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -34,12 +34,7 @@ def publish_profile(store: Store, profile: NodeProfile) -> Path:
     place = store.root / NODES / name
     with store_faults("publish a node profile", store.root):
         make_directory(place.parent, 0o755)
-        temporary = place.with_name(f".{name}.{os.urandom(8).hex()}")
-        try:
-            _write(temporary, profile.to_json().encode())
-            temporary.rename(place)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(place, profile.to_json().encode())
     return place
 
 
@@ -109,12 +104,3 @@ def _checked(node: str) -> str:
     if not _NAME.fullmatch(node):
         raise UsageError(f"{quoted(node)} is not the name of a node", "use the name Slurm knows")
     return f"{node}{_SUFFIX}"
-
-
-def _write(path: Path, raw: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(descriptor, 0o644)
-        stream.write(raw)
-        stream.flush()
-        os.fsync(descriptor)

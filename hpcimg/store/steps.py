@@ -17,10 +17,9 @@ from hpcimg.errors import StoreError
 from hpcimg.store.agreement import JOBS, STEPS, JobKey
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
 from hpcimg.store.faults import store_faults
-from hpcimg.store.store import make_directory
+from hpcimg.store.files import make_directories, replace_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from hpcimg.store.store import Store
 
@@ -126,25 +125,9 @@ def _is_record(one: object) -> bool:
 
 def _write(store: Store, key: JobKey, name: str, record: Mapping[str, Any]) -> None:
     """Write a record whole; it is not synced, since nothing hangs on it."""
-    folder = store.root.joinpath(*key.names, STEPS)
-    temporary = folder / f".{name}.{os.urandom(4).hex()}"
     raw = json.dumps({"version": 1, **record}, indent=1).encode() + b"\n"
     if os.geteuid() != store.owner:
         raise StoreError(f'"{store.root}" is written by its account alone')
     with store_faults("record what a job ran", store.root):
-        _make(store.root, (*key.names, STEPS))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        try:
-            with os.fdopen(os.open(temporary, flags, 0o644), "wb") as stream:
-                os.fchmod(stream.fileno(), 0o644)
-                stream.write(raw)
-            temporary.rename(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _make(root: Path, names: tuple[str, ...]) -> None:
-    path = root
-    for name in names:
-        path /= name
-        make_directory(path, 0o755)
+        folder = make_directories(store.root, (*key.names, STEPS), 0o755)
+        replace_file(folder / name, raw, synced=False)

@@ -29,6 +29,7 @@ from hpcimg.store.entry import (
     read_entry,
 )
 from hpcimg.store.faults import store_faults
+from hpcimg.store.files import make_directory
 
 if TYPE_CHECKING:
     from hpcimg.store.lease import LeaseKey
@@ -295,16 +296,6 @@ def user_store(home: Path, owner: int, settings: StoreSettings) -> Store:
     """Open a user's own store, for images that the site's account may not read."""
     root = home / ".local/share/hpcimg/store"
     return Store(root, owner, private=True, lock_timeout=settings.lock_timeout)
-
-
-def make_directory(path: Path, mode: int) -> None:
-    """Make a directory with exactly this mode; one that exists is left as it is."""
-    try:
-        path.mkdir(0o700, parents=True)
-    except FileExistsError:
-        return
-    # A umask must not close a site's store to its readers.
-    path.chmod(mode)
 
 
 def _account_name(uid: int) -> str:

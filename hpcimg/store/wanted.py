@@ -21,7 +21,8 @@ from typing import Any
 from hpcimg.errors import StoreError
 from hpcimg.quoting import quoted
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
-from hpcimg.store.store import Store, make_directory
+from hpcimg.store.files import make_directories
+from hpcimg.store.store import Store
 
 WANTED = "wanted"
 FILE_LIMIT = 2 << 20
@@ -61,8 +62,7 @@ def append_missed(store: Store, missed: Missed) -> None:
     month = store.root / WANTED / time.strftime("%Y-%m", time.gmtime(missed.time))
     if not month.is_dir():
         store.prepare()
-        make_directory(month.parent, 0o755)
-        make_directory(month, 0o755)
+        make_directories(store.root, (WANTED, month.name), 0o755)
         _sweep(month)
     line = _line(missed)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -13,7 +13,8 @@ from test_cli import call, site  # noqa: F401 - a fixture
 from test_cli_get import job_site  # noqa: F401 - a fixture
 
 from hpcimg.settings import read_settings
-from hpcimg.store.store import make_directory, site_store
+from hpcimg.store.files import make_directory
+from hpcimg.store.store import site_store
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
 
