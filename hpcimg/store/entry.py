@@ -66,6 +66,12 @@ def entry_key(digest: str, converter: str) -> EntryKey:
     return EntryKey(digest, converter)
 
 
+def key_at(path: Path) -> EntryKey:
+    """Name what stands, or should stand, at an entry's place; raises StoreError where none can."""
+    digest, _, converter = path.name.partition(".")
+    return entry_key(f"{path.parent.name}:{digest}", converter)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A source layer: digest and compressed size in bytes."""
@@ -112,6 +118,11 @@ class Entry:
 
     path: Path
     record: Record
+
+    @property
+    def key(self) -> EntryKey:
+        """What names the entry; its record was held to it."""
+        return EntryKey(self.record.digest, self.record.converter)
 
     @property
     def image(self) -> Path:

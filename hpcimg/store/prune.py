@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcimg.store.entry import Entry, EntryKey, UntrustedError, entry_key
+from hpcimg.store.entry import Entry, EntryKey, UntrustedError
 from hpcimg.store.faults import store_faults
 from hpcimg.store.lease import (
     Lease,
@@ -53,7 +53,7 @@ class Stored:
     @property
     def key(self) -> EntryKey:
         """What names the entry."""
-        return entry_key(self.entry.record.digest, self.entry.record.converter)
+        return self.entry.key
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,8 @@ def leases_of(store: Store) -> tuple[Lease, ...]:
 
 
 def _stored(store: Store, entry: Entry) -> Stored:
-    key = entry_key(entry.record.digest, entry.record.converter)
-    held, leases = _use(store, key)
-    return Stored(entry, last_use(store, key, leases), held)
+    held, leases = _use(store, entry.key)
+    return Stored(entry, last_use(store, entry.key, leases), held)
 
 
 def _use(store: Store, key: EntryKey) -> tuple[str, tuple[Lease, ...]]:

@@ -20,7 +20,6 @@ from hpcimg.store.faults import store_faults
 from hpcimg.store.files import make_directories, replace_file
 
 if TYPE_CHECKING:
-
     from hpcimg.store.store import Store
 
 STEPS_BYTES = 1 << 20

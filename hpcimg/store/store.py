@@ -25,6 +25,7 @@ from hpcimg.store.entry import (
     Flaw,
     UntrustedError,
     entry_key,
+    key_at,
     open_directory,
     read_entry,
 )
@@ -131,9 +132,9 @@ class Store:
         found = []
         with store_faults("list the entries", self.root):
             for path in sorted((self.root / ENTRIES).glob("*/*")):
-                name, _, converter = path.name.partition(".")
                 try:
-                    entry = self.lookup(f"{path.parent.name}:{name}", converter)
+                    key = key_at(path)
+                    entry = self.lookup(key.digest, key.converter)
                 except StoreError as error:
                     log.warning('not listing "%s": %s', path, error.message)
                     continue

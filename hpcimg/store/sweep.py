@@ -18,6 +18,7 @@ from hpcimg.store.entry import (
     EntryKey,
     Flaw,
     entry_key,
+    key_at,
     parse_record,
     read_entry,
 )
@@ -108,7 +109,7 @@ def _flawed(store: Store, now: float) -> Iterator[Swept]:
     """List entries that nobody can use, and nobody asked for since: who asks builds them anew."""
     for path in sorted((store.root / ENTRIES).glob("*/*")):
         with suppress(StoreError):
-            key = _key_at(path)
+            key = key_at(path)
             found = read_entry(store.root, key, store.owner)
             is_old = now - _changed(path) > FOREIGN_SECONDS
             if isinstance(found, Flaw) and is_old and not users(store, key):
@@ -120,7 +121,7 @@ def remove_left(store: Store, left: tuple[Swept, ...]) -> tuple[Swept, ...]:
     removed = []
     for one in left:
         if one.path.is_relative_to(store.root / ENTRIES):
-            found = read_entry(store.root, _key_at(one.path), store.owner)
+            found = read_entry(store.root, key_at(one.path), store.owner)
             if isinstance(found, Flaw):
                 with store_faults("move a bad entry aside", store.root):
                     store.quarantine(found)
@@ -140,12 +141,6 @@ def _restored(store: Store, path: Path) -> bool:
     log.warning('bringing "%s" back, which a job holds', place)
     put_back(path, place)
     return True
-
-
-def _key_at(path: Path) -> EntryKey:
-    """Name what should stand at an entry's place; raises StoreError where none can."""
-    digest, _, converter = path.name.partition(".")
-    return entry_key(f"{path.parent.name}:{digest}", converter)
 
 
 def _key_of(path: Path) -> EntryKey | None:

@@ -11,7 +11,7 @@ from hpcimg.amounts import utc_text
 from hpcimg.errors import NotFoundError, StoreError, UsageError
 from hpcimg.oci.reference import DEFAULT_TAG, parse_reference
 from hpcimg.quoting import quoted
-from hpcimg.store.entry import ENTRIES, EntryKey, UntrustedError, entry_key
+from hpcimg.store.entry import ENTRIES, EntryKey, UntrustedError, key_at
 from hpcimg.store.faults import store_faults
 from hpcimg.store.lease import Lease, last_use, read_leases
 from hpcimg.workflow.resolve import read_name
@@ -65,11 +65,10 @@ def holdings(store: Store) -> tuple[Holding, ...]:
 
 def holding(store: Store, entry: Entry) -> Holding:
     """Look at the uses of an entry."""
-    key = EntryKey(entry.record.digest, entry.record.converter)
     leases = None
     with suppress(OSError, UntrustedError):
-        leases = read_leases(store, key)
-    return Holding(entry, last_use(store, key, leases or ()), leases)
+        leases = read_leases(store, entry.key)
+    return Holding(entry, last_use(store, entry.key, leases or ()), leases)
 
 
 def _lease_fields(lease: Lease) -> dict[str, Any]:
@@ -100,8 +99,7 @@ def keys(store: Store, words: tuple[str, ...], settings: Settings) -> tuple[Entr
     for word in words:
         meant = [key for key in everything if _is_start(word, key.digest)]
         if not meant:
-            records = [entry.record for entry in _named(word, store.entries(), settings)]
-            meant = [EntryKey(record.digest, record.converter) for record in records]
+            meant = [entry.key for entry in _named(word, store.entries(), settings)]
         if not meant:
             raise _unknown(word)
         picked.update(dict.fromkeys(meant))
@@ -119,10 +117,9 @@ def _all_keys(store: Store) -> list[EntryKey]:
         paths = sorted((store.root / ENTRIES).glob("*/*"))
     found = []
     for path in paths:
-        digest, _, converter = path.name.partition(".")
         # A stranger's file is no entry, and nothing here says what it is.
         with suppress(StoreError):
-            found.append(entry_key(f"{path.parent.name}:{digest}", converter))
+            found.append(key_at(path))
     return found
 
 
