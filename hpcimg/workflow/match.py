@@ -7,6 +7,7 @@ What only that needs is imported where it is used: most jobs' nodes choose alone
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import NoCandidateError, NotFoundError, StoreError, UsageError
@@ -116,9 +117,12 @@ def resolve_in_job(
     """
     policy = site_policy(settings, reference, profile)
 
+    @cache
+    def resolved(document: Manifest | Index) -> Resolved:
+        return resolve_document(reference, document, profile, access.source, policy)
+
     def has_pick(document: Manifest | Index) -> bool:
-        found = resolve_document(reference, document, profile, access.source, policy)
-        pick = found.resolution.pick
+        pick = resolved(document).resolution.pick
         return pick is not None and has_image(pick.descriptor.digest, access, settings)
 
     pinned = pinned_document(reference, access, settings, job.request, has_pick)
@@ -132,8 +136,7 @@ def resolve_in_job(
             warning = f"{_MAY_DIFFER}{error.message}"
         else:
             return replace(answer, notice=pinned.notice)
-    resolved = resolve_document(reference, document, profile, access.source, policy)
-    return Answer(resolved, warning, pinned.notice)
+    return Answer(resolved(document), warning, pinned.notice)
 
 
 def _judged(
