@@ -14,6 +14,7 @@ from hpcimg.cli.parser import Adder
 
 if TYPE_CHECKING:
     from hpcimg.errors import HpcimgError
+    from hpcimg.settings import Settings
     from hpcimg.workflow.get import Ready
 
 ASK_AS_USER = 80
@@ -167,16 +168,19 @@ def _srun(arguments: argparse.Namespace) -> int:
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    return _print_ready(arguments, lambda ready: ready.lines())
+    return _print_ready(arguments, lambda ready, _: ready.lines())
 
 
-def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready], str]) -> int:
+def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings], str]) -> int:
     from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
+    from hpcimg.settings import read_settings
 
     try:
         with _errors_alone():
-            lines = write(_ready(arguments))
+            # Root-owned settings alone decide here, whatever the environment says.
+            settings = read_settings({})
+            lines = write(_ready(arguments, settings), settings)
         sys.stdout.write(lines)
     except NotListedError as error:
         print_error(error, arguments.node)
@@ -215,19 +219,16 @@ def _errors_alone() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _ready(arguments: argparse.Namespace) -> Ready:
+def _ready(arguments: argparse.Namespace, settings: Settings) -> Ready:
     from dataclasses import replace
 
     from hpcimg.cli.progress_lines import ProgressReports, ShowProgress
-    from hpcimg.settings import read_settings
     from hpcimg.slurm import names_several, nodes_of_list, parse_gpus, place_of
     from hpcimg.store.lease import lease_key
     from hpcimg.workflow.get import get
     from hpcimg.workflow.match import together
     from hpcimg.workflow.pin import read_pull
 
-    # Root-owned settings alone decide here, whatever the environment says.
-    settings = read_settings({})
     match = arguments.match or settings.match
     # Where each node chooses alone, the others' names are nobody's matter.
     nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist and match != "per-node" else ()
@@ -285,13 +286,11 @@ def _prefetch(arguments: argparse.Namespace) -> int:
     # The log knows which node it is of.
     node, arguments.node = arguments.node, ""
 
-    def write(ready: Ready) -> str:
-        from hpcimg.settings import read_settings
-        from hpcimg.workflow.job import accounting_line
-
-        settings = read_settings({})
+    def write(ready: Ready, settings: Settings) -> str:
         if settings.accounting == "none":
             return ready.lines()
+        from hpcimg.workflow.job import accounting_line
+
         line = accounting_line(ready, settings, node, arguments.nodelist)
         return f"{ready.lines()}accounting={line}\n"
 
