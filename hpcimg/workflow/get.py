@@ -57,8 +57,8 @@ class Ready:
     by_kernel: bool = False
     owner: int = 0
 
-    def lines(self) -> str:
-        """Write what the plugin and its tickets read: a key, an equals sign, a value a line."""
+    def facts(self) -> dict[str, str]:
+        """Say what the plugin, its tickets and the job's record are told; empty is left out."""
         pick = self.resolved.require()
         found = {
             "image": str(self.entry.image),
@@ -79,7 +79,11 @@ class Ready:
             "mount": "kernel" if self.by_kernel else "",
             "ticket": "" if self.is_for_all_steps else "no",
         }
-        return "".join(f"{key}={_one_line(value)}\n" for key, value in found.items() if value)
+        return {key: _one_line(value) for key, value in found.items() if value}
+
+    def lines(self) -> str:
+        """Write the facts: a key, an equals sign, a value a line."""
+        return "".join(f"{key}={value}\n" for key, value in self.facts().items())
 
 
 def _one_line(text: str) -> str:
@@ -103,46 +107,26 @@ def get(
     Either way only listed registries are asked. AuthenticationError from `site` means that the
     user's own credentials may help; everything else is final.
     """
+    is_site = scope == "site"
     with failures_noted(name, settings, scope, job):
-        return _get(
-            name,
-            settings,
-            scope=scope,
-            gpus=gpus,
-            job=job,
-            together=together,
-            on_progress=on_progress,
-        )
-
-
-def _get(
-    name: str,
-    settings: Settings,
-    *,
-    scope: str,
-    gpus: tuple[str, ...] | None,
-    job: str,
-    together: Together,
-    on_progress: OnProgress,
-) -> Ready:
-    if scope == "site":
-        access = site_access(settings)
-    else:
-        access = own_access(settings, os.environ, listed_only=True)
-    heard = Heard(on_progress)
-    profile = job_profile(settings, gpus, nodes=together.size)
-    reference = read_name(name, settings)
-    try:
-        answer = resolve_in_job(reference, profile, access, settings, together)
-    except NoCandidateError:
-        if scope == "site" and job:
-            _note_refused(reference, profile, access, settings, job)
-        raise
-    if scope == "site":
-        note_missed(answer.resolved, access.store, job, profile.node)
-    lease = together.lease if scope == "site" else None
-    entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
-    by_kernel = scope == "site" and settings.mount == "kernel"
+        if is_site:
+            access = site_access(settings)
+        else:
+            access = own_access(settings, os.environ, listed_only=True)
+        heard = Heard(on_progress)
+        profile = job_profile(settings, gpus, nodes=together.size)
+        reference = read_name(name, settings)
+        try:
+            answer = resolve_in_job(reference, profile, access, settings, together)
+        except NoCandidateError:
+            if is_site and job:
+                _note_refused(reference, profile, access, settings, job)
+            raise
+        if is_site:
+            note_missed(answer.resolved, access.store, job, profile.node)
+        lease = together.lease if is_site else None
+        entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
+    by_kernel = is_site and settings.mount == "kernel"
     ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
     if ready.notice:
         log.warning("%s", ready.notice)
@@ -168,12 +152,12 @@ def _record(
     """Let people see what a running job runs; its end is recorded by the epilog."""
     if together.key is None or not job:
         return
-    from hpcimg.store.steps import StepFile, keep_start, parse_start
+    from hpcimg.store.steps import StepFile, keep_start
 
     file = StepFile(job, ready.resolved.profile.node, together.step)
     facts = {"step": together.step, "at": str(int(time.time())), "name": name, "scope": scope}
     try:
-        keep_start(store, together.key, file, {**facts, **parse_start(ready.lines())})
+        keep_start(store, together.key, file, {**facts, **ready.facts()})
     except HpcimgError as error:
         log.info("not recorded for the job: %s", error.message)
 
