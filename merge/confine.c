@@ -23,6 +23,7 @@ confine --check
 #include <unistd.h>
 
 #include "filter.h"
+#include "number.h"
 
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC)
 
@@ -115,17 +116,6 @@ static bool limit(int resource, uint64_t value)
         found.rlim_max = value;
     found.rlim_cur = found.rlim_max;
     return setrlimit((__rlimit_resource_t)resource, &found) == 0;
-}
-
-static bool parse_number(const char *text, uint64_t *value)
-{
-    char *end = NULL;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return errno == 0 && *end == '\0';
 }
 
 /* Run one check in a child, which it may change. */

@@ -3,7 +3,6 @@
 merger NOTES ENTRIES BYTES RATIO FD=DIFF_ID...    the layers from the top one down; diff_id or "-"
 It opens no file and follows no path: whatever a layer holds, it only writes to its outputs. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <signal.h>
@@ -14,6 +13,7 @@ It opens no file and follows no path: whatever a layer holds, it only writes to 
 
 #include "filter.h"
 #include "merge.h"
+#include "number.h"
 
 #define AHEAD     3         /* layers that are inflated, each as far as its blocks reach */
 #define PIPE_SIZE (1 << 20) /* less waiting on both sides; an unprivileged user's largest */
@@ -23,17 +23,6 @@ It opens no file and follows no path: whatever a layer holds, it only writes to 
 struct limits {
     uint64_t entries, bytes, ratio;
 };
-
-static bool parse_number(const char *text, uint64_t *value)
-{
-    char *end = NULL;
-
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return errno == 0 && *end == '\0';
-}
 
 static struct stream *open_layer(struct merge *merge, const char *word)
 {
