@@ -78,9 +78,7 @@ static void warn(int messages, const char *why)
 
     text[size > 0 ? size : 0] = '\0';
     text[strcspn(text, "\n")] = '\0';
-    for (char *c = text; *c != '\0'; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = ' ';
+    keep_shown(text);
     if (strncmp(text, "hpcimg: ", 8) == 0)
         memmove(text, text + 8, strlen(text + 8) + 1);
     slurm_spank_log("hpcimg: warning: the tag is read when the job starts: %s",
