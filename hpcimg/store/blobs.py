@@ -33,7 +33,7 @@ Fetch = Callable[[], Iterator[bytes]]
 PART = ".part"
 
 _CHUNK = 1 << 20
-_POLL_SECONDS, _MOST_POLL_SECONDS = 0.02, 0.5
+_POLL_SECONDS = (0.02, 0.5)
 _ROOM = 3
 """Who has less free space than this many times a layer keeps none."""
 
@@ -110,8 +110,7 @@ class _Layer:
         # By two digits: of the many layers of the years, few lock files remain.
         place = self._store.root / LOCKS / f"blob-{self.path.name[-2:]}"
         lock = entry_lock(self._store.lock, place, current_owner())
-        patience = Patience(self._store.lock_timeout, self._store.stale)
-        pause = _POLL_SECONDS
+        patience = Patience(self._store.lock_timeout, self._store.stale, _POLL_SECONDS)
         while True:
             writer = self._writer
             has_ended = writer is not None and not writer.is_alive()
@@ -122,15 +121,14 @@ class _Layer:
             if has_ended:
                 self._writer = None  # and what it wrote is another's by now
             elif writer is not None:
-                writer.wake.wait(pause)
+                writer.wake.wait(patience.pause())
                 writer.wake.clear()
             elif lock.try_acquire():
                 self._write(lock)
             elif patience.is_over(lock.path):
                 lock.pass_over(patience.seen)
             else:
-                time.sleep(pause)
-                pause = min(2 * pause, _MOST_POLL_SECONDS)
+                time.sleep(patience.pause())
 
     def _write(self, lock: EntryLock) -> None:
         """Have a thread write what is not there yet; it must not wait for who reads."""

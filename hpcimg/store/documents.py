@@ -40,8 +40,7 @@ ALONE_SECONDS = 60.0
 _ANSWERS = "answers"
 _LOCKS = "locks"
 _LOCK_DIGITS = 2
-_POLL_SECONDS = 0.01
-_MOST_POLL_SECONDS = 0.16
+_POLL_SECONDS = (0.01, 0.16)
 _TIME = re.compile(r"[0-9]{1,18}")
 _SWEEPS_IN_256 = 8
 
@@ -197,8 +196,7 @@ def _take(lock: EntryLock, seconds: float) -> None:
     """Take a lock, or give it up after so long."""
     from hpcimg.store.lock import Patience
 
-    patience = Patience(seconds, seconds / 2)
-    pause = _POLL_SECONDS
+    patience = Patience(seconds, seconds / 2, _POLL_SECONDS)
     try:
         make_directory(lock.path.parent.parent, 0o755)
         make_directory(lock.path.parent, 0o700)
@@ -206,8 +204,7 @@ def _take(lock: EntryLock, seconds: float) -> None:
             if patience.is_over(lock.path):
                 lock.pass_over(patience.seen)
                 continue
-            time.sleep(pause)
-            pause = min(2 * pause, _MOST_POLL_SECONDS)
+            time.sleep(patience.pause())
     except OSError as error:
         log.debug('asking without a lock in "%s": %s', lock.path.parent, error.strerror)
     except StoreError as error:

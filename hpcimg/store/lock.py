@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,8 +27,7 @@ RECORD_BYTES = 2048
 
 HEARTBEAT_SECONDS = 2.0
 
-_POLL_SECONDS = 0.2
-_MOST_POLL_SECONDS = 2.0
+_POLL_SECONDS = (0.2, 2.0)
 _POLL_SHARE = 0.1
 
 
@@ -40,7 +40,7 @@ class BuildState:
     progress: Progress
 
 
-class EntryLock:
+class EntryLock(ABC):
     """One lock, of a kind that its children know; the record of its holder stands in its file."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
@@ -88,12 +88,13 @@ class EntryLock:
         after = f"{name}~{int(number) + 1}" if name else f"{number}~2"
         self.path = self.path.with_name(after + self.path.suffix)
 
+    @abstractmethod
     def _take(self) -> int | None:
         """Give a descriptor of the lock's file once it is ours, None where somebody has it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _give_back(self, descriptor: int) -> None:
-        raise NotImplementedError
+        """Let the next one have it, and close the descriptor."""
 
     def report(self, progress: Progress) -> None:
         """Tell those who wait; a new phase at once, more bytes with the next heartbeat."""
@@ -137,10 +138,12 @@ class Patience:
     """How long one waiter waits, and whether the builder it waits for still moves.
 
     `timeout` bounds the whole wait; a record that stands still for `stale` means: go past it.
+    `pauses` are the shortest and the longest between two looks.
     """
 
     timeout: float
     stale: float
+    pauses: tuple[float, float] = _POLL_SECONDS
     _start: float = field(default_factory=time.monotonic)
     seen: BuildState | None = None
     _moved: float | None = None
@@ -166,7 +169,8 @@ class Patience:
 
     def pause(self) -> float:
         """Say how many seconds to sleep before the next look."""
-        return pause_after(time.monotonic() - self._start, random.random())  # noqa: S311 - no secret
+        waited = time.monotonic() - self._start
+        return pause_after(waited, random.random(), *self.pauses)  # noqa: S311 - no secret
 
     def progress(self) -> Progress:
         """Say who builds, since when, and how far it is, as last seen."""
@@ -178,13 +182,15 @@ class Patience:
         return Progress("wait", state.progress.done, state.progress.total, note)
 
 
-def pause_after(waited: float, chance: float) -> float:
+def pause_after(
+    waited: float, chance: float, least: float = _POLL_SECONDS[0], most: float = _POLL_SECONDS[1]
+) -> float:
     """Look less often the longer it takes; `chance`, from 0 to 1, keeps nodes out of step.
 
     A tenth of the wait so far: nobody waits much longer than needed, and a thousand nodes leave the
     file system its breath.
     """
-    pause = min(max(_POLL_SHARE * waited, _POLL_SECONDS), _MOST_POLL_SECONDS)
+    pause = min(max(_POLL_SHARE * waited, least), most)
     return pause * (0.75 + chance / 2)
 
 
