@@ -278,15 +278,14 @@ class RegistryClient:
 
         def ask(place: Endpoint, patience: Patience | None) -> tuple[str, ...] | None:
             nonlocal nothing_at_mirror
-            raw = self._read_index(place, str(reference), path, patience or one_try())
+            if nothing_at_mirror:
+                patience = ONE_TRY
+            raw = self._read_index(place, str(reference), path, patience)
             found = None if raw is None else _attached(raw, artifact_type)
             if place != origin and not found:
                 nothing_at_mirror = True
                 raise NotFoundError(f'nothing is attached to "{reference}" at {place.registry}')
             return found
-
-        def one_try() -> Patience | None:
-            return ONE_TRY if nothing_at_mirror else None
 
         try:
             return self._mirrors.first(reference, ask)

@@ -17,7 +17,8 @@ from hpcimg.store.files import make_directory, replace_file
 from hpcimg.store.store import Store
 
 NODES = "nodes"
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+"""What may become the name of a node's file."""
 _SUFFIX = ".json"
 _FILE_LIMIT = 256 * 1024
 _SHOWN = 5
@@ -84,7 +85,7 @@ def published_nodes(store: Store) -> tuple[str, ...]:
         message = f'could not list "{store.root / NODES}": {error.strerror}'
         raise StoreError(message, "may you read the store?") from error
     stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
-    return tuple(sorted(stem for stem in stems if _NAME.fullmatch(stem)))
+    return tuple(sorted(stem for stem in stems if NODE_NAME.fullmatch(stem)))
 
 
 def _others(store: Store) -> str:
@@ -101,6 +102,6 @@ def _others(store: Store) -> str:
 
 def _checked(node: str) -> str:
     """Give the file name of a node; the name comes from a command line or a job's node list."""
-    if not _NAME.fullmatch(node):
+    if not NODE_NAME.fullmatch(node):
         raise UsageError(f"{quoted(node)} is not the name of a node", "use the name Slurm knows")
     return f"{node}{_SUFFIX}"

@@ -22,6 +22,7 @@ from hpcimg.errors import StoreError
 from hpcimg.quoting import quoted
 from hpcimg.store.entry import UntrustedError, open_directory, read_file
 from hpcimg.store.files import make_directories
+from hpcimg.store.profiles import NODE_NAME
 from hpcimg.store.store import Store
 
 WANTED = "wanted"
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 _LINE_LIMIT = 4096
 _WORDS_LIMIT = 16
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
-_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def append_missed(store: Store, missed: Missed) -> None:
 
     One node writes one file, and one write adds one line, so no reader sees half of one.
     """
-    if not _NODE.fullmatch(missed.node):
+    if not NODE_NAME.fullmatch(missed.node):
         raise StoreError(f"{quoted(missed.node)} is not the name of a node")
     month = store.root / WANTED / time.strftime("%Y-%m", time.gmtime(missed.time))
     if not month.is_dir():
