@@ -19,9 +19,9 @@ from hpcimg.process import ProcessTimeoutError, failure, run
 from hpcimg.progress import OnProgress, Progress
 from hpcimg.runtime.apptainer import build_arguments, build_environment, version
 from hpcimg.runtime.layout import write_layout
+from hpcimg.runtime.packer import SEARCH_PATH
 from hpcimg.runtime.source import Source
 
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REVISION = 1
 """Counted up when the same Apptainer would make other bytes of the same manifest."""
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcimg.process import run
-
 if TYPE_CHECKING:
     from hpcimg.runtime.sif import Sif
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where a conversion's programs are looked for, whatever the environment says."""
 
 _MEMORY = "256M"
 _ASK_SECONDS = 20.0
@@ -76,6 +77,8 @@ def find_packer(search_path: str) -> Packer | None:
 
 def _asked(path: Path, search_path: str) -> Packer:
     """Ask it, as one that is a script around another."""
+    from hpcimg.process import run
+
     answers = []
     for option in ("-version", "-help"):
         environment = {"PATH": search_path, "LC_ALL": "C.UTF-8"}

@@ -16,8 +16,6 @@ from hpcimg.oci.model import DOCUMENT_LIMIT, Index, Manifest
 from hpcimg.oci.reference import Reference
 from hpcimg.progress import OnProgress, Progress, silent
 from hpcimg.quoting import quoted
-from hpcimg.runtime.convert import Converter
-from hpcimg.runtime.source import Source, size_of
 from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry, Layer
 from hpcimg.store.faults import UNWRITABLE, fault, require_space, size_text, store_faults
@@ -25,6 +23,7 @@ from hpcimg.store.store import Store
 from hpcimg.workflow.admission import Admission
 
 if TYPE_CHECKING:
+    from hpcimg.runtime.convert import Converter
     from hpcimg.store.lease import LeaseKey
     from hpcimg.store.workspace import BuiltImage, Workspace
     from hpcimg.workflow.source import BlobSource
@@ -100,6 +99,7 @@ def _build(
     workspace: Workspace,
 ) -> BuiltImage:
     from hpcimg.runtime.check import check_image
+    from hpcimg.runtime.source import Source, size_of
     from hpcimg.store.workspace import BuiltImage
     from hpcimg.workflow.shared import convert_sharing
 
