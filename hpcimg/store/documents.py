@@ -127,11 +127,12 @@ class DocumentCache:
         self._write(_ANSWERS, _name_of(question), raw)
 
     @contextmanager
-    def alone(self, subject: str) -> Iterator[None]:
+    def alone(self, subject: str, kind: str = "ask") -> Iterator[None]:
         """Let one at a time ask the registry about a subject; look again what is kept by then.
 
         It only saves requests: where there can be no lock, or it is held for too long, none is
-        taken. A subject's lock file is one of a few, which stay.
+        taken. A subject's lock file is one of a few, which stay; who holds one of a kind may take
+        one of another kind, and none of the same.
         """
         if self._writable is None:
             yield
@@ -139,7 +140,7 @@ class DocumentCache:
         from hpcimg.store.lock_kinds import brief_lock
         from hpcimg.store.owner import current_owner
 
-        name = f"ask-{_name_of(subject)[:_LOCK_DIGITS]}"
+        name = f"{kind}-{_name_of(subject)[:_LOCK_DIGITS]}"
         path = self._writable.root.parent / _LOCKS / name
         lock = brief_lock(self._writable.lock, path, current_owner())
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hpcimg.store.agreement import JobKey
     from hpcimg.store.store import Store
     from hpcimg.workflow.access import Access
+    from hpcimg.workflow.source import CachedSource
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +75,24 @@ def pinned_document(
     if reference.digest is not None:
         return Pinned(source.fetch_document(reference))
     pins = _Pins(reference, stores_of(access, settings), access.store, request)
+    found = _kept(pins, source)
+    if found is not None:
+        return found
+    # From the question to the pin: whoever asked in between would be told the same once more.
+    with source.alone_in_job(str(request.key)) if request.key else nullcontext():
+        return _kept(pins, source) or _settle(pins, access, settings, has_pick)
+
+
+def _kept(pins: _Pins, source: CachedSource) -> Pinned | None:
     digest = pins.read()
-    if digest is not None:
-        log.info("%s is %s in this job", reference, digest)
-        return Pinned(source.fetch_document(reference.with_digest(digest)))
+    if digest is None:
+        return None
+    log.info("%s is %s in this job", pins.reference, digest)
+    return Pinned(source.fetch_document(pins.reference.with_digest(digest)))
+
+
+def _settle(pins: _Pins, access: Access, settings: Settings, has_pick: HasPick) -> Pinned:
+    source, reference, request = access.source, pins.reference, pins.request
     at_submit = _pinned_at_submit(reference, request)
     if at_submit is None:
         found = _ask(reference, access, settings, request.pull or settings.pull, has_pick)
@@ -188,16 +204,16 @@ class _Pins:
         writable: Store,
         request: PinRequest,
     ) -> None:
+        self.reference, self.request = reference, request
         self._subject = {"tag": str(reference)}
         self._readable, self._writable = readable, writable
-        self._request = request
 
     def read(self) -> str | None:
         """Give the digest that holds: this start's, or the newest of the job's earlier ones."""
         from hpcimg.store.agreement import read_agreement, read_earlier
 
         found = self._read(read_agreement)
-        if found is None and self._request.is_again:
+        if found is None and self.request.is_again:
             found = self._read(read_earlier)
             if found is not None:
                 found, _ = self.keep(found)
@@ -206,7 +222,7 @@ class _Pins:
     def _read(
         self, read: Callable[[Store, JobKey, Mapping[str, Any]], Mapping[str, Any] | None]
     ) -> str | None:
-        key = self._request.key
+        key = self.request.key
         if key is None:
             return None
         for store in self._readable:
@@ -223,7 +239,7 @@ class _Pins:
         """Propose a digest: the one that holds, and whether it is by this proposal."""
         from hpcimg.store.agreement import agree
 
-        key = self._request.key
+        key = self.request.key
         if key is None:
             log.info("the tag is not pinned: the job's cluster or start time is not known here")
             return digest, True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -94,6 +95,10 @@ class CachedSource:
             if found is None and told != before and told is not None:
                 found = self._kept_document(reference.with_digest(told.partition(" ")[0]))
             return found or self._fetch(reference)
+
+    def alone_in_job(self, subject: str) -> AbstractContextManager[None]:
+        """Let one at a time settle something for its job; the others look what it settled."""
+        return self._documents.alone(subject, "job")
 
     def last_digest(self, reference: Reference, seconds: float) -> Known | None:
         """Give what a tag stood for when it was last asked for, if that is not too long ago."""

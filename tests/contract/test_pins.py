@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from three_nodes import BDW1, KEY, SKX1
 from hpcimg.errors import NotFoundError, RegistryError, UsageError
 from hpcimg.oci.reference import Reference
 from hpcimg.settings import read_settings
+from hpcimg.store.agreement import agree
 from hpcimg.workflow.access import own_access, site_access
 from hpcimg.workflow.match import Together, resolve_in_job
 from hpcimg.workflow.pin import PinRequest, name_at_submit, read_pull
@@ -67,6 +69,23 @@ def test_a_moved_tag_splits_no_job(asker):
     assert found.digest == before
     assert found.require().descriptor.digest == asker.digests[2]
     assert asker.ask(key=replace(KEY, job="8")).resolved.digest == index_of(asker) != before
+
+
+def test_who_looked_just_too_early_asks_nothing(asker, monkeypatch):
+    """A node that found no pin waits for the one that asks, and takes what that one has kept."""
+    access = site_access(read_settings(os.environ))
+    name = read_name("tool", read_settings(os.environ))
+    held = ExitStack()
+    held.enter_context(access.source.alone_in_job(str(KEY)))
+
+    def sleep(_):
+        agree(access.store, KEY, {"tag": str(name)}, {"index": asker.digests[1], "by": "another"})
+        held.close()
+
+    monkeypatch.setattr("hpcimg.store.documents.time.sleep", sleep)
+    asker.registry.seen.clear()
+    asker.ask()
+    assert asked(asker) == 0
 
 
 def test_a_job_that_starts_again_has_the_same(asker):
