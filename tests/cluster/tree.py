@@ -32,6 +32,8 @@ PACKAGES = (
     *("squashfs-tools", "squashfuse", "fuse-overlayfs", "fuse3"),
     *("gcc", "make", "libc6-dev", "libslurm-dev", "openmpi-bin", "libopenmpi-dev"),
     *("isal", "libisal-dev", "libzstd-dev", "zlib1g-dev", "libssl-dev"),
+    *("mpich", "libmpich-dev"),
+    *("zsh", "bash-completion", "groff-base", "man-db", "rpm"),
 )
 # Apptainer is only in Debian's unstable suite, which is asked for nothing else.
 UNSTABLE_PACKAGES = ("apptainer",)
