@@ -20,6 +20,7 @@ from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
+from hpcimg.workflow.surroundings import NOTHING, Surroundings
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Ready:
     `notice` is for the job's user, once. What is not for all steps makes no ticket. `source` is
     how the image was had, in so many seconds: found in the store, built, or waited for.
     `by_kernel`: the site lets the kernel mount it. `owner` is the uid that writes the store.
+    `around` is what the node puts into its containers.
     """
 
     resolved: Resolved
@@ -56,6 +58,7 @@ class Ready:
     seconds: float = 0.0
     by_kernel: bool = False
     owner: int = 0
+    around: Surroundings = NOTHING
 
     def facts(self) -> dict[str, str]:
         """Say what the plugin, its tickets and the job's record are told; empty is left out."""
@@ -82,8 +85,9 @@ class Ready:
         return {key: _one_line(value) for key, value in found.items() if value}
 
     def lines(self) -> str:
-        """Write the facts: a key, an equals sign, a value a line."""
-        return "".join(f"{key}={value}\n" for key, value in self.facts().items())
+        """Write the facts and the surroundings: a key, an equals sign, a value a line."""
+        facts = "".join(f"{key}={value}\n" for key, value in self.facts().items())
+        return facts + self.around.lines()
 
 
 def _one_line(text: str) -> str:
