@@ -44,6 +44,8 @@ _CHOICES = {
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
 LOCKS = ("flock", "fcntl", "link", "none")
 """How builders on several nodes exclude each other: what the store's file system can do."""
+LOCAL_STAGE = "/var/cache/hpcimg"
+"""Where `stage: local` has nodes keep their copies."""
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
 _HINT = "correct the settings file"
@@ -102,6 +104,17 @@ class StoreSettings:
 
 
 @dataclass(frozen=True)
+class StageSettings:
+    """Where nodes keep copies of their own; empty: they use the store's files as they are.
+
+    `bytes` bounds all copies of a node; 0 sets no limit.
+    """
+
+    path: str = ""
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Limits:
     """Bounds on what one image may cost.
 
@@ -126,6 +139,7 @@ class Settings:
     registries: Mapping[str, RegistrySettings] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     store: StoreSettings = StoreSettings()
+    stage: StageSettings = StageSettings()
     limits: Limits = Limits()
     policy: str = "compatible"
     policies: tuple[PolicyRule, ...] = ()
@@ -228,6 +242,7 @@ class _Reader(SectionReader):
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
+        top["stage"] = self.stage(top.get("stage"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))
@@ -240,13 +255,7 @@ class _Reader(SectionReader):
 
     def store(self, value: Any) -> StoreSettings:
         given = dict(self.mapping(value, ("store",)))
-        for key in ("high_water", "low_water", "blob_bytes"):
-            if isinstance(given.get(key), str):
-                try:
-                    given[key] = parse_size(given[key])
-                except ValueError as error:
-                    message = f'"{key}" is {given[key]!r}: {error}'
-                    raise self.error(("store", key), message) from error
+        self.sizes(given, ("high_water", "low_water", "blob_bytes"), ("store",))
         store = StoreSettings(**self.section(given, StoreSettings, ("store",)))
         if not Path(store.path).is_absolute():
             message = f'"path" must begin with /, not {store.path!r}'
@@ -258,6 +267,29 @@ class _Reader(SectionReader):
             message = '"low_water" is more than "high_water", at which removing begins'
             raise self.error(("store", "low_water"), message)
         return store
+
+    def stage(self, value: Any) -> StageSettings:
+        """Read where copies are kept; `local` is the usual place, and `none` nowhere."""
+        if value in ("none", "local"):
+            return StageSettings(LOCAL_STAGE if value == "local" else "")
+        given = dict(self.mapping(value, ("stage",)))
+        self.sizes(given, ("bytes",), ("stage",))
+        given.setdefault("path", LOCAL_STAGE if given else "")
+        stage = StageSettings(**self.section(given, StageSettings, ("stage",)))
+        if stage.path and not Path(stage.path).is_absolute():
+            message = f'"path" must begin with /, not {stage.path!r}'
+            raise self.error(("stage", "path"), message)
+        return stage
+
+    def sizes(self, given: dict[str, Any], keys: tuple[str, ...], at: tuple[object, ...]) -> None:
+        """Turn texts as `2T` into bytes, in place."""
+        for key in keys:
+            if isinstance(given.get(key), str):
+                try:
+                    given[key] = parse_size(given[key])
+                except ValueError as error:
+                    message = f'"{key}" is {given[key]!r}: {error}'
+                    raise self.error((*at, key), message) from error
 
     def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
         given = self.section(value, RegistrySettings, at)

@@ -20,6 +20,7 @@ from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
+from hpcimg.workflow.stage import staged
 from hpcimg.workflow.surroundings import NOTHING, Surroundings
 from hpcimg.workflow.wanted import note_missed
 
@@ -130,6 +131,8 @@ def get(
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
+        if is_site:
+            entry = staged(entry, settings, lease, on_progress)
     by_kernel = is_site and settings.mount == "kernel"
     ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
     if ready.notice:
