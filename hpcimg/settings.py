@@ -88,11 +88,13 @@ class StoreSettings:
     """Where the site's store is, who writes it, how builders exclude each other, what is kept.
 
     `lock_timeout` is in seconds, the water marks are in bytes; 0 there, and for `max_age_days`,
-    sets no limit. `blob_bytes` bounds the layers that are kept for other images.
+    sets no limit. `blob_bytes` bounds the layers that are kept for other images. Where it is not
+    `shared`, each node has a store of its own at this path.
     """
 
     path: str = "/srv/hpcimg/store"
     account: str = "hpcimg"
+    shared: bool = True
     lock: str = "flock"
     lock_timeout: float = 3600.0
     lease_days: float = 30.0

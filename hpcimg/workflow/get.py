@@ -135,6 +135,7 @@ def get(
             entry = staged(entry, settings, lease, on_progress)
     by_kernel = is_site and settings.mount == "kernel"
     ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
+    ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
     if ready.notice:
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
@@ -150,6 +151,17 @@ def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
         answer.is_for_all_steps,
         heard.source,
         heard.seconds,
+    )
+
+
+def _apart(reference: Reference, settings: Settings, together: Together) -> str:
+    """Say that nodes without a common store cannot agree on a tag that nobody pinned for them."""
+    is_pinned = reference.digest is not None or together.request.name
+    if settings.store.shared or together.size < 2 or is_pinned:
+        return ""
+    return (
+        f"each node of the job reads the tag of {reference} for itself, since their stores are "
+        "their own: name a digest, or have the plugin pin tags (pin=always)"
     )
 
 
