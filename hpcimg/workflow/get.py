@@ -17,6 +17,7 @@ from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
@@ -113,13 +114,9 @@ def get(
     """
     is_site = scope == "site"
     with failures_noted(name, settings, scope, job):
-        if is_site:
-            access = site_access(settings)
-        else:
-            access = own_access(settings, os.environ, listed_only=True)
+        reference, access = _asked(name, settings, is_site=is_site)
         heard = Heard(on_progress)
         profile = job_profile(settings, gpus, nodes=together.size, platform=together.platform)
-        reference = read_name(name, settings)
         try:
             answer = resolve_in_job(reference, profile, access, settings, together)
         except NoCandidateError:
@@ -136,6 +133,16 @@ def get(
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
     return ready
+
+
+def _asked(name: str, settings: Settings, *, is_site: bool) -> tuple[Reference, Access]:
+    if is_site:
+        return read_name(name, settings), site_access(settings)
+    layout = layout_access(name, settings, os.environ)
+    return layout or (
+        read_name(name, settings),
+        own_access(settings, os.environ, listed_only=True),
+    )
 
 
 def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
@@ -185,9 +192,9 @@ def get_for_user(
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
-    access = own_access(settings, environment)
+    layout = layout_access(name, settings, environment)
+    reference, access = layout or (read_name(name, settings), own_access(settings, environment))
     heard = Heard(on_progress)
-    reference = read_name(name, settings)
     answer = resolve_in_job(reference, profile, access, settings, together)
     resolved = answer.resolved
     kept = _in_site_store(resolved, access, settings)
