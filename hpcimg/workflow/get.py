@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
+from hpcimg.slurm import job_gpus
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.gpu_mounts import gpu_mounts
+from hpcimg.workflow.host_mpi import host_mpi
+from hpcimg.workflow.image_own import image_own
 from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
-from hpcimg.workflow.surroundings import NOTHING, Surroundings
+from hpcimg.workflow.site_mounts import site_mounts
+from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
@@ -128,7 +133,12 @@ def get(
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
     by_kernel = is_site and settings.mount == "kernel"
-    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
+    ready = replace(
+        _ready(answer, entry, heard),
+        by_kernel=by_kernel,
+        owner=access.store.owner,
+        around=surroundings(entry, profile, gpus, settings),
+    )
     if ready.notice:
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
@@ -201,7 +211,25 @@ def get_for_user(
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    return _ready(answer, entry, heard)
+    around = surroundings(entry, profile, job_gpus(environment), settings)
+    return replace(_ready(answer, entry, heard), around=around)
+
+
+def surroundings(
+    entry: Entry, profile: NodeProfile, gpus: tuple[str, ...] | None, settings: Settings
+) -> Surroundings:
+    """Say what this node puts around an image for a job with these GPUs; the site's word is last.
+
+    `gpus` is None where nobody manages them, and `profile` has those that the job may use.
+    """
+    return join(
+        (
+            image_own(entry),
+            host_mpi(entry, settings),
+            gpu_mounts(profile, gpus, settings),
+            site_mounts(settings),
+        )
+    )
 
 
 def ensure_pick(
