@@ -42,6 +42,8 @@ _CHOICES = {
     "mount": ("fuse", "kernel"),
 }
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+KEEPS = ("job", "always")
+"""How long what a named container leaves is kept on its node."""
 LOCKS = ("flock", "fcntl", "link", "none")
 """How builders on several nodes exclude each other: what the store's file system can do."""
 LOCAL_STAGE = "/var/cache/hpcimg"
@@ -134,6 +136,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class ContainerSettings:
+    """Where each node keeps what named containers leave, and whether for the job or for good."""
+
+    path: str = "/var/lib/hpcimg/containers"
+    keep: str = "job"
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -143,6 +153,7 @@ class Settings:
     store: StoreSettings = StoreSettings()
     stage: StageSettings = StageSettings()
     limits: Limits = Limits()
+    containers: ContainerSettings = ContainerSettings()
     policy: str = "compatible"
     policies: tuple[PolicyRule, ...] = ()
     match: str = "per-node"
@@ -246,6 +257,7 @@ class _Reader(SectionReader):
         top["store"] = self.store(top.get("store"))
         top["stage"] = self.stage(top.get("stage"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
+        top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))
         registry = top.get("default_registry", Settings.default_registry)
@@ -292,6 +304,18 @@ class _Reader(SectionReader):
                 except ValueError as error:
                     message = f'"{key}" is {given[key]!r}: {error}'
                     raise self.error((*at, key), message) from error
+
+    def containers(self, value: Any) -> ContainerSettings:
+        given = self.section(value, ContainerSettings, ("containers",))
+        found = ContainerSettings(**given)
+        # Apptainer is given directories in it, and takes a colon for an end.
+        if not Path(found.path).is_absolute() or any(c in found.path for c in ":,\n\t"):
+            message = f'"path" must begin with / and have no colon or comma, not {found.path!r}'
+            raise self.error(("containers", "path"), message)
+        if found.keep not in KEEPS:
+            message = f'"keep" is {" or ".join(KEEPS)}, not {found.keep!r}'
+            raise self.error(("containers", "keep"), message)
+        return found
 
     def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
         given = self.section(value, RegistrySettings, at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from conftest import Cluster
 from launching import IMAGE
@@ -38,6 +40,26 @@ def test_each_node_builds_for_itself(cluster):
     digest = found.strip().partition("@")[2]
     named = cluster.run("srun", "-wbdw1,skx1", f"--container-image={IMAGE}@{digest}", "true")
     assert "reads the tag" not in named.stderr
+
+
+def test_with_pin_always_they_agree(cluster):
+    """Both srun and salloc read the tag: what the nodes are asked for is a digest."""
+    line = "/etc/slurm/plugstack.conf"
+    do(cluster, f"cp -p {line} {line}.before; sed -i 's/hpcimg.so/& pin=always/' {line}")
+    image = 'echo "$SLURM_HPCIMG_IMAGE"'
+    try:
+        alone = cluster.run("srun", "-wbdw1,skx1", "--container", IMAGE, "sh", "-c", image)
+        inner = f"srun sh -c '{image}'; srun --container {IMAGE} sh -c '{image}'"
+        job = cluster.run(
+            *("salloc", "-Qw", "bdw1,skx1", "--mem=100", f"--container-image={IMAGE}"),
+            *("sh", "-c", inner),
+        )
+    finally:
+        do(cluster, f"mv {line}.before {line}")
+    names = {*alone.stdout.split(), *job.stdout.split()}
+    assert len(names) == 1, alone.stderr + job.stderr
+    assert re.fullmatch(r"registry:5000/qnib/bench:latest@sha256:[0-9a-f]{64}", names.pop())
+    assert "reads the tag" not in alone.stderr + job.stderr
 
 
 def test_warm_says_what_does_it_here(cluster):
