@@ -30,6 +30,7 @@ VERBS = {
     "node": "node",
     "index": "index",
     "doctor": "doctor",
+    "completion": "completion",
 }
 
 _INTERRUPTED = 130
