@@ -8,7 +8,7 @@
 _shtab_hpcimg_cache_subparsers=(warm ls info verify stats prune rm)
 _shtab_hpcimg_node_subparsers=(show publish forget features)
 _shtab_hpcimg_index_subparsers=(push create lint)
-_shtab_hpcimg_subparsers=(resolve inspect explain needs coverage wanted run srun job cache node index doctor completion)
+_shtab_hpcimg_subparsers=(resolve inspect explain needs coverage wanted run srun containers save job cache node index doctor completion)
 
 _shtab_hpcimg_resolve_option_strings=(-h --help --node --nodes --profile --gpus --platform --policy)
 _shtab_hpcimg_inspect_option_strings=(-h --help --json)
@@ -18,6 +18,8 @@ _shtab_hpcimg_coverage_option_strings=(-h --help --partition --nodes --json)
 _shtab_hpcimg_wanted_option_strings=(-h --help --since --json)
 _shtab_hpcimg_run_option_strings=(-h --help --match --pull --dry-run --say-once)
 _shtab_hpcimg_srun_option_strings=()
+_shtab_hpcimg_containers_option_strings=(-h --help)
+_shtab_hpcimg_save_option_strings=(-h --help --node)
 _shtab_hpcimg_job_option_strings=(-h --help --all --json)
 _shtab_hpcimg_cache_warm_option_strings=(-h --help --file --partition --nodes --type --hardware --jobs --wait --dry-run --json)
 _shtab_hpcimg_cache_ls_option_strings=(-h --help --json)
@@ -53,7 +55,7 @@ _shtab_hpcimg_cache_pos_0_choices=(warm ls info verify stats prune rm)
 _shtab_hpcimg_node_pos_0_choices=(show publish forget features)
 _shtab_hpcimg_index_pos_0_choices=(push create lint)
 _shtab_hpcimg_completion_pos_0_choices=(bash zsh)
-_shtab_hpcimg_pos_0_choices=(resolve inspect explain needs coverage wanted run srun job cache node index doctor completion)
+_shtab_hpcimg_pos_0_choices=(resolve inspect explain needs coverage wanted run srun containers save job cache node index doctor completion)
 
 _shtab_hpcimg_resolve__h_nargs=0
 _shtab_hpcimg_resolve___help_nargs=0
@@ -80,6 +82,10 @@ _shtab_hpcimg_run___help_nargs=0
 _shtab_hpcimg_run___dry_run_nargs=0
 _shtab_hpcimg_run___say_once_nargs=0
 _shtab_hpcimg_srun_pos_0_nargs=...
+_shtab_hpcimg_containers__h_nargs=0
+_shtab_hpcimg_containers___help_nargs=0
+_shtab_hpcimg_save__h_nargs=0
+_shtab_hpcimg_save___help_nargs=0
 _shtab_hpcimg_job__h_nargs=0
 _shtab_hpcimg_job___help_nargs=0
 _shtab_hpcimg_job___all_nargs=0

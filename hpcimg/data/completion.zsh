@@ -12,6 +12,7 @@ _shtab_hpcimg_commands() {
   local _commands=(
     cache:'the site'"'"'s image store'
     completion:'print a script that completes these commands'
+    containers:'say where named containers are kept (the plugin calls this)'
     coverage:'show which node types have a build of their own behind each name'
     doctor:'find out whether a file system can carry the store'
     explain:'show every image behind a name: taken or not, why'
@@ -22,6 +23,7 @@ _shtab_hpcimg_commands() {
     node:'what this node offers'
     resolve:'print the image that a name means on a node'
     run:'run a command in the image that fits this node'
+    save:'write the files here to an image file (the plugin calls this)'
     srun:'srun where the plugin is not installed: each node runs its own build of NAME'
     wanted:'count the builds that jobs missed, for who builds'
   )
@@ -158,6 +160,13 @@ _shtab_hpcimg_completion_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_hpcimg_completion_defaults_added=0
+
+_shtab_hpcimg_containers_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_containers_defaults_added=0
 
 _shtab_hpcimg_coverage_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -338,6 +347,15 @@ _shtab_hpcimg_run_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_hpcimg_run_defaults_added=0
 
+_shtab_hpcimg_save_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s name, for messages]:NAME:"
+  ":PATH:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_save_defaults_added=0
+
 _shtab_hpcimg_srun_options=(
   "(-)*::words:"
 )
@@ -375,6 +393,7 @@ _shtab_hpcimg() {
       case $line[1] in
         cache) _shtab_hpcimg_cache ;;
         completion) _arguments -C -s $_shtab_hpcimg_completion_options ;;
+        containers) _arguments -C -s $_shtab_hpcimg_containers_options ;;
         coverage) _arguments -C -s $_shtab_hpcimg_coverage_options ;;
         doctor) _arguments -C -s $_shtab_hpcimg_doctor_options ;;
         explain) _arguments -C -s $_shtab_hpcimg_explain_options ;;
@@ -385,6 +404,7 @@ _shtab_hpcimg() {
         node) _shtab_hpcimg_node ;;
         resolve) _arguments -C -s $_shtab_hpcimg_resolve_options ;;
         run) _arguments -C -s $_shtab_hpcimg_run_options ;;
+        save) _arguments -C -s $_shtab_hpcimg_save_options ;;
         srun) _arguments -C -s $_shtab_hpcimg_srun_options ;;
         wanted) _arguments -C -s $_shtab_hpcimg_wanted_options ;;
       esac
