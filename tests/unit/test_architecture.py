@@ -21,6 +21,7 @@ MODULES = {
 
 CORE = {
     "hpcimg.amounts",
+    "hpcimg.bind",
     "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",
