@@ -56,6 +56,7 @@ FLOOR = {
     "hpcimg.sections",
     "hpcimg.process",
     "hpcimg.settings",
+    "hpcimg.settings_files",
     "hpcimg.progress",
     "hpcimg.progress_text",
 }
