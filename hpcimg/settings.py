@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.amounts import parse_size
+from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
 from hpcimg.oci.reference import is_location
 from hpcimg.policy import KINDS, PolicyRule
@@ -122,6 +123,13 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class PrologSettings:
+    """What the prolog does; it waits for nothing whatever is said here."""
+
+    prefetch: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -143,6 +151,10 @@ class Settings:
     no_proxy: tuple[str, ...] = ()
     apptainer: str = "apptainer"
     merger: str = "/usr/local/libexec/hpcimg/merger"
+    mounts: tuple[Bind, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    mount_home: bool = True
+    prolog: PrologSettings = PrologSettings()
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
         """Give all rules of the choice, the general one first."""
@@ -235,6 +247,13 @@ class _Reader(SectionReader):
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
+        prolog = self.section(top.get("prolog"), PrologSettings, ("prolog",))
+        top["prolog"] = PrologSettings(**prolog)
+        if "mounts" in top or "environment" in top:
+            from hpcimg.container_settings import read_environment, read_mounts
+
+            top["mounts"] = read_mounts(self, top.get("mounts"))
+            top["environment"] = read_environment(self, top.get("environment"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))

@@ -52,6 +52,7 @@ CORE = {
     "hpcimg.oci.reference",
 }
 FLOOR = {
+    "hpcimg.container_settings",
     "hpcimg.rules",
     "hpcimg.sections",
     "hpcimg.process",
