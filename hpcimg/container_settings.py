@@ -25,28 +25,13 @@ _PLACE = re.compile(r"%(.?)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PERCENT = "write %u for the user, %U for the uid, %j for the job, %% for a percent sign"
 JOBS_NAMES = frozenset(
-    [
-        "HOME",
-        "PWD",
-        "OLDPWD",
-        "SHLVL",
-        "_",
-        "USER",
-        "LOGNAME",
-        "USER_PATH",
-        "PS1",
-        "PROMPT_COMMAND",
-        "TMPDIR",
-        "APPTAINER_BIND",
-        "SINGULARITY_BIND",
-        "CUDA_VISIBLE_DEVICES",
-        "NVIDIA_VISIBLE_DEVICES",
-        "ROCR_VISIBLE_DEVICES",
-        "HIP_VISIBLE_DEVICES",
-        "GPU_DEVICE_ORDINAL",
-        "ZE_AFFINITY_MASK",
-    ]
-)
+    {
+        "HOME", "PWD", "OLDPWD", "SHLVL", "_", "USER", "LOGNAME", "USER_PATH", "PS1", "TMPDIR",
+        "PROMPT_COMMAND", "APPTAINER_BIND", "SINGULARITY_BIND", "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+        "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK",
+    }
+)  # fmt: skip
 JOBS_STARTS = ("SLURM_", "SLURMD_", "PMI_", "PMI2_", "PMIX_", "SPANK_")
 """Variables that are the job's in every container: the joiner takes them from nothing else."""
 

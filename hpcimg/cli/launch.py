@@ -248,6 +248,7 @@ def _ready(arguments: argparse.Namespace, settings: Settings) -> Ready:
         scope=arguments.store,
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
+        uid=int(arguments.uid) if arguments.uid.isdecimal() else None,
         together=replace(
             job,
             request=request,

@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
+from hpcimg.slurm import job_gpus
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.gpu_mounts import gpu_mounts
+from hpcimg.workflow.host_mpi import host_mpi
+from hpcimg.workflow.image_own import image_own
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
-from hpcimg.workflow.surroundings import NOTHING, Surroundings
+from hpcimg.workflow.site_mounts import site_mounts
+from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
@@ -103,10 +108,11 @@ def get(
     scope: str,
     gpus: tuple[str, ...] | None,
     job: str = "",
+    uid: int | None = None,
     together: Together = ALONE,
     on_progress: OnProgress = silent,
 ) -> Ready:
-    """Resolve for this job and have the pick in the store of `scope`, `site` or `own`.
+    """Resolve for this job of user `uid` and have the pick in the store of `scope`, `site` or `own`.
 
     Either way only listed registries are asked. AuthenticationError from `site` means that the
     user's own credentials may help; everything else is final.
@@ -131,7 +137,12 @@ def get(
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
     by_kernel = is_site and settings.mount == "kernel"
-    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
+    ready = replace(
+        _ready(answer, entry, heard),
+        by_kernel=by_kernel,
+        owner=access.store.owner,
+        around=surroundings(entry, profile, gpus, settings, uid, job),
+    )
     if ready.notice:
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
@@ -194,7 +205,31 @@ def get_for_user(
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    return _ready(answer, entry, heard)
+    gpus, number = job_gpus(environment), environment.get("SLURM_JOB_ID", "")
+    around = surroundings(entry, profile, gpus, settings, os.geteuid(), number)
+    return replace(_ready(answer, entry, heard), around=around)
+
+
+def surroundings(
+    entry: Entry,
+    profile: NodeProfile,
+    gpus: tuple[str, ...] | None,
+    settings: Settings,
+    uid: int | None,
+    job: str,
+) -> Surroundings:
+    """Say what this node puts around an image for a job with these GPUs; the site's word is last.
+
+    `gpus` is None where nobody manages them, and `profile` has those that the job may use.
+    """
+    return join(
+        (
+            image_own(entry),
+            host_mpi(entry, settings),
+            gpu_mounts(profile, gpus, settings),
+            site_mounts(settings, uid, job),
+        )
+    )
 
 
 def ensure_pick(
