@@ -53,11 +53,11 @@ def add(verbs: Adder) -> None:
     get = verbs.add_parser("get", help="have a job's image ready (the plugin calls this)")
     get.add_argument("--store", choices=("site", "own"), default="site")
     _add_job_options(get)
-    get.set_defaults(call=_get)
+    get.set_defaults(call=_get, is_ahead=False)
 
     prefetch = verbs.add_parser("prefetch", help="the same ahead of time (the prolog calls this)")
     _add_job_options(prefetch)
-    prefetch.set_defaults(call=_prefetch, store="site")
+    prefetch.set_defaults(call=_prefetch, store="site", is_ahead=True)
 
     pin = verbs.add_parser(
         "pin", help="say what a tag stands for, as NAME:TAG@DIGEST (sbatch's plugin calls this)"
@@ -180,6 +180,8 @@ def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings
         with _errors_alone():
             # Root-owned settings alone decide here, whatever the environment says.
             settings = read_settings({})
+            if arguments.is_ahead and not settings.prolog.prefetch:
+                return 0
             lines = write(_ready(arguments, settings), settings)
         sys.stdout.write(lines)
     except NotListedError as error:
@@ -248,7 +250,6 @@ def _ready(arguments: argparse.Namespace, settings: Settings) -> Ready:
         scope=arguments.store,
         gpus=parse_gpus(arguments.gpus),
         job=arguments.job,
-        uid=int(arguments.uid) if arguments.uid.isdecimal() else None,
         together=replace(
             job,
             request=request,

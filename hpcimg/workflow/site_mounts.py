@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def site_mounts(settings: Settings, uid: int | None, job: str) -> Surroundings:
-    """Give the site's mounts and variables for a user's job.
+def site_mounts(settings: Settings, uid: str, job: str) -> Surroundings:
+    """Give the site's mounts and variables for a user's job; both are numbers, or not known.
 
-    Outside of a job what names the job is left out. Raises SettingsError where a user's name, which
-    comes from elsewhere, makes no path.
+    What names the job is left out where there is none. Raises SettingsError for a user without a
+    name, or with one that makes no path.
     """
     if not settings.mounts and not settings.environment and settings.mount_home:
         return NOTHING
@@ -47,14 +47,12 @@ def site_mounts(settings: Settings, uid: int | None, job: str) -> Surroundings:
     return Surroundings(tuple(binds), tuple(variables), home=settings.mount_home)
 
 
-def _known(needed: frozenset[str], uid: int | None, job: str) -> dict[str, str]:
+def _known(needed: frozenset[str], uid: str, job: str) -> dict[str, str]:
     """Find what the words stand for; a user whom this node does not know has no name here."""
-    found = {"j": job} if job else {}
-    if uid is not None:
-        found["U"] = str(uid)
-    if "u" in needed and uid is not None:
+    found = {word: text for word, text in (("j", job), ("U", uid)) if text.isdecimal()}
+    if "u" in needed and "U" in found:
         try:
-            name = pwd.getpwuid(uid).pw_name
+            name = pwd.getpwuid(int(uid)).pw_name
         except KeyError as error:
             raise SettingsError(
                 f'uid {uid} has no name on this node, and "mounts" or "environment" need it',
