@@ -20,10 +20,12 @@ _HINT = "correct the settings file"
 
 
 class WrongSettingError(SettingsError):
-    """A mistake in the settings; `at` is the way to it from key to key."""
+    """A mistake in the settings: its file and line, what it is, and the way to it by keys."""
 
-    def __init__(self, message: str, hint: str, at: tuple[object, ...]) -> None:
-        super().__init__(message, hint)
+    def __init__(self, place: str, what: str, hint: str, at: tuple[object, ...]) -> None:
+        super().__init__(f"{place}: {what}", hint)
+        self.place = place
+        self.what = what
         self.at = at
 
 
@@ -80,7 +82,7 @@ class SectionReader:
         """Make the error for what stands at `at`, with its file and line."""
         from hpcimg.document import place_of
 
-        return WrongSettingError(f"{place_of(self.root, at)}: {message}", hint, at)
+        return WrongSettingError(place_of(self.root, at), message, hint, at)
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -175,12 +175,19 @@ def settings_files(environ: Mapping[str, str]) -> tuple[SettingsFile, ...]:
 
 def places_of_settings(environ: Mapping[str, str] = os.environ) -> dict[tuple[object, ...], str]:
     """Say where each key of the settings stands, and each rule by its number: `FILE:LINE`."""
+    return places_in(compose_files(settings_files(environ)))
+
+
+def places_in(root: yaml.Node | None) -> dict[tuple[object, ...], str]:
+    """Say where each key of a composed document stands, by its one spelling."""
     from hpcimg.document import places_of
 
-    places = places_of(compose_files(settings_files(environ)))
     return {
-        tuple(_SPELLINGS.get(str(word), word) for word in way): place
-        for way, place in places.items()
+        tuple(
+            _name_of_key(way[:at], word) if isinstance(word, str) else word
+            for at, word in enumerate(way)
+        ): place
+        for way, place in places_of(root).items()
     }
 
 
@@ -200,7 +207,7 @@ def parse_files(files: Sequence[SettingsFile]) -> Settings:
 
 
 def parse_document(root: yaml.Node | None) -> Settings:
-    """Make settings of a composed document; raises WrongSettingError, which knows the way to it."""
+    """Make settings of a composed document; raises SettingsError."""
     from hpcimg.document import MistakeError, construct
 
     try:
@@ -212,15 +219,22 @@ def parse_document(root: yaml.Node | None) -> Settings:
 
 def compose_files(files: Iterable[SettingsFile]) -> yaml.Node | None:
     """Lay the files' documents over each other; the places of their nodes are kept."""
-    from hpcimg.document import MistakeError, compose, merge
+    from hpcimg.document import MistakeError, compose
 
     root = None
     for file in files:
         try:
-            root = merge(root, compose(file.text, str(file.path)), _name_of_key)
+            root = join_documents(root, compose(file.text, str(file.path)))
         except MistakeError as error:
             raise SettingsError(f"{file.path}:{error.line}: {error.what}", _HINT) from error
     return root
+
+
+def join_documents(older: yaml.Node | None, newer: yaml.Node | None) -> yaml.Node | None:
+    """Lay one composed document over another: mappings join by key, all else is replaced."""
+    from hpcimg.document import merge
+
+    return merge(older, newer, _name_of_key)
 
 
 def _name_of_key(way: tuple[object, ...], key: str) -> str:

@@ -27,8 +27,13 @@ def site_files(main: Path) -> tuple[SettingsFile, ...]:
 
     Who may write one of them decides where every job's image comes from, so all are root's.
     """
-    files = (_read(path) for path in (main, *_drop_ins(main)))
+    files = (site_file(path) for path in (main, *drop_ins(main)))
     return tuple(file for file in files if file is not None)
+
+
+def site_file(path: Path) -> SettingsFile | None:
+    """Read one file of the site's, None where there is none; raises SettingsError."""
+    return _read(path)
 
 
 def own_file(path: Path, named_by: str) -> SettingsFile:
@@ -44,7 +49,8 @@ def drop_in_folder(main: Path) -> Path:
     return main.with_suffix(".d")
 
 
-def _drop_ins(main: Path) -> Iterator[Path]:
+def drop_ins(main: Path) -> Iterator[Path]:
+    """Name the drop-ins of a file in their order; raises SettingsError for an unsafe directory."""
     folder = drop_in_folder(main)
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - each launch asks this

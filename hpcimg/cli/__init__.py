@@ -27,6 +27,7 @@ VERBS = {
     "cache": "cache",
     "node": "node",
     "index": "index",
+    "config": "config",
     "doctor": "doctor",
 }
 
