@@ -122,7 +122,8 @@ def _inside(around: Surroundings, wishes: Wishes) -> Inside:
     binds = {bind.target: bind for bind in (*site, *wanted)}
     there = tuple(one for one in binds.values() if _is_there(one, is_users=one in wanted))
     home = around.home if wishes.home is None else wishes.home
-    is_lost = not home and Path.cwd().is_relative_to(home_directory())
+    # Apptainer shows the caller's directory as well, which may be all of the home.
+    is_lost = not home and home_directory().is_relative_to(Path.cwd())
     workdir = wishes.workdir
     if is_lost and not any(Path.cwd().is_relative_to(bind.target) for bind in there):
         workdir = workdir or around.workdir or "/"
@@ -137,6 +138,10 @@ def _inside(around: Surroundings, wishes: Wishes) -> Inside:
 
 def _source(bind: Bind) -> str:
     """Find what a user's path means from where they stand."""
+    if bind.source == "umount":
+        raise UsageError(
+            f"{quoted(f'umount:{bind.target}')} needs the plugin", "leave it out, or use srun"
+        )
     return bind.source if bind.source == TMPFS else str(Path(bind.source).absolute())
 
 
