@@ -57,6 +57,7 @@ FLOOR = {
     "hpcimg.rules",
     "hpcimg.sections",
     "hpcimg.process",
+    "hpcimg.registry_settings",
     "hpcimg.settings",
     "hpcimg.settings_files",
     "hpcimg.progress",
