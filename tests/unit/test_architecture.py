@@ -21,6 +21,7 @@ MODULES = {
 
 CORE = {
     "hpcimg.amounts",
+    "hpcimg.bind",
     "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",
@@ -51,10 +52,12 @@ CORE = {
     "hpcimg.oci.reference",
 }
 FLOOR = {
+    "hpcimg.container_settings",
     "hpcimg.rules",
     "hpcimg.sections",
     "hpcimg.process",
     "hpcimg.settings",
+    "hpcimg.settings_files",
     "hpcimg.progress",
     "hpcimg.progress_text",
 }
