@@ -58,7 +58,7 @@ def parse_elf(content: Content) -> Elf:
     """Read the dynamic section and what it points to; raises NotElfError."""
     try:
         return _parse(content)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise NotElfError("it is cut off") from error
 
 
@@ -69,7 +69,9 @@ def _parse(content: Content) -> Elf:
     segments = [
         _segment(form, content, segments_at + number * size) for number in range(min(count, _MOST))
     ]
-    loads = [(address, offset, length) for kind, offset, address, length in segments if kind == _LOAD]
+    loads = [
+        (address, offset, length) for kind, offset, address, length in segments if kind == _LOAD
+    ]
     rows = [
         row
         for kind, offset, _, length in segments

@@ -25,6 +25,8 @@ from hpcimg.settings_files import SettingsFile, drop_in_folder, own_file, site_f
 if TYPE_CHECKING:
     import yaml
 
+    from hpcimg.host_mpi_settings import HostMpi
+
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
 """A user's own settings file, for the command line; the root stages never see this variable."""
@@ -154,6 +156,7 @@ class Settings:
     mounts: tuple[Bind, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     mount_home: bool = True
+    host_mpi: tuple[HostMpi, ...] = ()
     prolog: PrologSettings = PrologSettings()
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
@@ -268,6 +271,10 @@ class _Reader(SectionReader):
 
             top["mounts"] = read_mounts(self, top.get("mounts"))
             top["environment"] = read_environment(self, top.get("environment"))
+        if "host_mpi" in top:
+            from hpcimg.host_mpi_settings import read_host_mpi
+
+            top["host_mpi"] = read_host_mpi(self, top["host_mpi"])
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))

@@ -89,7 +89,7 @@ def run_start(
     here = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     profile = _profile(wishes.platform, here)
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
-    for text in filter(None, (ready.warning, ready.notice)):
+    for text in filter(None, (ready.warning, ready.told)):
         log.warning("%s", text)
     program = str(ApptainerConverter(settings.apptainer).program)
     inside = _inside(ready.around, wishes)

@@ -1,6 +1,7 @@
 """Ranks of a node copy straight from each other's memory in the shared container, and only there.
 
-What is counted are the kernel's calls for it, made by the image's own MPI: no time is taken.
+What is counted are the kernel's calls for it, made by the image's own MPI: no time is taken. Such
+a call succeeds only where the kernel would let one rank trace the other.
 """
 
 from __future__ import annotations
@@ -14,17 +15,9 @@ from conftest import Cluster
 
 pytestmark = pytest.mark.integration
 
-# Two ranks send 1,040 messages of 4 MiB: that many copies or more, if it copies at all.
-ENOUGH = 500
+# In one round after the first two ranks send each other 40 messages of 4 MiB each.
+ENOUGH = 40
 _COUNTER = Path(__file__).with_name("count_copies.c")
-
-# What the kernel asks of a process that copies from another one: it might trace it.
-_TRACE = """
-for peer in /proc/[0-9]*; do
-    [ "$(cat $peer/comm 2>/dev/null)" = sleep ] || continue
-    readlink $peer/ns/user >/dev/null 2>&1 && echo open || echo closed
-done
-"""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +39,7 @@ def copies(cluster: Cluster, step: str) -> list[int]:
 @pytest.mark.parametrize(("image", "word"), [("mpi", "pmix"), ("mpich", "pmi2")])
 def test_ranks_in_the_shared_container_copy_from_memory_to_memory(cluster, counter, image, word):
     """Each big message is one copy by the kernel, without a buffer between."""
-    program = f"env LD_PRELOAD={counter} pingpong"
+    program = f"env LD_PRELOAD={counter} pingpong 1"
     counted = copies(cluster, f"--mpi={word} --container={image} {program}")
     assert len(counted) == 2
     assert min(counted) >= ENOUGH
@@ -57,14 +50,5 @@ def test_ranks_in_containers_of_their_own_do_not(cluster, counter, image, word):
     """With one `apptainer exec` for each rank the same image copies nothing: the check can fail."""
     found = cluster.run("hpcimg", "run", "--dry-run", image, "true").stdout
     sif = next(one for one in found.split() if one.endswith(".sif"))
-    program = f"env LD_PRELOAD={counter} pingpong"
+    program = f"env LD_PRELOAD={counter} pingpong 1"
     assert copies(cluster, f"--mpi={word} apptainer -q exec --userns {sif} {program}") == []
-
-
-def test_tasks_of_a_node_may_trace_each_other(cluster):
-    """That is what the kernel asks of who copies; tasks in containers of their own may not."""
-    step = f"""sh -c '[ $SLURM_PROCID = 1 ] && exec sleep 3; sleep 1; {_TRACE.replace("'", '"')}'"""
-    ours = cluster.shell(f"cd ~; srun -w bdw1 -n2 --container=mpi {step}")
-    assert set(ours.stdout.split()) == {"open"}, ours.stderr
-    apart = cluster.shell(f"cd ~; srun -w bdw1 -n2 hpcimg run mpi -- {step}")
-    assert "closed" in apart.stdout, apart.stderr
