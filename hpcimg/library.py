@@ -128,7 +128,7 @@ def misfit(host: Library, own: Sequence[Library], glibc: str, *, minor: bool) ->
     `glibc` is the image's. Without `minor` only the first number of the versions is compared.
     """
     if not host.machine:
-        return f"{host.path} cannot be read as a library"
+        return f"the site's {host.path} is no library"
     reasons = (_between(host, one, minor=minor) for one in own)
     return next(filter(None, reasons), "") or _c_library(host, glibc)
 

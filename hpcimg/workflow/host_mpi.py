@@ -53,7 +53,10 @@ def _lend(rule: HostMpi, entry: Entry) -> Surroundings:
         return NOTHING
     pairs = []
     for path in rule.libraries:
-        host = _of_host(path)
+        try:
+            host = _of_host(path)
+        except OSError as error:
+            return _without(rule, entry, f"the site's {path} cannot be read: {error.strerror}")
         own = replaced(host, rule.kind, found)
         reason = misfit(host, own, found.glibc, minor=rule.abi == "minor")
         if reason:
@@ -89,21 +92,20 @@ def _without(rule: HostMpi, entry: Entry, reason: str) -> Surroundings:
 
 
 def _of_host(path: str) -> Library:
-    """Read a library of this node; one that cannot be read has no machine."""
+    """Read a library of this node; a file that is none has no machine. Raises OSError."""
     import mmap
     import os
     from pathlib import Path
 
-    from hpcimg.elf import NotElfError, parse_elf
+    from hpcimg.elf import parse_elf
     from hpcimg.library import Library
 
     real = os.path.realpath(path)
     names = (path.rpartition("/")[2],)
     try:
         with Path(real).open("rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        elf = parse_elf(content)
-    except (OSError, ValueError, NotElfError):
+            elf = parse_elf(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except ValueError:  # an empty file cannot be mapped, and NotElfError is one
         return Library(path, names)
     return Library(real, names, elf.soname or names[0], elf.machine, elf.needed, elf.glibc)
 

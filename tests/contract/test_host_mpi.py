@@ -126,6 +126,8 @@ def test_what_the_library_needs_beside_comes_with_it(entry, site):
     (site / "libmpi.so.12").unlink()
     without = lent(entry, rule(site, "libmpi.so.12", **beside))
     assert (without.binds, without.variables) == ((), ())
+    missing = f"the site's {site}/libmpi.so.12 cannot be read: No such file or directory"
+    assert without.warnings == (f"the image runs with its own MPI: {missing}",)
 
 
 def test_a_library_that_does_not_fit_leaves_the_images_own(entry, site):
@@ -148,6 +150,14 @@ def test_one_library_that_does_not_fit_keeps_all_out(entry, site):
     found = lent(entry, rule(site, "libmpi.so.12", "libcxi.so.1"))
     assert found.binds == ()
     assert "libcxi.so.1 needs glibc 2.38, the image has 2.31" in found.warnings[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"INPUT(libmpi.so.12)"])
+def test_what_is_no_library_is_not_lent(entry, site, content):
+    """An empty file, or a linker's script."""
+    (site / "libmpi.so").write_bytes(content)
+    reason = f"the site's {site}/libmpi.so is no library"
+    assert reason in lent(entry, rule(site, "libmpi.so")).warnings[0]
 
 
 def test_a_site_may_refuse_what_does_not_fit(entry, site):

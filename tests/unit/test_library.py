@@ -91,8 +91,8 @@ def host(path, **others):
             Library("/a/libmpi.so.12", ()),
             DEBIAN,
             "2.31",
-            "/a/libmpi.so.12 cannot be read as a library",
-            id="unreadable",
+            "the site's /a/libmpi.so.12 is no library",
+            id="no-library",
         ),
     ],
 )
