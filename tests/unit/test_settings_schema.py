@@ -104,7 +104,7 @@ def test_what_says_nothing_is_valid(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "polcy: exact",
+        "policyy: exact",
         "policy: best",
         "store: {pth: /x}",
         "registries: {a.b: {plain: true}}",
@@ -112,7 +112,7 @@ def test_what_says_nothing_is_valid(text):
         "mounts: [a:/b]",
         "mounts: [{source: /a, flags: [suid]}]",
         "environment: {A: [b]}",
-        "policies: [{polcy: exact}]",
+        "policies: [{policyy: exact}]",
     ],
 )
 def test_a_mistake_is_seen_in_the_editor(text):
