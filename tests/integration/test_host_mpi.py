@@ -70,6 +70,20 @@ def test_the_hosts_library_is_the_one_that_is_loaded(cluster, settle, start):
 
 
 @STARTS
+def test_what_is_new_to_the_image_is_found_by_its_name(cluster, settle, start):
+    """A library that the site's MPI needs stands where programs look last, and is whole."""
+    settle(lend(f"libmpi.so.12, {LIB}/libz.so.1"))
+    step = f"srun -w bdw1 -n1 {start.format(image='mpich')} sh -c"
+    script = (
+        "ls /.singularity.d/libs; cat /.singularity.d/libs/libz.so.1 | wc -c; echo $LD_LIBRARY_PATH"
+    )
+    done = cluster.shell(f"wc -c <$(realpath {LIB}/libz.so.1); {step} {shlex.quote(script)}")
+    size, name, inside, path = done.stdout.split()
+    assert (name, inside) == ("libz.so.1", size), done.stderr
+    assert path.endswith("/.singularity.d/libs")
+
+
+@STARTS
 def test_an_older_library_stays_out_and_the_user_is_told_once_a_node(cluster, settle, start):
     """The image runs with its own; on a node that lacks the library, too."""
     settle(lend("libmpi.so.12.1.0"))
