@@ -22,6 +22,11 @@ SPANK_PLUGIN(hpcimg, 1)
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* `hpcimg doctor` reads it in the file: which release this is of, and what counts unless
+ * plugstack.conf says more. */
+__attribute__((used)) static const char built[] =
+    "hpcimg-built version=" VERSION " python=" PYTHON " apptainer=" APPTAINER " libexec=" LIBEXEC;
+
 static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC, "submit"};
 
 /* Our options; the names begin with the site's prefix, and `value` is of this component or step. */
