@@ -75,8 +75,9 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     shown = [row for row in diagnosis.rows if is_long or not row.finding.is_quiet]
     if shown:
         _print_findings([(row.finding, _where(row, diagnosis)) for row in shown])
-    quiet = [row.finding.check for row in diagnosis.rows if row.finding.is_quiet]
-    fine = ", ".join(dict.fromkeys(quiet))
+    told = {row.finding.check for row in shown}
+    checks = [row.finding.check for row in diagnosis.rows if row.finding.check not in told]
+    fine = ", ".join(dict.fromkeys(checks))
     if fine and not is_long:
         print(f"in order: {fine} (-v shows them)")
     print(f"looked at {len(diagnosis.hosts)}: {', '.join(diagnosis.hosts)}")

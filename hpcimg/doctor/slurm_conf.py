@@ -24,8 +24,8 @@ _LEAST = {
 _CREDENTIAL_SECONDS = 300
 _CREDENTIAL_DEFAULT = 120
 _HOOKS = {
-    "Prolog": "each job's first step fetches its image itself, and steps write no tickets",
-    "Epilog": "`hpcimg job` does not know what steps ran, and tickets and mounts stay",
+    "Prolog": "a job's first step fetches its image, and each step starts Python",
+    "Epilog": "`hpcimg job` lacks the steps, and tickets and kernel mounts stay",
 }
 
 

@@ -1,0 +1,114 @@
+"""The doctor on a cluster whose plugin is broken in one way at a time."""
+
+from __future__ import annotations
+
+import mishaps
+import pytest
+from examined import HEALTHY, PLUGIN, PLUGSTACK, SICK, examine, hidden_by, other_plugin, spoiled
+
+pytestmark = pytest.mark.integration
+
+NODE = "skx1"
+HELPERS = "/usr/local/libexec/hpcimg"
+
+
+def test_in_a_healthy_cluster_nothing_fails(cluster):
+    """All nodes answer, root finds one store, and a user finds no failure either."""
+    said = examine(cluster, "--all")
+    assert said.failed() == set()
+    assert said.code == HEALTHY
+    shared = said.find("shared store", "ok", "see one store")
+    assert sorted(shared["machines"]) == ["bdw1", "gpu1", "login", "skx1", "zen1"]
+    left = mishaps.do(cluster, "ls /srv/hpcimg/store/tmp")
+    assert "login." not in left, "the doctor's mark is still in the store"
+    done = cluster.run("hpcimg", "doctor", "--all")
+    assert done.returncode == HEALTHY, done.stdout
+    assert "fail" not in done.stdout
+    assert "looked at 5: bdw1, gpu1, login, skx1, zen1" in done.stdout
+
+
+def test_a_plugin_that_was_built_for_another_slurm(cluster):
+    """Said with both versions on the node; from afar, that it starts no step and why."""
+    with other_plugin(cluster, NODE, PLUGIN, "22, 5, 8"):
+        said = examine(cluster, node=NODE)
+        found = said.find("plugin", "fail", "is built for Slurm 22.05.8, this machine has 24.11")
+        assert "build it again with the headers of Slurm 24.11" in found["change"]
+        assert said.code == SICK
+        afar = examine(cluster, "--nodes", f"bdw1,{NODE}")
+        found = afar.find("plugin", "fail", f"{NODE} starts no step: a plugin that plugstack.conf")
+        assert f"`hpcimg doctor` on {NODE} itself says which" in found["change"]
+        assert afar.find("plugin", "ok", "and required")["machines"] == ["login", "bdw1"]
+
+
+def test_a_plugin_that_is_missing_on_a_node(cluster):
+    """Said on the node, and from afar; the others answer all the same."""
+    with mishaps.missing(cluster, NODE, PLUGIN):
+        found = examine(cluster, node=NODE).find("plugin", "fail", f'"{PLUGIN}" is not on this')
+        assert found["change"] == "install it: make -C spank install"
+        afar = examine(cluster, "--nodes", f"bdw1,{NODE}")
+        assert afar.find("plugin", "fail", f"{NODE} starts no step")
+        assert afar.code == SICK
+
+
+def test_a_node_that_does_not_load_the_plugin(cluster):
+    """The hole through which commands run on the host is seen from afar, without the plugin."""
+    with hidden_by(cluster, NODE, PLUGSTACK, "# nothing"):
+        host = cluster.run("srun", "-w", NODE, "--container-image", "qnib/bench", "hostname")
+        assert host.stdout == f"{NODE}\n", "the hole is closed: decision 0012 is out of date"
+        said = examine(cluster, "--nodes", f"bdw1,{NODE}")
+        found = said.find("plugin", "fail", "loads hpcimg.so: steps that ask for an image run on")
+        assert found["machines"] == [NODE]
+        assert f"write `required {PLUGIN}` into {PLUGSTACK}" in found["change"]
+
+
+def test_a_plugin_that_is_optional_and_given_nonsense(cluster):
+    """What the line says is judged word by word; the other nodes' line is told."""
+    line = f"optional {PLUGIN} account=nobody colour=red"
+    with hidden_by(cluster, NODE, PLUGSTACK, line):
+        said = examine(cluster, node=NODE)
+        assert "required" in said.find("plugin", "warn", "says optional")["change"]
+        assert said.find("plugin", "fail", "unknown argument 'colour=red'")
+        assert said.find("plugin", "fail", "names the account 'nobody', the settings 'hpcimg'")
+
+
+def test_a_program_of_the_plugin_that_is_missing_or_not_roots(cluster):
+    """Root starts them: they are there, and nobody else may change them."""
+    with (
+        mishaps.missing(cluster, NODE, f"{HELPERS}/starter"),
+        spoiled(cluster, NODE, f"chown alice {HELPERS}/holder", f"chown root {HELPERS}/holder"),
+    ):
+        said = examine(cluster, "--nodes", f"bdw1,{NODE}")
+        found = said.find("programs", "fail", f"cannot be started: {HELPERS}/starter")
+        assert found["machines"] == [NODE]
+        found = said.find("programs", "fail", f'"{HELPERS}/holder" belongs to uid 1001')
+        assert f"chown root {HELPERS}/holder" in found["change"]
+
+
+def test_programs_of_another_build_on_one_node(cluster):
+    """A node that was forgotten in an upgrade is named, with what the others have."""
+    joiner = f"{HELPERS}/joiner"
+    swap = f"cp -p {joiner} {joiner}.away; printf x >>{joiner}"
+    with spoiled(cluster, NODE, swap, f"mv {joiner}.away {joiner}"):
+        said = examine(cluster, "--nodes", f"bdw1,{NODE}")
+        found = said.find("programs", "warn", "programs differs")
+        assert found["machines"] == [NODE]
+        assert "make -C spank install" in found["change"]
+
+
+def test_pyxis_loaded_too(cluster):
+    """Both want the same options, unless ours have another prefix."""
+    pyxis = "optional /usr/lib/slurm/spank_pyxis.so"
+    with hidden_by(cluster, NODE, PLUGSTACK, f"{pyxis}\nrequired {PLUGIN}"):
+        said = examine(cluster, node=NODE)
+        found = said.find("pyxis", "fail", f"({PLUGSTACK}:1): both want --container-image")
+        assert "prefix=hpc" in found["change"]
+    with hidden_by(cluster, NODE, PLUGSTACK, f"{pyxis}\nrequired {PLUGIN} prefix=hpc"):
+        assert examine(cluster, node=NODE).find("pyxis", "ok", "ours are --hpc-image")
+
+
+def test_an_oci_conf_is_in_the_way(cluster):
+    """Slurm then runs what --container names by itself."""
+    path = "/etc/slurm/oci.conf"
+    with spoiled(cluster, "login", f"echo RunTimeQuery=/bin/true >{path}", f"rm {path}"):
+        found = examine(cluster, user="alice").find("oci.conf", "fail", f'"{path}" makes Slurm run')
+        assert f"remove {path}" in found["change"]
