@@ -72,7 +72,7 @@ def diagnose(environment: Mapping[str, str], token: str, asked: Asked) -> Diagno
     own = examine_machine(environment, token)
     # A machine that is also among the nodes has been looked at already.
     reports = [own, *(one for one in asked.reports if one.host != own.host)]
-    rows = rows_of([*reports, *compare(reports)], findings)
+    rows = rows_of([*reports, *asked.silent, *compare(reports)], findings)
     settings, _ = _settings(environment)
     if settings is not None:
         shutil.rmtree(scratch(Path(settings.store.path), token), ignore_errors=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcimg import slurm_site
-from hpcimg.doctor.finding import FAIL, NOTE, UNKNOWN, Finding, Report, report_of
+from hpcimg.doctor.finding import FAIL, UNKNOWN, Finding, Report, report_of
 from hpcimg.doctor.machine import judge_clock
 from hpcimg.errors import RuntimeFailure
 from hpcimg.process import Ended, run_several
@@ -23,20 +23,29 @@ from hpcimg.slurm import folded, named_nodes
 MARKED = "hpcimg-doctor:"
 """How a node's line begins among all that a job may print."""
 
+_THERE = "run `hpcimg doctor` on the node itself"
 _WAIT_SECONDS = 30
 _AT_ONCE = 8
 _ALONE = 32
 """So many silent nodes are asked why; the others will have the same to say."""
 _UNUSABLE = ("down", "drain", "drng", "fail", "maint", "unk", "plnd", "power", "boot", "resv")
+_OWN_PLUGIN = "Plug-in initialization failed"
+"""What srun says of the machine that it is started on; of a node Slurm writes it in one word."""
 _PLUGIN = "Plugin initialization failed"
+_NO_PROGRAM = ("execve()", "No module named hpcimg")
+_BUSY = ("Unable to allocate resources", "Requested nodes are busy")
 _START = re.compile(r"^(?:srun|slurmstepd): error: (?:task \d+ launch failed: )?")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What nodes said of themselves, and what there is to say of those that said nothing."""
+    """What nodes said of themselves, what there is to say of those that said nothing, and of all.
+
+    `silent` are reports in their place.
+    """
 
     reports: tuple[Report, ...] = ()
+    silent: tuple[Report, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -52,29 +61,31 @@ def ask_nodes(
         states = slurm_site.node_states()
     except RuntimeFailure as error:
         what = f"Slurm does not say which nodes there are: {error.message}"
-        return Asked((), (Finding("nodes", FAIL, what, "is slurmctld running? `scontrol ping`"),))
+        change = "is slurmctld running? try `scontrol ping`"
+        return Asked(findings=(Finding("nodes", FAIL, what, change),))
     usable = [one for one in named or states if not _is_off(states.get(one, ""))]
-    off = [one for one in named or states if one not in usable]
-    found = _Asking(token, environment)
-    found.ask([usable] if usable else [])
-    silent = [one for one in usable if one not in found.reports]
-    found.ask([[one] for one in silent[:_ALONE]])
-    findings = [_off(one, states) for one in off]
-    findings += [found.why(one) for one in silent if one not in found.reports]
-    return Asked(tuple(found.reports.values()), tuple(findings))
+    silent = [_off(one, states.get(one)) for one in named or states if one not in usable]
+    asking = _Asking(token, environment)
+    asking.ask([usable] if usable else [])
+    if asking.cannot_start:
+        what = "srun starts nothing on this machine: a plugin that plugstack.conf requires fails"
+        change = "mend what is said of this machine, then ask again"
+        return Asked(silent=tuple(silent), findings=(Finding("nodes", FAIL, what, change),))
+    asking.ask([[one] for one in usable if one not in asking.reports][:_ALONE])
+    silent += [asking.why(one) for one in usable if one not in asking.reports]
+    return Asked(tuple(asking.reports.values()), tuple(silent))
 
 
 def _is_off(state: str) -> bool:
     return not state or state.endswith("*") or state.startswith(_UNUSABLE)
 
 
-def _off(node: str, states: Mapping[str, str]) -> Finding:
-    state = states.get(node)
+def _off(node: str, state: str | None) -> Report:
     if state is None:
-        change = "`sinfo` shows what there is"
-        return Finding("nodes", FAIL, f"Slurm knows no node {node}", change)
-    change = f"run `hpcimg doctor` on {node} itself"
-    return Finding("nodes", NOTE, f"{node} was not asked: Slurm has it as {state}", change)
+        what, change = "Slurm knows no such node", "`sinfo` shows what there is"
+        return Report(node, (Finding("nodes", FAIL, what, change),))
+    what = f"not asked: Slurm has it as {state}"
+    return Report(node, (Finding("nodes", UNKNOWN, what, _THERE),))
 
 
 class _Asking:
@@ -105,24 +116,17 @@ class _Asking:
             on_end=self._end,
         )
 
-    def why(self, node: str) -> Finding:
+    @property
+    def cannot_start(self) -> bool:
+        """Whether it is this machine that srun does not work on."""
+        return not self.reports and any(
+            _OWN_PLUGIN in line for lines in self._said.values() for line in lines
+        )
+
+    def why(self, node: str) -> Report:
         """Say why a node said nothing."""
         said = [_START.sub("", line) for line in self._said.get(node, ())]
-        if any(_PLUGIN in line for line in said):
-            what = f"{node} starts no step: a plugin that plugstack.conf requires does not load"
-            change = (
-                f"`hpcimg doctor` on {node} itself says which; build hpcimg.so for its Slurm: "
-                "make -C spank install"
-            )
-            return Finding("plugin", FAIL, what, change)
-        if any("Unable to allocate" in line or "Immediate" in line for line in said):
-            what = f"{node} did not become free within {_WAIT_SECONDS} s"
-            return Finding("nodes", UNKNOWN, what, f"run `hpcimg doctor` on {node} itself")
-        if any("No such file" in line for line in said):
-            what = f"hpcimg is not on {node}: there is no {sys.executable}"
-            return Finding("hpcimg", FAIL, what, "install hpcimg there")
-        what = f"{node} did not answer: {'; '.join(dict.fromkeys(said)) or 'srun said nothing'}"
-        return Finding("nodes", FAIL, what, f"run `hpcimg doctor` on {node} itself")
+        return Report(node, (_why(said),))
 
     def _take(self, _: str, line: str) -> bool:
         _, is_ours, text = line.partition(MARKED)
@@ -142,6 +146,24 @@ class _Asking:
 
     def _end(self, name: str, ended: Ended) -> None:
         self._said[name] = [line.strip() for line in ended.said if line.strip()]
+
+
+def _why(said: Sequence[str]) -> Finding:
+    def speaks_of(*words: str) -> bool:
+        return any(word in line for word in words for line in said)
+
+    if speaks_of(_PLUGIN):
+        what = "starts no step: a plugin that plugstack.conf requires does not load"
+        change = "`hpcimg doctor` there says which; for hpcimg.so: make -C spank install"
+        return Finding("plugin", FAIL, what, change)
+    if speaks_of(*_NO_PROGRAM):
+        what = f"hpcimg cannot be started by {sys.executable}"
+        return Finding("hpcimg", FAIL, what, "install hpcimg there, at the same place as here")
+    if speaks_of(*_BUSY):
+        what = f"did not become free within {_WAIT_SECONDS} s"
+        return Finding("nodes", UNKNOWN, what, _THERE)
+    words = "; ".join(dict.fromkeys(said)) or "srun said nothing"
+    return Finding("nodes", FAIL, f"did not answer: {words}", _THERE)
 
 
 def node_line(report: Report) -> str:

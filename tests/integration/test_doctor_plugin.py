@@ -35,8 +35,9 @@ def test_a_plugin_that_was_built_for_another_slurm(cluster):
         assert "build it again with the headers of Slurm 24.11" in found["change"]
         assert said.code == SICK
         afar = examine(cluster, "--nodes", f"bdw1,{NODE}")
-        found = afar.find("plugin", "fail", f"{NODE} starts no step: a plugin that plugstack.conf")
-        assert f"`hpcimg doctor` on {NODE} itself says which" in found["change"]
+        found = afar.find("plugin", "fail", "starts no step: a plugin that plugstack.conf")
+        assert found["machines"] == [NODE]
+        assert "`hpcimg doctor` there says which" in found["change"]
         assert afar.find("plugin", "ok", "and required")["machines"] == ["login", "bdw1"]
 
 
@@ -46,8 +47,29 @@ def test_a_plugin_that_is_missing_on_a_node(cluster):
         found = examine(cluster, node=NODE).find("plugin", "fail", f'"{PLUGIN}" is not on this')
         assert found["change"] == "install it: make -C spank install"
         afar = examine(cluster, "--nodes", f"bdw1,{NODE}")
-        assert afar.find("plugin", "fail", f"{NODE} starts no step")
+        assert afar.find("plugin", "fail", "starts no step")["machines"] == [NODE]
         assert afar.code == SICK
+
+
+def test_a_login_node_whose_plugin_does_not_load(cluster):
+    """Nothing can be asked from there, and that is said once, with what is wrong here."""
+    with mishaps.missing(cluster, "login", PLUGIN):
+        said = examine(cluster, "--all")
+        assert said.find("nodes", "fail", "srun starts nothing on this machine")["change"]
+        assert said.find("plugin", "fail", "is not on this machine")["machines"] == ["login"]
+        assert said.failed() == {"nodes", "plugin"}
+
+
+def test_a_node_without_hpcimg_and_one_that_is_down(cluster):
+    """Each node that says nothing is named, with the reason."""
+    state = "scontrol update NodeName=gpu1 State={} Reason=test"
+    with (
+        mishaps.missing(cluster, NODE, mishaps.PYTHON),
+        spoiled(cluster, "login", state.format("DRAIN"), state.format("RESUME")),
+    ):
+        said = examine(cluster, "--nodes", f"bdw1,{NODE},gpu1")
+        assert said.find("hpcimg", "fail", "hpcimg cannot be started")["machines"] == [NODE]
+        assert said.find("nodes", "unknown", "Slurm has it as drain")["machines"] == ["gpu1"]
 
 
 def test_a_node_that_does_not_load_the_plugin(cluster):
