@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpcimg.errors import RuntimeFailure
@@ -72,15 +73,32 @@ def config_text() -> str:
     return run(["scontrol", "show", "config"], timeout=_SECONDS).stdout.decode(errors="replace")
 
 
-def node_states() -> dict[str, str]:
-    """Ask for the state of each node that there is, as `idle` or `down*`."""
-    argv = ["sinfo", "--noheader", "--Node", "--format=%N %t"]
-    said = run(argv, timeout=_SECONDS).stdout.decode(errors="replace")
-    return dict(line.split()[:2] for line in said.splitlines() if line.strip())
+@dataclass(frozen=True)
+class NodeState:
+    """A node's state, as `idle` or `down*`, and a partition of it, the default one if possible."""
+
+    state: str
+    partition: str
+
+
+def node_states() -> dict[str, NodeState]:
+    """Ask for all nodes that there are."""
+    argv = ["sinfo", "--noheader", "--Node", "--format=%N %t %P"]
+    return parse_states(run(argv, timeout=_SECONDS).stdout.decode(errors="replace"))
+
+
+def parse_states(text: str) -> dict[str, NodeState]:
+    """Parse lines of a node, its state and a partition; a star marks the default partition."""
+    found: dict[str, NodeState] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and (words[0] not in found or words[2].endswith("*")):
+            found[words[0]] = NodeState(words[1], words[2].rstrip("*"))
+    return found
 
 
 def each_node_argv(
-    nodes: Sequence[str], words: Sequence[str], *, listed: str, wait: int
+    nodes: Sequence[str], words: Sequence[str], *, listed: str, partition: str, wait: int
 ) -> list[str]:
     """Make the command line that runs `words` once on each of these nodes.
 
@@ -95,6 +113,7 @@ def each_node_argv(
         f"--ntasks={count}",
         "--ntasks-per-node=1",
         f"--nodelist={listed}",
+        f"--partition={partition}",
         f"--immediate={wait}",
         f"--mem={_MEMORY}M",
         "--time=5",

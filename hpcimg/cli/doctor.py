@@ -183,7 +183,7 @@ def _checked(token: str | None) -> str:
     from hpcimg.store.owner import owner_of_token
 
     if not token or owner_of_token(token) is None or "/" in token:
-        raise UsageError("a role comes with its doctor's token", "run hpcimg doctor --store")
+        raise UsageError("a role comes with its doctor's token", "run hpcimg doctor")
     return token
 
 

@@ -21,6 +21,8 @@ _LEAST = {
     "PrologEpilogTimeout": (30, "Slurm drains the node of a prolog or epilog that took longer"),
     "TCPTimeout": (2, "srun gives up on nodes that are busy"),
 }
+_WITH_ALLOC = {"alloc", "contain", "x11", "nohold", "runinjob"}
+"""Alloc, and the flags that imply it."""
 _CREDENTIAL_SECONDS = 300
 _CREDENTIAL_DEFAULT = 120
 _HOOKS = {
@@ -62,8 +64,7 @@ def _flags(config: Mapping[str, str]) -> Iterator[Finding]:
     if "serial" in flags:
         what = "PrologFlags has Serial: one prolog at a time, so jobs on a node wait for each other"
         yield Finding("prolog flags", FAIL, what, "take Serial out of PrologFlags in slurm.conf")
-    # Contain and X11 imply it.
-    if not flags & {"alloc", "contain", "x11"}:
+    if not flags & _WITH_ALLOC:
         what = "PrologFlags lacks Alloc: prologs run at a job's first step, which waits for them"
         change = "write PrologFlags=Alloc into slurm.conf (Contain has it too)"
         yield Finding("prolog flags", WARN, what, change)

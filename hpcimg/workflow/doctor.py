@@ -11,11 +11,12 @@ import pwd
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hpcimg import slurm_site
 from hpcimg.doctor import slurm_conf
-from hpcimg.doctor.compare import compare
+from hpcimg.doctor.compare import MARK, compare
 from hpcimg.doctor.finding import FAIL, UNKNOWN, WARN, Finding, Report, Row, is_fit, rows_of
 from hpcimg.errors import RuntimeFailure, SettingsError
 from hpcimg.settings import DEFAULT_PATH, PATH_VARIABLE, Settings, read_settings
@@ -54,14 +55,15 @@ def examine_machine(environment: Mapping[str, str], token: str) -> Report:
     machine = Machine(settings or Settings(), environment)
     machine.findings += found
     machine.facts |= _facts(settings, environment)
-    machine.examine()
+    machine.look(("plugin", machine.plugin))
+    become_account(machine.settings)
+    machine.look(("apptainer", machine.apptainer), ("fuse", machine.kernel))
     if settings is not None:
-        become_account(settings)
-        machine.findings += [
-            *examine_store(settings),
-            *examine_room(settings),
-            *examine_registries(settings, environment),
-        ]
+        machine.look(
+            ("store", partial(examine_store, settings)),
+            ("space", partial(examine_room, settings)),
+            ("registry", partial(examine_registries, settings, environment)),
+        )
         machine.facts |= leave_mark(settings, token, host)
     return Report(host, tuple(machine.findings), machine.facts)
 
@@ -72,6 +74,9 @@ def diagnose(environment: Mapping[str, str], token: str, asked: Asked) -> Diagno
     own = examine_machine(environment, token)
     # A machine that is also among the nodes has been looked at already.
     reports = [own, *(one for one in asked.reports if one.host != own.host)]
+    if len(reports) > 1 and not any(MARK in one.facts for one in reports):
+        what = "whether the machines share one store was not tried: only root may write to it"
+        findings.append(Finding("shared store", UNKNOWN, what, "run it as root"))
     rows = rows_of([*reports, *asked.silent, *compare(reports)], findings)
     settings, _ = _settings(environment)
     if settings is not None:

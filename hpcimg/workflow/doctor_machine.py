@@ -1,6 +1,6 @@
-"""Reads what a doctor judges of one machine while it may be root: plugin, kernel, Apptainer.
+"""Reads what a doctor judges of one machine: Slurm's plugin, Apptainer, the kernel.
 
-Nothing is changed. What needs the store or a registry is read by the store's account afterwards.
+Nothing is changed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from hpcimg import __version__, slurm_site
 from hpcimg.doctor import machine, plugin
 from hpcimg.doctor.elf import exported_number
-from hpcimg.doctor.finding import Finding
+from hpcimg.doctor.finding import UNKNOWN, Finding
 from hpcimg.doctor.plugin import PluginFacts, Program, StackLine
 from hpcimg.errors import RuntimeFailure
 from hpcimg.runtime import apptainer, installation
@@ -31,6 +31,8 @@ _BUILT = re.compile(
 )
 _SEARCHED = "binary path"
 
+Look = Callable[[], Iterable[Finding]]
+
 
 class Machine:
     """What one machine is looked at for: the findings so far, and the facts that are compared."""
@@ -41,26 +43,30 @@ class Machine:
         self.findings: list[Finding] = []
         self.facts: dict[str, str] = {"hpcimg": __version__}
 
-    def examine(self) -> None:
-        """Read and judge all of it."""
-        self._plugin()
-        self._apptainer()
-        self._kernel()
-        self._run()
+    def look(self, *parts: tuple[str, Look]) -> None:
+        """Read and judge parts by name; what cannot be read is a finding as well."""
+        for check, part in parts:
+            try:
+                self.findings += part()
+            except OSError as error:
+                what = f"could not look at it: {error.strerror} ({error.filename})"
+                self.findings.append(Finding(check, UNKNOWN, what, "run it as root"))
 
-    def _plugin(self) -> None:
+    def plugin(self) -> list[Finding]:
+        """Look at what Slurm loads, which root may read wherever it is."""
         folder = slurm_site.config_folder(self.environment)
         self.facts["slurm"] = slurm_site.slurm_version()
         if folder is None:
             what = "there is no slurm.conf here"
             change = "if this is one of Slurm's machines, name the file in SLURM_CONF"
-            self.findings.append(Finding("slurm", "unknown", what, change))
-            return
+            return [Finding("slurm", UNKNOWN, what, change)]
         facts = self._plugin_facts(folder)
-        self.findings += plugin.judge_plugin(facts)
-        self.findings += plugin.judge_pyxis(facts.lines or ())
         oci = folder / "oci.conf"
-        self.findings += plugin.judge_oci(str(oci), is_there=oci.exists())
+        return [
+            *plugin.judge_plugin(facts),
+            *plugin.judge_pyxis(facts.lines or ()),
+            *plugin.judge_oci(str(oci), is_there=oci.exists()),
+        ]
 
     def _plugin_facts(self, folder: Path) -> PluginFacts:
         stack = slurm_site.plugstack_path(folder)
@@ -94,39 +100,36 @@ class Machine:
             self.settings.store.account,
         )
 
-    def _apptainer(self) -> None:
+    def apptainer(self) -> list[Finding]:
+        """Look at Apptainer, what it starts, and whether users may make user namespaces."""
         facts, found = read_apptainer(self.settings.apptainer)
-        self.findings += machine.judge_apptainer(facts)
-        self.findings += machine.judge_tools(found, self.settings.mount)
-        if facts.version:
-            self.facts["apptainer"] = facts.version
         packer = find_packer(SEARCH_PATH)
-        if packer is not None:
-            self.facts["squashfs-tools"] = packer.version
-        self.facts["merger"] = _digest([Path(self.settings.merger)]) or "none"
-        account = self.settings.store.account if os.geteuid() == 0 else None
-        refusal = installation.refusal_of_namespaces(account)
-        if "does not exist" in refusal:  # whoever looks at the account says so
-            refusal = installation.refusal_of_namespaces("nobody")
+        self.facts |= {
+            "apptainer": facts.version,
+            "squashfs-tools": packer.version if packer else "",
+            "merger": _digest([Path(self.settings.merger)]) or "none",
+        }
+        # Root always may; it is still root where the store's account does not exist.
+        refusal = installation.refusal_of_namespaces("nobody" if os.geteuid() == 0 else None)
         switches = {name: _read(_SWITCHES / name) for name in machine.SWITCHES}
-        self.findings.append(machine.judge_namespaces(switches, refusal, is_setuid=facts.is_setuid))
+        return [
+            *machine.judge_apptainer(facts),
+            *machine.judge_tools(found, self.settings.mount),
+            machine.judge_namespaces(switches, refusal, is_setuid=facts.is_setuid),
+        ]
 
-    def _kernel(self) -> None:
-        mode, is_device = installation.device_mode(_FUSE)
+    def kernel(self) -> list[Finding]:
+        """Look at the devices and file systems that images are mounted with, and at /run."""
         mount = self.settings.mount
-        self.findings.append(machine.judge_fuse(mode, is_device=is_device, mount=mount))
+        mode, is_device = installation.device_mode(_FUSE)
+        found = [machine.judge_fuse(mode, is_device=is_device, mount=mount)]
         if mount == "kernel":
             has_loop = Path("/dev/loop-control").exists()
             kinds = _read(Path("/proc/filesystems"))
-            self.findings += machine.judge_kernel_mount(
-                os.uname().release, kinds, has_loop=has_loop
-            )
-
-    def _run(self) -> None:
-        free = free_bytes(_RUN)
-        files = os.statvfs(_RUN).f_favail
+            found += machine.judge_kernel_mount(os.uname().release, kinds, has_loop=has_loop)
+        free, files = free_bytes(_RUN), os.statvfs(_RUN).f_favail
         space = machine.Space("run", str(_RUN), free, size_text(free), files)
-        self.findings.append(machine.judge_space(space))
+        return [*found, machine.judge_space(space)]
 
 
 def read_apptainer(program: str) -> tuple[machine.ApptainerFacts, dict[str, str]]:

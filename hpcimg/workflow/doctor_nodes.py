@@ -63,10 +63,13 @@ def ask_nodes(
         what = f"Slurm does not say which nodes there are: {error.message}"
         change = "is slurmctld running? try `scontrol ping`"
         return Asked(findings=(Finding("nodes", FAIL, what, change),))
-    usable = [one for one in named or states if not _is_off(states.get(one, ""))]
+    usable = {one: states[one].partition for one in named or states if _is_up(states.get(one))}
+    if partition:
+        usable = dict.fromkeys(usable, partition)
     silent = [_off(one, states.get(one)) for one in named or states if one not in usable]
-    asking = _Asking(token, environment)
-    asking.ask([usable] if usable else [])
+    asking = _Asking(usable, token, environment)
+    # One step is of one partition.
+    asking.ask([[n for n in usable if usable[n] == one] for one in {*usable.values()}])
     if asking.cannot_start:
         what = "srun starts nothing on this machine: a plugin that plugstack.conf requires fails"
         change = "mend what is said of this machine, then ask again"
@@ -76,22 +79,25 @@ def ask_nodes(
     return Asked(tuple(asking.reports.values()), tuple(silent))
 
 
-def _is_off(state: str) -> bool:
-    return not state or state.endswith("*") or state.startswith(_UNUSABLE)
+def _is_up(node: slurm_site.NodeState | None) -> bool:
+    return not (node is None or node.state.endswith("*") or node.state.startswith(_UNUSABLE))
 
 
-def _off(node: str, state: str | None) -> Report:
-    if state is None:
+def _off(node: str, found: slurm_site.NodeState | None) -> Report:
+    if found is None:
         what, change = "Slurm knows no such node", "`sinfo` shows what there is"
         return Report(node, (Finding("nodes", FAIL, what, change),))
-    what = f"not asked: Slurm has it as {state}"
+    what = f"not asked: Slurm has it as {found.state}"
     return Report(node, (Finding("nodes", UNKNOWN, what, _THERE),))
 
 
 class _Asking:
-    """The answers so far."""
+    """The answers so far; `partitions` are those of the nodes."""
 
-    def __init__(self, token: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, partitions: Mapping[str, str], token: str, environment: Mapping[str, str]
+    ) -> None:
+        self._partitions = partitions
         self.reports: dict[str, Report] = {}
         self._here = os.uname().nodename
         self._said: dict[str, list[str]] = {}
@@ -103,7 +109,11 @@ class _Asking:
         """Start a step for each group of nodes, some at a time."""
         commands = {
             folded(nodes): slurm_site.each_node_argv(
-                nodes, self._words, listed=folded(nodes), wait=_WAIT_SECONDS
+                nodes,
+                self._words,
+                listed=folded(nodes),
+                partition=self._partitions[nodes[0]],
+                wait=_WAIT_SECONDS,
             )
             for nodes in groups
         }
