@@ -25,8 +25,8 @@ _FUSE_RULE = 'KERNEL=="fuse", MODE="0666"'
 _OLDEST = (1, 1)
 _KERNEL = (6, 2)
 _WANTED = {
-    "squashfuse": "Apptainer mounts images with it (package squashfuse)",
-    "mksquashfs": "images are converted with it (package squashfs-tools)",
+    "squashfuse": ("Apptainer mounts images with it", "squashfuse"),
+    "mksquashfs": ("images are converted with it", "squashfs-tools"),
 }
 _DIRECTIVES = {
     "allow user ns": ("no", FAIL, "containers start in user namespaces"),
@@ -105,11 +105,13 @@ def judge_fuse(mode: int | None, *, is_device: bool, mount: str) -> Finding:
 def judge_tools(found: Mapping[str, str], mount: str) -> list[Finding]:
     """Say which programs Apptainer and the conversion miss; an empty path: not there."""
     findings = []
-    for name, why in _WANTED.items():
+    for name, (why, package) in _WANTED.items():
         if not found.get(name):
             spared = name == "squashfuse" and mount == "kernel"
             what = f"{name} is not installed: {why}"
-            change = f"install it where Apptainer looks for programs: {name} in /usr/bin"
+            change = (
+                f"install the package {package}; Apptainer looks in /usr/bin and its own folder"
+            )
             findings.append(Finding("tools", WARN if spared else FAIL, what, change))
     if not found.get("fuse-overlayfs"):
         what = "fuse-overlayfs is not installed: writable containers may need it"

@@ -100,7 +100,7 @@ def test_a_controller_that_does_not_answer(site, slurm, capsys, tmp_path):  # no
 def test_settings_that_cannot_be_parsed_leave_the_rest(site, capsys, monkeypatch):  # noqa: F811
     """Store and registries are then nobody's."""
     monkeypatch.setenv("SLURM_CONF", "/nonexistent/slurm.conf")
-    site.settings.write_text("stoer: {}\n")
+    site.settings.write_text("shop: {}\n")
     code, said = found(capsys)
     assert code == 73
     assert "settings.yaml:1: " in said["settings"]["what"]

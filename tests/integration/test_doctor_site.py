@@ -85,7 +85,7 @@ def test_an_account_that_is_missing_or_has_another_number(cluster):
 
 def test_settings_that_are_wrong_or_differ(cluster):
     """A wrong key is named with its line; a node that was forgotten is named."""
-    with hidden_by(cluster, NODE, mishaps.SETTINGS, "pull: newer\nstoer: {}"):
+    with hidden_by(cluster, NODE, mishaps.SETTINGS, "pull: newer\nshop: {}"):
         said = examine(cluster, "--nodes", f"bdw1,{NODE}")
         found = said.find("settings", "fail", f"{mishaps.SETTINGS}:2:")
         assert found["machines"] == [NODE]
