@@ -124,17 +124,20 @@ def judge_pyxis(lines: Sequence[StackLine]) -> list[Finding]:
     if own and arguments_of(own[-1])["prefix"] != "container":
         what = f"Pyxis is loaded too ({pyxis[0].place}); ours are --{_prefix(own)}-image and so on"
         return [Finding("pyxis", OK, what)]
-    what = f"Pyxis is loaded too ({pyxis[0].place}): both want --container-image"
+    what = f"Pyxis is loaded too ({pyxis[0].place}): both want --container-image, the first gets it"
     change = "give ours other names, `hpcimg.so prefix=hpc` makes --hpc-image, or take Pyxis out"
     return [Finding("pyxis", FAIL, what, change)]
 
 
-def judge_oci(path: str, *, is_there: bool) -> list[Finding]:
-    """Say whether Slurm has a container runtime of its own."""
+def judge_oci(path: str, lines: Sequence[StackLine], *, is_there: bool) -> list[Finding]:
+    """Say whether Slurm has a container runtime of its own, from which our plugin saves names."""
     if not is_there:
         return [Finding("oci.conf", OK, "Slurm has no oci.conf")]
-    what = f'"{path}" makes Slurm run what --container names by a runtime of its own'
-    change = f"remove {path}, or --container NAME on sbatch and salloc does not reach hpcimg"
+    change = f"remove {path}, unless users run OCI bundles by their path"
+    if own_lines(lines):
+        what = f'"{path}" gives paths after --container to a runtime of Slurm\'s own'
+        return [Finding("oci.conf", WARN, what, change)]
+    what = f'"{path}" gives names and paths after --container to a runtime of Slurm\'s own'
     return [Finding("oci.conf", FAIL, what, change)]
 
 

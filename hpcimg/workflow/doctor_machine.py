@@ -65,7 +65,7 @@ class Machine:
         return [
             *plugin.judge_plugin(facts),
             *plugin.judge_pyxis(facts.lines or ()),
-            *plugin.judge_oci(str(oci), is_there=oci.exists()),
+            *plugin.judge_oci(str(oci), facts.lines or (), is_there=oci.exists()),
         ]
 
     def _plugin_facts(self, folder: Path) -> PluginFacts:

@@ -10,6 +10,19 @@ pytestmark = pytest.mark.integration
 
 NODE = "skx1"
 HELPERS = "/usr/local/libexec/hpcimg"
+TAKES_THE_NAME = """
+#include <slurm/spank.h>
+SPANK_PLUGIN(pyxis, 1)
+static int take(int value, const char *argument, int remote)
+{
+    return 0;
+}
+int slurm_spank_init(spank_t spank, int argc, char **argv)
+{
+    struct spank_option image = {"container-image", "IMAGE", "[pyxis]", 1, 0, take};
+    return spank_option_register(spank, &image);
+}
+"""
 
 
 def test_in_a_healthy_cluster_nothing_fails(cluster):
@@ -118,19 +131,26 @@ def test_programs_of_another_build_on_one_node(cluster):
 
 
 def test_pyxis_loaded_too(cluster):
-    """Both want the same options, unless ours have another prefix."""
-    pyxis = "optional /usr/lib/slurm/spank_pyxis.so"
-    with hidden_by(cluster, NODE, PLUGSTACK, f"{pyxis}\nrequired {PLUGIN}"):
-        said = examine(cluster, node=NODE)
-        found = said.find("pyxis", "fail", f"({PLUGSTACK}:1): both want --container-image")
-        assert "prefix=hpc" in found["change"]
-    with hidden_by(cluster, NODE, PLUGSTACK, f"{pyxis}\nrequired {PLUGIN} prefix=hpc"):
-        assert examine(cluster, node=NODE).find("pyxis", "ok", "ours are --hpc-image")
+    """Both want the same options, and the first one gets them, unless ours have another prefix."""
+    path = "/usr/local/lib/spank_pyxis.so"
+    build = f"printf '%s' '{TAKES_THE_NAME}' | gcc -shared -fPIC -x c -o {path} -"
+    with spoiled(cluster, NODE, build, f"rm {path}"):
+        with hidden_by(cluster, NODE, PLUGSTACK, f"optional {path}\nrequired {PLUGIN}"):
+            said = examine(cluster, node=NODE)
+            found = said.find("pyxis", "fail", f"({PLUGSTACK}:1): both want --container-image")
+            assert "prefix=hpc" in found["change"]
+            done = cluster.run("srun", "true", node=NODE)
+            assert '"container-image" provided by both hpcimg.so and spank_pyxis.so' in done.stderr
+        with hidden_by(cluster, NODE, PLUGSTACK, f"optional {path}\nrequired {PLUGIN} prefix=hpc"):
+            assert examine(cluster, node=NODE).find("pyxis", "ok", "ours are --hpc-image")
+            assert "--hpc-image" in cluster.run("srun", "--help", node=NODE).stdout
 
 
 def test_an_oci_conf_is_in_the_way(cluster):
-    """Slurm then runs what --container names by itself."""
+    """Slurm then runs paths after --container by itself, and names where our plugin is not."""
     path = "/etc/slurm/oci.conf"
     with spoiled(cluster, "login", f"echo RunTimeQuery=/bin/true >{path}", f"rm {path}"):
-        found = examine(cluster, user="alice").find("oci.conf", "fail", f'"{path}" makes Slurm run')
+        found = examine(cluster, user="alice").find("oci.conf", "warn", f'"{path}" gives paths')
         assert f"remove {path}" in found["change"]
+        with hidden_by(cluster, NODE, PLUGSTACK, "# nothing"):
+            assert examine(cluster, node=NODE).find("oci.conf", "fail", "gives names and paths")
