@@ -56,7 +56,8 @@ def examine_machine(environment: Mapping[str, str], token: str) -> Report:
     machine.findings += found
     machine.facts |= _facts(settings, environment)
     machine.look(("plugin", machine.plugin))
-    become_account(machine.settings)
+    if settings is not None:
+        become_account(settings)
     machine.look(("apptainer", machine.apptainer), ("fuse", machine.kernel))
     if settings is not None:
         machine.look(

@@ -39,7 +39,8 @@ def slurm(tmp_path, monkeypatch):
 def found(capsys):
     """Run the doctor; its exit code, and the findings by check."""
     capsys.readouterr()
-    code, out, _ = call(capsys, "doctor", "--json")
+    code, out, err = call(capsys, "doctor", "--json")
+    assert out, err
     return code, {one["check"]: one for one in json.loads(out)["checks"]}
 
 
@@ -54,7 +55,7 @@ def test_a_machine_without_slurm_or_store(site, capsys, monkeypatch):  # noqa: F
     assert "cannot be used as the store: there is no store in it" in out
     assert "change: mount the site's file system here" in out
     assert "there is no slurm.conf here" in out
-    assert "registry" in lines[-2]
+    assert "registry" in lines[-2], out
     assert lines[-2].startswith("in order: ")
     assert lines[-1].startswith("looked at 1: ")
 
@@ -63,7 +64,7 @@ def test_all_of_it_is_shown_on_request(site, capsys, monkeypatch):  # noqa: F811
     """With -v each check has a line."""
     monkeypatch.setenv("SLURM_CONF", "/nonexistent/slurm.conf")
     _, out, _ = call(capsys, "-v", "doctor")
-    assert f"{site.registry.name} answers" in out
+    assert f"{site.registry.name} answers" in out, out
     assert "in order" not in out
 
 
