@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,8 @@ from hpcimg.doctor.compare import MARK, compare
 from hpcimg.doctor.elf import exported_number
 from hpcimg.doctor.finding import Finding, Report, is_fit, report_of, rows_of
 from hpcimg.doctor.plugin import (
+    DEFAULTS,
+    HELPERS,
     PluginFacts,
     Program,
     arguments_of,
@@ -19,6 +23,7 @@ from hpcimg.doctor.plugin import (
     parse_stack,
 )
 
+SPANK = Path(__file__).resolve().parents[2] / "spank"
 SO = "/usr/local/lib/hpcimg/hpcimg.so"
 SLURM = (24 << 16) + (11 << 8) + 5
 
@@ -288,3 +293,12 @@ def test_machines_that_share_a_store_see_each_other_s_marks():
     found = list(compare([*shared, marked("d"), Report("e")]))
     assert [(one.host, one.findings[0].state) for one in found] == [("d", "fail")]
     assert "another store than a" in found[0].findings[0].what
+
+
+def test_the_doctor_knows_the_plugin_s_arguments_and_programs():
+    """Those that the plugin takes, and those that its Makefile installs."""
+    code = (SPANK / "plugin.c").read_text("utf-8")
+    assert set(re.findall(r'\{"(\w+)=",', code)) == set(DEFAULTS)
+    install = (SPANK / "Makefile").read_text("utf-8").partition("\ninstall: ")[2]
+    programs = re.findall(r"\$\(BUILD\)/(\w+)(?= |$)|\.\./prolog/(\w+)", install, re.MULTILINE)
+    assert {one or other for one, other in programs} == set(HELPERS)
