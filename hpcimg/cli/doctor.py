@@ -40,10 +40,15 @@ def add(verbs: Adder) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    if arguments.store is not None:
-        return _store(arguments)
     from hpcimg.cli.output import print_json
     from hpcimg.errors import ExitCode, UsageError
+
+    is_some = arguments.nodes is not None or arguments.partition is not None
+    if arguments.all and (is_some or arguments.store is not None):
+        what = "--all goes with no choice of nodes, and not with --store"
+        raise UsageError(what, "leave one away")
+    if arguments.store is not None:
+        return _store(arguments)
     from hpcimg.store.owner import current_owner
     from hpcimg.workflow.doctor import diagnose, examine_machine
     from hpcimg.workflow.doctor_nodes import Asked, ask_nodes, node_line
@@ -51,9 +56,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.role == "node":
         print(node_line(examine_machine(os.environ, _checked(arguments.token))), flush=True)
         return 0
-    is_some = arguments.nodes is not None or arguments.partition is not None
-    if arguments.all and is_some:
-        raise UsageError("--all and a choice of nodes contradict each other", "leave one away")
     token = current_owner().token(os.urandom(8).hex())
     # Before root becomes the store's account, since Slurm may know no such user.
     asked = Asked()

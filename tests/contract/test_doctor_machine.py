@@ -111,9 +111,10 @@ def test_settings_that_cannot_be_parsed_leave_the_rest(site, capsys, monkeypatch
 
 def test_a_choice_of_nodes_and_all_of_them(capsys):
     """The two contradict each other."""
-    code, _, err = call(capsys, "doctor", "--all", "--nodes", "a")
-    assert code == 2
-    assert "--all and a choice of nodes contradict each other" in err[0]
+    for words in (("--nodes", "a"), ("--partition", "p"), ("--store",)):
+        code, _, err = call(capsys, "doctor", "--all", *words)
+        assert code == 2
+        assert "--all goes with no choice of nodes, and not with --store" in err[0]
 
 
 def test_a_role_needs_its_doctor_s_token(capsys):
