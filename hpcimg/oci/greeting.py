@@ -22,7 +22,6 @@ from hpcimg.oci.transport import ONE_TRY, Request, Transport
 from hpcimg.settings import RegistrySettings
 
 _TIMEOUTS = Timeouts(connect=4.0, read=6.0)
-_REFUSED = frozenset({401, 403})
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,3 @@ def greet(
         # The header has whole seconds.
         apart = now - parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() - 0.5
     return Greeting(host, answer.status, apart=apart, has_login=has_login)
-
-
-def is_refusal(greeting: Greeting) -> bool:
-    """Tell whether the registry wants a login, or another one."""
-    return greeting.status in _REFUSED
