@@ -27,6 +27,13 @@ CORE = {
     "hpcimg.quoting",
     "hpcimg.compatibility",
     "hpcimg.contradictions",
+    "hpcimg.doctor.compare",
+    "hpcimg.doctor.elf",
+    "hpcimg.doctor.finding",
+    "hpcimg.doctor.machine",
+    "hpcimg.doctor.plugin",
+    "hpcimg.doctor.registry",
+    "hpcimg.doctor.slurm_conf",
     "hpcimg.document",
     "hpcimg.elf",
     "hpcimg.features",
@@ -66,7 +73,14 @@ FLOOR = {
     "hpcimg.progress",
     "hpcimg.progress_text",
 }
-ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
+ADAPTERS = (
+    "hpcimg.node",
+    "hpcimg.oci",
+    "hpcimg.store",
+    "hpcimg.runtime",
+    "hpcimg.slurm",
+    "hpcimg.slurm_site",
+)
 HARMLESS = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",
     "functools", "hashlib", "itertools", "json", "re", "types", "typing",

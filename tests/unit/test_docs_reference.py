@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -73,3 +74,14 @@ def test_settings_example_is_read() -> None:
     page = (DOCS / "reference" / "settings.md").read_text("utf-8")
     example = page.partition("```yaml\n")[2].partition("```")[0]
     assert parse_settings(example).registries
+
+
+def test_the_doctor_s_page_names_each_check() -> None:
+    """Each that the code can find."""
+    package = DOCS.parent / "hpcimg"
+    text = (DOCS / "reference/doctor.md").read_text("utf-8")
+    files = [*(package / "doctor").glob("*.py"), *(package / "workflow").glob("doctor*.py")]
+    code = "".join(file.read_text("utf-8") for file in files)
+    checks = set(re.findall(r'Finding\(\s*"([^"]+)"', code))
+    assert len(checks) > 20
+    assert {check for check in checks if f"`{check}`" not in text} == set()
