@@ -43,7 +43,7 @@ _shtab_hpcimg_config_show_option_strings=(-h --help --json)
 _shtab_hpcimg_config_check_option_strings=(-h --help)
 _shtab_hpcimg_config_schema_option_strings=(-h --help)
 _shtab_hpcimg_config_option_strings=(-h --help)
-_shtab_hpcimg_doctor_option_strings=(-h --help --store --partition --nodes --json)
+_shtab_hpcimg_doctor_option_strings=(-h --help --store --all --partition --nodes --json)
 _shtab_hpcimg_completion_option_strings=(-h --help)
 _shtab_hpcimg_option_strings=(-h --help --version -v --verbose)
 
@@ -183,6 +183,7 @@ _shtab_hpcimg_config___help_nargs=0
 _shtab_hpcimg_doctor__h_nargs=0
 _shtab_hpcimg_doctor___help_nargs=0
 _shtab_hpcimg_doctor___store_nargs='?'
+_shtab_hpcimg_doctor___all_nargs=0
 _shtab_hpcimg_doctor___json_nargs=0
 _shtab_hpcimg_completion__h_nargs=0
 _shtab_hpcimg_completion___help_nargs=0

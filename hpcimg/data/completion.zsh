@@ -15,7 +15,7 @@ _shtab_hpcimg_commands() {
     config:'the site'"'"'s settings'
     containers:'say where named containers are kept (the plugin calls this)'
     coverage:'show which node types have a build of their own behind each name'
-    doctor:'find out whether a file system can carry the store'
+    doctor:'find out what is not in order, and what to change'
     explain:'show every image behind a name: taken or not, why'
     index:'make one name of many builds'
     inspect:'show what a registry has behind a name'
@@ -222,7 +222,8 @@ _shtab_hpcimg_coverage_defaults_added=0
 
 _shtab_hpcimg_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--store[try this directory\; without one, the site\'s store]:DIR:_files -/"
+  "--store[try between two nodes whether this directory can be a store\; without DIR the site\'s]:DIR:_files -/"
+  "--all[all nodes, through Slurm]"
   "--partition[the nodes of this partition]:P:"
   "--nodes[these nodes, as bdw\[1-4\],gpu1]:LIST:"
   "--json[print an object for programs]"
