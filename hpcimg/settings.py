@@ -69,7 +69,6 @@ class StoreSettings:
 
     path: str = "/srv/hpcimg/store"
     account: str = "hpcimg"
-    shared: bool = True
     lock: str = "flock"
     lock_timeout: float = 3600.0
     lease_days: float = 30.0
@@ -78,6 +77,7 @@ class StoreSettings:
     high_water: int = 0
     low_water: int = 0
     blob_bytes: int = 20 * 10**9
+    shared: bool = True
 
 
 @dataclass(frozen=True)
