@@ -16,6 +16,7 @@ from typing import Any
 
 from hpcimg.amounts import parse_size
 from hpcimg.errors import SettingsError
+from hpcimg.gpu_files import CAPABILITIES
 from hpcimg.oci.reference import is_location
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.rules import read_rules
@@ -119,6 +120,17 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class GpuSettings:
+    """What of the node a container gets for its GPUs.
+
+    `libraries` are `auto`, NVIDIA's driver as ldconfig knows it; `none`; or patterns of paths.
+    """
+
+    libraries: str | tuple[str, ...] = "auto"
+    driver_parts: tuple[str, ...] = CAPABILITIES
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -135,6 +147,7 @@ class Settings:
     accounting: str = "none"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
+    gpus: GpuSettings = GpuSettings()
     mount: str = "fuse"
     proxy: str | None = field(default=None, repr=False)
     no_proxy: tuple[str, ...] = ()
@@ -228,6 +241,7 @@ class _Reader(SectionReader):
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
+        top["gpus"] = self.gpus(top.get("gpus"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))
@@ -258,6 +272,30 @@ class _Reader(SectionReader):
             message = '"low_water" is more than "high_water", at which removing begins'
             raise self.error(("store", "low_water"), message)
         return store
+
+    def gpus(self, value: Any) -> GpuSettings:
+        given = dict(self.mapping(value, ("gpus",)))
+        libraries = given.pop("libraries", GpuSettings.libraries)
+        given = self.section(given, GpuSettings, ("gpus",))
+        given["libraries"] = self.libraries(libraries, ("gpus", "libraries"))
+        if "driver_parts" in given:
+            given["driver_parts"] = self.words(given["driver_parts"], ("gpus", "driver_parts"))
+            for part in given["driver_parts"]:
+                if part not in CAPABILITIES:
+                    message = f'"driver_parts" are of {", ".join(CAPABILITIES)}, not {part!r}'
+                    raise self.error(("gpus", "driver_parts"), message)
+        return GpuSettings(**given)
+
+    def libraries(self, value: Any, at: tuple[object, ...]) -> str | tuple[str, ...]:
+        """Read `auto`, `none`, or a list of paths, in which * may stand."""
+        if value in ("auto", "none"):
+            return str(value)
+        if not isinstance(value, list):
+            raise self.error(at, f'"libraries" is auto, none or a list of paths, not {value!r}')
+        for path in self.words(value, at):
+            if not Path(path).is_absolute():
+                raise self.error(at, f'"libraries" names paths that begin with /, not {path!r}')
+        return tuple(value)
 
     def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
         given = self.section(value, RegistrySettings, at)

@@ -30,6 +30,7 @@ class Surroundings:
     """What is put around an image: binds, variables that win over the image's, hidden paths.
 
     `workdir` and `entrypoint` are what the image's own config says; empty where it says nothing.
+    `renumbered` are Slurm's numbers of the GPUs that are seen alone, and so count from 0.
     """
 
     binds: tuple[Bind, ...] = ()
@@ -37,6 +38,7 @@ class Surroundings:
     hidden: tuple[str, ...] = ()
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
+    renumbered: str = ""
 
     def lines(self) -> str:
         """Write what `hpcimg get` prints: `bind=SOURCE TAB TARGET TAB FLAG,FLAG`, and so on."""
@@ -49,6 +51,8 @@ class Surroundings:
             found.append(f"workdir={_words(self.workdir)}")
         if self.entrypoint:
             found.append(f"entrypoint={_words(*self.entrypoint)}")
+        if self.renumbered:
+            found.append(f"renumber={_words(self.renumbered)}")
         return "".join(f"{line}\n" for line in found)
 
 
@@ -67,6 +71,7 @@ def join(parts: Iterable[Surroundings]) -> Surroundings:
         tuple(hidden),
         next((part.workdir for part in reversed(parts) if part.workdir), ""),
         next((part.entrypoint for part in reversed(parts) if part.entrypoint), ()),
+        next((part.renumbered for part in reversed(parts) if part.renumbered), ""),
     )
 
 

@@ -28,7 +28,9 @@ CORE = {
     "hpcimg.contradictions",
     "hpcimg.document",
     "hpcimg.features",
+    "hpcimg.gpu_files",
     "hpcimg.gpu_rules",
+    "hpcimg.linker_cache",
     "hpcimg.ranking",
     "hpcimg.lint",
     "hpcimg.metadata",
@@ -61,7 +63,7 @@ FLOOR = {
 ADAPTERS = ("hpcimg.node", "hpcimg.oci", "hpcimg.store", "hpcimg.runtime", "hpcimg.slurm")
 HARMLESS = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",
-    "functools", "hashlib", "itertools", "json", "re", "types", "typing",
+    "functools", "hashlib", "itertools", "json", "re", "struct", "types", "typing",
 }  # fmt: skip
 # The vocabulary is a data file of the package; reading it depends on no machine.
 READS_ITS_DATA = {"hpcimg.vocabulary"}
