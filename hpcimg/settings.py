@@ -16,7 +16,7 @@ from typing import Any
 
 from hpcimg.amounts import parse_size
 from hpcimg.errors import SettingsError
-from hpcimg.gpu_files import CAPABILITIES
+from hpcimg.gpu_settings import GpuSettings, read_gpu_settings
 from hpcimg.oci.reference import is_location
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.rules import read_rules
@@ -43,6 +43,8 @@ _CHOICES = {
     "mount": ("fuse", "kernel"),
 }
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+KEEPS = ("job", "always")
+"""How long what a named container leaves is kept on its node."""
 LOCKS = ("flock", "fcntl", "link", "none")
 """How builders on several nodes exclude each other: what the store's file system can do."""
 _SPELLINGS = {"platform-features": "platform_features"}
@@ -120,14 +122,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class GpuSettings:
-    """What of the node a container gets for its GPUs.
+class ContainerSettings:
+    """Where each node keeps what named containers leave, and whether for the job or for good."""
 
-    `libraries` are `auto`, NVIDIA's driver as ldconfig knows it; `none`; or patterns of paths.
-    """
-
-    libraries: str | tuple[str, ...] = "auto"
-    driver_parts: tuple[str, ...] = CAPABILITIES
+    path: str = "/var/lib/hpcimg/containers"
+    keep: str = "job"
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,7 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
+    containers: ContainerSettings = ContainerSettings()
     policy: str = "compatible"
     policies: tuple[PolicyRule, ...] = ()
     match: str = "per-node"
@@ -241,8 +241,9 @@ class _Reader(SectionReader):
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
-        top["gpus"] = self.gpus(top.get("gpus"))
+        top["gpus"] = read_gpu_settings(self, top.get("gpus"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
+        top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))
         registry = top.get("default_registry", Settings.default_registry)
@@ -273,29 +274,17 @@ class _Reader(SectionReader):
             raise self.error(("store", "low_water"), message)
         return store
 
-    def gpus(self, value: Any) -> GpuSettings:
-        given = dict(self.mapping(value, ("gpus",)))
-        libraries = given.pop("libraries", GpuSettings.libraries)
-        given = self.section(given, GpuSettings, ("gpus",))
-        given["libraries"] = self.libraries(libraries, ("gpus", "libraries"))
-        if "driver_parts" in given:
-            given["driver_parts"] = self.words(given["driver_parts"], ("gpus", "driver_parts"))
-            for part in given["driver_parts"]:
-                if part not in CAPABILITIES:
-                    message = f'"driver_parts" are of {", ".join(CAPABILITIES)}, not {part!r}'
-                    raise self.error(("gpus", "driver_parts"), message)
-        return GpuSettings(**given)
-
-    def libraries(self, value: Any, at: tuple[object, ...]) -> str | tuple[str, ...]:
-        """Read `auto`, `none`, or a list of paths, in which * may stand."""
-        if value in ("auto", "none"):
-            return str(value)
-        if not isinstance(value, list):
-            raise self.error(at, f'"libraries" is auto, none or a list of paths, not {value!r}')
-        for path in self.words(value, at):
-            if not Path(path).is_absolute():
-                raise self.error(at, f'"libraries" names paths that begin with /, not {path!r}')
-        return tuple(value)
+    def containers(self, value: Any) -> ContainerSettings:
+        given = self.section(value, ContainerSettings, ("containers",))
+        found = ContainerSettings(**given)
+        # Apptainer is given directories in it, and takes a colon for an end.
+        if not Path(found.path).is_absolute() or any(c in found.path for c in ":,\n\t"):
+            message = f'"path" must begin with / and have no colon or comma, not {found.path!r}'
+            raise self.error(("containers", "path"), message)
+        if found.keep not in KEEPS:
+            message = f'"keep" is {" or ".join(KEEPS)}, not {found.keep!r}'
+            raise self.error(("containers", "keep"), message)
+        return found
 
     def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
         given = self.section(value, RegistrySettings, at)

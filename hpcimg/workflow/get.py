@@ -21,6 +21,7 @@ from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.gpu_mounts import gpu_mounts
 from hpcimg.workflow.host_mpi import host_mpi
 from hpcimg.workflow.image_own import image_own
+from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
@@ -118,20 +119,16 @@ def get(
     """
     is_site = scope == "site"
     with failures_noted(name, settings, scope, job):
-        if is_site:
-            access = site_access(settings)
-        else:
-            access = own_access(settings, os.environ, listed_only=True)
+        reference, access = _asked(name, settings, is_site=is_site)
         heard = Heard(on_progress)
-        profile = job_profile(settings, gpus, nodes=together.size)
-        reference = read_name(name, settings)
+        profile = job_profile(settings, gpus, nodes=together.size, platform=together.platform)
         try:
             answer = resolve_in_job(reference, profile, access, settings, together)
         except NoCandidateError:
-            if is_site and job:
+            if is_site and job and not together.platform:
                 _note_refused(reference, profile, access, settings, job)
             raise
-        if is_site:
+        if is_site and not together.platform:
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
@@ -146,6 +143,16 @@ def get(
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
     return ready
+
+
+def _asked(name: str, settings: Settings, *, is_site: bool) -> tuple[Reference, Access]:
+    if is_site:
+        return read_name(name, settings), site_access(settings)
+    layout = layout_access(name, settings, os.environ)
+    return layout or (
+        read_name(name, settings),
+        own_access(settings, os.environ, listed_only=True),
+    )
 
 
 def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
@@ -195,9 +202,9 @@ def get_for_user(
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
-    access = own_access(settings, environment)
+    layout = layout_access(name, settings, environment)
+    reference, access = layout or (read_name(name, settings), own_access(settings, environment))
     heard = Heard(on_progress)
-    reference = read_name(name, settings)
     answer = resolve_in_job(reference, profile, access, settings, together)
     resolved = answer.resolved
     kept = _in_site_store(resolved, access, settings)

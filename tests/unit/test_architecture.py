@@ -49,10 +49,12 @@ CORE = {
     "hpcimg.node.profile",
     "hpcimg.node.words",
     "hpcimg.oci.digest",
+    "hpcimg.oci.local_name",
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
 FLOOR = {
+    "hpcimg.gpu_settings",
     "hpcimg.rules",
     "hpcimg.sections",
     "hpcimg.process",
