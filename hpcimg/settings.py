@@ -147,7 +147,7 @@ class Settings:
     accounting: str = "none"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
-    gpus: GpuSettings = GpuSettings()
+    gpus: GpuSettings = field(default_factory=GpuSettings)
     mount: str = "fuse"
     proxy: str | None = field(default=None, repr=False)
     no_proxy: tuple[str, ...] = ()
