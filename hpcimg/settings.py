@@ -1,4 +1,4 @@
-"""The site's settings: one YAML file, read once into a frozen type.
+"""The site's settings: one YAML file and its drop-ins, read once into a frozen type.
 
 Root-owned on a compute node; what a user may change comes by option, never from here.
 """
@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcimg.amounts import parse_size
+from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
 from hpcimg.gpu_settings import GpuSettings, read_gpu_settings
 from hpcimg.oci.reference import is_location
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.rules import read_rules
 from hpcimg.sections import SectionReader
+from hpcimg.settings_files import SettingsFile, drop_in_folder, own_file, site_files
+
+if TYPE_CHECKING:
+    import yaml
 
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
@@ -130,6 +134,13 @@ class ContainerSettings:
 
 
 @dataclass(frozen=True)
+class PrologSettings:
+    """What the prolog does; it waits for nothing whatever is said here."""
+
+    prefetch: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -153,6 +164,10 @@ class Settings:
     no_proxy: tuple[str, ...] = ()
     apptainer: str = "apptainer"
     merger: str = "/usr/local/libexec/hpcimg/merger"
+    mounts: tuple[Bind, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    mount_home: bool = True
+    prolog: PrologSettings = PrologSettings()
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
         """Give all rules of the choice, the general one first."""
@@ -160,68 +175,86 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the site's file, or the one that HPCIMG_SETTINGS names; no file means the defaults."""
+    """Read the site's files, or the one that HPCIMG_SETTINGS names; none means the defaults."""
+    files = settings_files(environ)
+    return parse_files(files) if files else Settings()
+
+
+def settings_files(environ: Mapping[str, str]) -> tuple[SettingsFile, ...]:
+    """Read the files that count, a later one over an earlier; a file of a user's own is alone."""
     named = environ.get(PATH_VARIABLE)
-    path = Path(named) if named else DEFAULT_PATH
-    try:
-        with path.open(encoding="utf-8") as file:
-            if not named:
-                _check_owner(path, os.fstat(file.fileno()))
-            text = file.read()
-    except FileNotFoundError as error:
-        if named:
-            raise SettingsError(
-                f'settings file "{path}" does not exist', f"{PATH_VARIABLE} names it"
-            ) from error
-        return Settings()
-    except OSError as error:
-        raise SettingsError(f'could not read settings file "{path}": {error.strerror}') from error
-    except UnicodeError as error:
-        raise SettingsError(f'settings file "{path}" is not UTF-8 text') from error
-    return parse_settings(text, source=str(path))
+    return (own_file(Path(named), PATH_VARIABLE),) if named else site_files(DEFAULT_PATH)
 
 
 def places_of_settings(environ: Mapping[str, str] = os.environ) -> dict[tuple[object, ...], str]:
-    """Say where each key of the settings file stands, and each rule by its number: `FILE:LINE`."""
-    from hpcimg.document import compose, places_of
+    """Say where each key of the settings stands, and each rule by its number: `FILE:LINE`."""
+    return places_in(compose_files(settings_files(environ)))
 
-    path = Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
-    try:
-        root = compose(path.read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    found = places_of(root)
+
+def places_in(root: yaml.Node | None) -> dict[tuple[object, ...], str]:
+    """Say where each key of a composed document stands, by its one spelling."""
+    from hpcimg.document import places_of
+
     return {
-        tuple(_SPELLINGS.get(str(word), word) for word in way): f"{path}:{line}"
-        for way, line in found.items()
+        tuple(
+            _name_of_key(way[:at], word) if isinstance(word, str) else word
+            for at, word in enumerate(way)
+        ): place
+        for way, place in places_of(root).items()
     }
 
 
 def has_site_file() -> bool:
     """Tell whether there is a site's file at all, which is the first question of a new site."""
-    return DEFAULT_PATH.exists()
+    return DEFAULT_PATH.exists() or drop_in_folder(DEFAULT_PATH).exists()
 
 
 def parse_settings(text: str, *, source: str = "settings") -> Settings:
     """Parse YAML text; a key that is not known or stands twice is an error that names its line."""
-    from hpcimg.document import MistakeError, compose, construct
+    return parse_files((SettingsFile(Path(source), text),))
+
+
+def parse_files(files: Sequence[SettingsFile]) -> Settings:
+    """Parse files as one document; an error names the file and the line of the mistake."""
+    return parse_document(compose_files(files))
+
+
+def parse_document(root: yaml.Node | None) -> Settings:
+    """Make settings of a composed document; raises SettingsError."""
+    from hpcimg.document import MistakeError, construct
 
     try:
-        root = compose(text)
-        return _Reader(root, source).settings(construct(root))
+        document = construct(root)
     except MistakeError as error:
-        raise SettingsError(f"{source}:{error.line}: {error.what}", _HINT) from error
+        raise SettingsError(f"{error.file}:{error.line}: {error.what}", _HINT) from error
+    return _Reader(root).settings(document)
 
 
-def _check_owner(path: Path, found: os.stat_result) -> None:
-    """Refuse a site's file that others may write: it says where root's stages get images from."""
-    mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid == 0 and not mode & 0o022:
-        return
-    raise SettingsError(
-        f'settings file "{path}" is not safe: it belongs to uid {found.st_uid} (mode {mode:04o})',
-        f"as root: chown root {path} && chmod go-w {path}",
-    )
+def compose_files(files: Iterable[SettingsFile]) -> yaml.Node | None:
+    """Lay the files' documents over each other; the places of their nodes are kept."""
+    from hpcimg.document import MistakeError, compose
+
+    root = None
+    for file in files:
+        try:
+            root = join_documents(root, compose(file.text, str(file.path)))
+        except MistakeError as error:
+            raise SettingsError(f"{file.path}:{error.line}: {error.what}", _HINT) from error
+    return root
+
+
+def join_documents(older: yaml.Node | None, newer: yaml.Node | None) -> yaml.Node | None:
+    """Lay one composed document over another: mappings join by key, all else is replaced."""
+    from hpcimg.document import merge
+
+    return merge(older, newer, _name_of_key)
+
+
+def _name_of_key(way: tuple[object, ...], key: str) -> str:
+    """Bring keys to one spelling, so that a later file changes what it means to change."""
+    if way == ("registries",):
+        return key.lower()
+    return key if way else _SPELLINGS.get(key, key)
 
 
 class _Reader(SectionReader):
@@ -242,6 +275,13 @@ class _Reader(SectionReader):
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
         top["gpus"] = read_gpu_settings(self, top.get("gpus"))
+        prolog = self.section(top.get("prolog"), PrologSettings, ("prolog",))
+        top["prolog"] = PrologSettings(**prolog)
+        if "mounts" in top or "environment" in top:
+            from hpcimg.container_settings import read_environment, read_mounts
+
+            top["mounts"] = read_mounts(self, top.get("mounts"))
+            top["environment"] = read_environment(self, top.get("environment"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")

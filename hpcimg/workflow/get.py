@@ -14,6 +14,7 @@ from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.slurm import job_gpus
+from hpcimg.store.lease import LeaseKey
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
-    from hpcimg.store.lease import LeaseKey
     from hpcimg.store.store import Store
 
 
@@ -137,7 +137,7 @@ def get(
         _ready(answer, entry, heard),
         by_kernel=by_kernel,
         owner=access.store.owner,
-        around=surroundings(entry, profile, gpus, settings),
+        around=surroundings(entry, profile, gpus, settings, together.lease),
     )
     if ready.notice:
         log.warning("%s", ready.notice)
@@ -211,12 +211,17 @@ def get_for_user(
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    around = surroundings(entry, profile, job_gpus(environment), settings)
+    user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
+    around = surroundings(entry, profile, job_gpus(environment), settings, user)
     return replace(_ready(answer, entry, heard), around=around)
 
 
 def surroundings(
-    entry: Entry, profile: NodeProfile, gpus: tuple[str, ...] | None, settings: Settings
+    entry: Entry,
+    profile: NodeProfile,
+    gpus: tuple[str, ...] | None,
+    settings: Settings,
+    whose: LeaseKey | None,
 ) -> Surroundings:
     """Say what this node puts around an image for a job with these GPUs; the site's word is last.
 
@@ -227,7 +232,7 @@ def surroundings(
             image_own(entry),
             host_mpi(entry, settings),
             gpu_mounts(profile, gpus, settings),
-            site_mounts(settings),
+            site_mounts(settings, whose.uid if whose else "", whose.job if whose else ""),
         )
     )
 

@@ -21,6 +21,7 @@ MODULES = {
 
 CORE = {
     "hpcimg.amounts",
+    "hpcimg.bind",
     "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",
@@ -55,10 +56,12 @@ CORE = {
 }
 FLOOR = {
     "hpcimg.gpu_settings",
+    "hpcimg.container_settings",
     "hpcimg.rules",
     "hpcimg.sections",
     "hpcimg.process",
     "hpcimg.settings",
+    "hpcimg.settings_files",
     "hpcimg.progress",
     "hpcimg.progress_text",
 }
