@@ -79,19 +79,11 @@ def hidden_files(
 ) -> tuple[str, ...]:
     """List what a job must not see that has `gpus` of the node, called `words` by Slurm.
 
-    A directory stands for its files where none of them remains. Nothing is hidden where it is not
-    clear which GPUs the job has: it would lose its own.
+    Nothing is hidden where it is not clear which GPUs the job has: it would lose its own.
     """
     if words and gpus.state != "present":
         return ()
-    shown = {file.path for file in files if _is_shown(file, gpus, words)}
-    hidden = [file.path for file in files if file.path not in shown]
-    kept = {_folder(path) for path in shown} | {"/dev"}
-    return tuple(dict.fromkeys(p if _folder(p) in kept else _folder(p) for p in hidden))
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
+    return tuple(file.path for file in files if not _is_shown(file, gpus, words))
 
 
 def _is_shown(file: DeviceFile, gpus: GpuFacts, words: Sequence[str]) -> bool:
@@ -112,10 +104,9 @@ def _is_shown(file: DeviceFile, gpus: GpuFacts, words: Sequence[str]) -> bool:
 def renumbered(hidden: Sequence[str], files: Sequence[DeviceFile], words: Sequence[str]) -> str:
     """Give Slurm's numbers in their order where programs count anew: they see these GPUs alone."""
     numbered = {file.path for file in files if file.index is not None and not file.part}
-    folders = {_folder(path) for path in numbered} - {"/dev"}
     if not words or not all(word.isdecimal() for word in words):
         return ""
-    if not (numbered | folders).intersection(hidden):
+    if not numbered.intersection(hidden):
         return ""
     numbers = sorted(map(int, words))
     return "" if numbers == list(range(len(numbers))) else ",".join(map(str, numbers))
