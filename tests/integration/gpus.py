@@ -45,6 +45,19 @@ M60 = "name Tesla M60\\ncapability 5.2\\ndriver 396.44\\ncuda 9020"
 FOUR_M60 = Gpus(
     4, "/dev/nvidia[0-3]", ("nvidia1", "nvidia2", "nvidia3"), f"count 4\\n{M60}\\nmig off"
 )
+_MIG = "/proc/driver/nvidia/capabilities/gpu0/mig"
+A100_IN_TWO = Gpus(
+    1,
+    "/dev/nvidia0",
+    tuple(f"nvidia-caps/nvidia-cap{number}" for number in (2, 12, 13, 21, 22)),
+    "count 1\\nname A100\\ncapability 8.0\\ndriver 396.44\\ncuda 9020\\nmig on",
+    covered=("/proc/driver",),
+    files=tuple(
+        (f"{_MIG}/{place}/access", f"DeviceFileMinor: {minor}\\nDeviceFileMode: 292\\n")
+        for place, minor in (("gi1", 12), ("gi1/ci0", 13), ("gi2", 21), ("gi2/ci0", 22))
+    ),
+)
+"""One GPU in two slices; Slurm's numbers do not tell them, the UUIDs that it gives programs do."""
 _KFD = "/sys/class/kfd/kfd/topology/nodes"
 _MI250 = "simd_count 440\\ngfx_target_version 90010\\ndrm_render_minor {}\\n"
 TWO_MI250 = Gpus(
@@ -128,7 +141,7 @@ def _node_script(gpus: Gpus) -> str:
 
 def _undo_script(gpus: Gpus) -> str:
     lines = [f"rm -f /dev/{name}" for name in gpus.devices]
-    lines += ["rm -rf /dev/dri", "mv /root/kept/nvml-stub /etc/nvml-stub"]
+    lines += ["rm -rf /dev/dri /dev/nvidia-caps", "mv /root/kept/nvml-stub /etc/nvml-stub"]
     lines += [f"umount {path}" for path in reversed(gpus.covered)]
     return "; ".join([*lines, _PUBLISH])
 

@@ -1,9 +1,9 @@
-"""GPUs of other vendors than NVIDIA: the job's device files alone are in its container."""
+"""Other vendors' GPUs, and slices of NVIDIA's: a container has the job's device files alone."""
 
 from __future__ import annotations
 
 import pytest
-from gpus import OTHERS, SEEN, SRUN, TWO_MI250, TWO_PVC, lines, node_with
+from gpus import A100_IN_TWO, OTHERS, SEEN, SRUN, TWO_MI250, TWO_PVC, lines, node_with
 
 pytestmark = pytest.mark.integration
 
@@ -28,3 +28,26 @@ def test_other_vendors_gpus_are_the_jobs_alone(cluster, gpus, own, control):
     first, second = (" ".join(sorted(f"{one} {control}".split())) for one in own)
     alone = control.replace(" kfd", "")
     assert found == [first, "ROCR_VISIBLE_DEVICES=0", second, "ZE_AFFINITY_MASK=0", alone]
+
+
+def test_a_slice_brings_its_own_capabilities(cluster):
+    """A MIG slice by the UUID that Slurm tells programs; by a number alone it is not clear which.
+
+    Slurm has the UUIDs of NVML, for which Debian's is not built: the task is told here.
+    """
+    run = "sh -c \"ls /dev/nvidia-caps | sort -V | tr '\\n' ' '; echo; ls /dev/nvidia[0-9]\""
+    told = "env CUDA_VISIBLE_DEVICES=MIG-00000000-0000-0000-0002-000000000000"
+    with node_with(cluster, A100_IN_TWO):
+        found = lines(
+            cluster,
+            f"{SRUN} --gres=gpu:1 {told} hpcimg run mpi -- {run};"
+            f"{SRUN} --gres=gpu:1 --container mpi {run};"
+            f"{SRUN} --container mpi ls -A /dev/nvidia-caps",
+        )
+    caps = [f"nvidia-cap{number}" for number in (2, 12, 13, 21, 22)]
+    assert found == [
+        " ".join(one for one in caps if one not in caps[1:3]),
+        "/dev/nvidia0",
+        " ".join(caps),
+        "/dev/nvidia0",
+    ]
