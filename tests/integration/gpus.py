@@ -116,6 +116,25 @@ def node_with(cluster: Cluster, gpus: Gpus) -> Iterator[None]:
         mishaps.do(cluster, f"{put}; {_reconfigure(1)}")
 
 
+@contextmanager
+def denied_to_others(cluster: Cluster) -> Iterator[None]:
+    """Let a control group deny a job the four GPUs of NVIDIA's that are not its own.
+
+    Their files get numbers of no driver's: denied would be what else has them, as /dev/null.
+    """
+    make = "; ".join(f"mknod -m 666 /dev/nvidia{n} c {{}}" for n in range(4))
+    swap = f"rm -f /dev/nvidia[0-3]; {make}"
+    cgroup = "/etc/slurm/cgroup.conf"
+    mishaps.do(cluster, swap.format(*(f"195 {n}" for n in range(4))), NODE)
+    own = mishaps.do(cluster, f"cat {cgroup}; echo ConstrainDevices=yes >>{cgroup}")
+    mishaps.do(cluster, _reconfigure(4))
+    try:
+        yield
+    finally:
+        mishaps.do(cluster, f"printf '{own}' >{cgroup}; {_reconfigure(4)}")
+        mishaps.do(cluster, swap.format(*["1 3"] * 4), NODE)
+
+
 def _reconfigure(count: int) -> str:
     """Have all daemons read their files; it is done when the node counts anew, and is free."""
     state = f"sinfo -h -N -p gpu -n {NODE} -o '%G %t'"

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+import mishaps
 import pytest
-from gpus import A100_IN_TWO, OTHERS, SEEN, SRUN, TWO_MI250, TWO_PVC, lines, node_with
+from gpus import (
+    A100_IN_TWO,
+    FOUR_M60,
+    OTHERS,
+    SEEN,
+    SRUN,
+    TWO_MI250,
+    TWO_PVC,
+    denied_to_others,
+    lines,
+    node_with,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -51,3 +65,18 @@ def test_a_slice_brings_its_own_capabilities(cluster):
         " ".join(caps),
         "/dev/nvidia0",
     ]
+
+
+def test_numbers_stay_where_a_control_group_denies_the_others(cluster):
+    """Slurm counts from 0 there, and so does the container."""
+    conf = mishaps.do(cluster, "cat /etc/slurm/cgroup.conf 2>/dev/null || true")
+    if not re.search("^CgroupPlugin=cgroup", conf, re.MULTILINE):
+        pytest.skip("Slurm has no control groups on this machine")
+    task = f'sh -c "{SEEN}; echo \\$CUDA_VISIBLE_DEVICES of \\$SLURM_STEP_GPUS"'
+    with node_with(cluster, FOUR_M60), denied_to_others(cluster):
+        found = lines(
+            cluster,
+            f"{OTHERS} {SRUN} --gres=gpu:2 --container mpi {task};"
+            f"{SRUN} --gres=gpu:2 hpcimg run mpi -- {task}",
+        )
+    assert found == ["nvidia1 nvidia2 nvidiactl", "0,1 of 1,2"] * 2
