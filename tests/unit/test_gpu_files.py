@@ -12,6 +12,7 @@ from hpcimg.gpu_files import (
     renumbered,
 )
 from hpcimg.node.gpus import Gpu, GpuFacts
+from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 
 A100 = tuple(
     Gpu(
@@ -145,3 +146,9 @@ def test_the_drivers_libraries_come_and_no_others(name, real, parts, comes):
     """By their names and the running driver's version; the toolkit's are the image's."""
     lib = "/usr/lib/x86_64-linux-gnu"
     assert nvidia_library(f"{lib}/{name}", f"{lib}/{real}", "535.104.05", parts) is comes
+
+
+def test_the_numbers_that_are_seen_anew_are_a_line_of_their_own():
+    """The joiner is told them; what of several parts says some counts."""
+    around = join((Surroundings(hidden=("/dev/nvidia0",), renumbered="1,3"), NOTHING))
+    assert around.lines() == "hide=/dev/nvidia0\nrenumber=1,3\n"
