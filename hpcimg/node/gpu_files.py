@@ -26,7 +26,7 @@ _PLACES = ("usr/bin", "bin", "usr/local/bin", "usr/sbin", "opt/bin")
 _DRIVER = "proc/driver/nvidia"
 _CARD = re.compile(r"nvidia([0-9]+)")
 _MINOR = re.compile(r"^(?:DeviceFileMinor|Device Minor): *([0-9]+)$", re.MULTILINE)
-_DRM = re.compile(r"(?:card|renderD)[0-9]+")
+_DRM = re.compile(r"(?:card|renderD)[0-9]+")  # codespell:ignore
 _FOR_ALL = (
     "nvidiactl",
     "nvidia-uvm",
@@ -78,7 +78,9 @@ def _amd(root: Path) -> Iterator[DeviceFile]:
 
 def _drm(root: Path, bus: Iterable[PciGpu]) -> Iterator[DeviceFile]:
     """Tell whose the files in /dev/dri are; a board's own graphics are no GPU of a job's."""
-    renders = {f"renderD{minor}": index for index, minor in render_minors(root).items()}
+    renders = {
+        f"renderD{minor}": index for index, minor in render_minors(root).items()
+    }  # codespell:ignore
     owners = {_slot(root, name): ("amd", index) for name, index in renders.items()}
     for at, slot in enumerate(compute_slots(bus)):
         owners[slot] = ("intel", at)

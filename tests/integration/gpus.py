@@ -62,7 +62,7 @@ _KFD = "/sys/class/kfd/kfd/topology/nodes"
 _MI250 = "simd_count 440\\ngfx_target_version 90010\\ndrm_render_minor {}\\n"
 TWO_MI250 = Gpus(
     2,
-    "/dev/dri/renderD[128-129]",
+    "/dev/dri/renderD[128-129]",  # codespell:ignore
     ("kfd", "dri/renderD128", "dri/renderD129", "dri/card1", "dri/card2", "dri/card0"),
     covered=("/sys/class",),
     files=(
@@ -78,7 +78,7 @@ TWO_MI250 = Gpus(
 _PVC = ("0x038000", "0x8086", "0x0bd5")
 TWO_PVC = Gpus(
     2,
-    "/dev/dri/renderD[128-129]",
+    "/dev/dri/renderD[128-129]",  # codespell:ignore
     ("dri/renderD128", "dri/renderD129"),
     covered=("/sys/class", "/sys/bus/pci/devices"),
     files=(
