@@ -78,9 +78,8 @@ def _amd(root: Path) -> Iterator[DeviceFile]:
 
 def _drm(root: Path, bus: Iterable[PciGpu]) -> Iterator[DeviceFile]:
     """Tell whose the files in /dev/dri are; a board's own graphics are no GPU of a job's."""
-    renders = {
-        f"renderD{minor}": index for index, minor in render_minors(root).items()
-    }  # codespell:ignore
+    minors = render_minors(root)
+    renders = {f"renderD{minor}": at for at, minor in minors.items()}  # codespell:ignore
     owners = {_slot(root, name): ("amd", index) for name, index in renders.items()}
     for at, slot in enumerate(compute_slots(bus)):
         owners[slot] = ("intel", at)
