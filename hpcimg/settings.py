@@ -6,7 +6,6 @@ Root-owned on a compute node; what a user may change comes by option, never from
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,16 @@ from hpcimg.amounts import parse_size
 from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
 from hpcimg.gpu_settings import GpuSettings, read_gpu_settings
-from hpcimg.oci.reference import is_location
 from hpcimg.policy import KINDS, PolicyRule
+from hpcimg.registry_settings import RegistrySettings, read_proxy, read_registry
 from hpcimg.rules import read_rules
 from hpcimg.sections import SectionReader
 from hpcimg.settings_files import SettingsFile, drop_in_folder, own_file, site_files
 
 if TYPE_CHECKING:
     import yaml
+
+    from hpcimg.host_mpi_settings import HostMpi
 
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
@@ -51,41 +52,11 @@ KEEPS = ("job", "always")
 """How long what a named container leaves is kept on its node."""
 LOCKS = ("flock", "fcntl", "link", "none")
 """How builders on several nodes exclude each other: what the store's file system can do."""
+LOCAL_STAGE = "/var/cache/hpcimg"
+"""Where `stage: local` has nodes keep their copies."""
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
 _HINT = "correct the settings file"
-_PROXY = re.compile(r"https?://([^/@\s]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?")
-
-
-@dataclass(frozen=True)
-class KeyRule:
-    """Images of the repositories that a pattern matches bear a signature of one of these keys."""
-
-    repository: str
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RegistrySettings:
-    """What the site says of one registry host; `repositories` are patterns, None means all.
-
-    `mirrors` are HOST[:PORT][/PATH], asked before the host itself. `credentials` is a file that the
-    site's account uses for the repositories that match `readable`, which all users may read.
-    Of `signatures` the first rule that matches counts.
-    """
-
-    plain_http: bool = False
-    ca_file: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    referrers: bool = True
-    mirrors: tuple[str, ...] = ()
-    connections: int = 4
-    proxy: str | None = field(default=None, repr=False)
-    credentials: str | None = None
-    readable: tuple[str, ...] = ()
-    repositories: tuple[str, ...] | None = None
-    signatures: tuple[KeyRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,11 +64,13 @@ class StoreSettings:
     """Where the site's store is, who writes it, how builders exclude each other, what is kept.
 
     `lock_timeout` is in seconds, the water marks are in bytes; 0 there, and for `max_age_days`,
-    sets no limit. `blob_bytes` bounds the layers that are kept for other images.
+    sets no limit. `blob_bytes` bounds the layers that are kept for other images. Where it is not
+    `shared`, each node has a store of its own at this path.
     """
 
     path: str = "/srv/hpcimg/store"
     account: str = "hpcimg"
+    shared: bool = True
     lock: str = "flock"
     lock_timeout: float = 3600.0
     lease_days: float = 30.0
@@ -106,6 +79,17 @@ class StoreSettings:
     high_water: int = 0
     low_water: int = 0
     blob_bytes: int = 20 * 10**9
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Where nodes keep copies of their own; empty: they use the store's files as they are.
+
+    `bytes` bounds all copies of a node; 0 sets no limit.
+    """
+
+    path: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +132,7 @@ class Settings:
     registries: Mapping[str, RegistrySettings] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     store: StoreSettings = StoreSettings()
+    stage: StageSettings = StageSettings()
     limits: Limits = Limits()
     containers: ContainerSettings = ContainerSettings()
     policy: str = "compatible"
@@ -167,6 +152,7 @@ class Settings:
     mounts: tuple[Bind, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     mount_home: bool = True
+    host_mpi: tuple[HostMpi, ...] = ()
     prolog: PrologSettings = PrologSettings()
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
@@ -265,16 +251,17 @@ class _Reader(SectionReader):
         top["registries"] = MappingProxyType(
             {
                 # Names of hosts are compared in lower case, as references have them.
-                str(host).lower(): self.registry(value, ("registries", host))
+                str(host).lower(): read_registry(self, value, ("registries", host))
                 for host, value in registries.items()
             }
         )
-        top["proxy"] = self.proxy(top.get("proxy"), ("proxy",))
+        top["proxy"] = read_proxy(self, top.get("proxy"), ("proxy",))
         top["no_proxy"] = self.words(top.get("no_proxy"), ("no_proxy",))
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
         top["gpus"] = read_gpu_settings(self, top.get("gpus"))
+        top["stage"] = self.stage(top.get("stage"))
         prolog = self.section(top.get("prolog"), PrologSettings, ("prolog",))
         top["prolog"] = PrologSettings(**prolog)
         if "mounts" in top or "environment" in top:
@@ -282,6 +269,10 @@ class _Reader(SectionReader):
 
             top["mounts"] = read_mounts(self, top.get("mounts"))
             top["environment"] = read_environment(self, top.get("environment"))
+        if "host_mpi" in top:
+            from hpcimg.host_mpi_settings import read_host_mpi
+
+            top["host_mpi"] = read_host_mpi(self, top["host_mpi"])
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")
@@ -295,13 +286,7 @@ class _Reader(SectionReader):
 
     def store(self, value: Any) -> StoreSettings:
         given = dict(self.mapping(value, ("store",)))
-        for key in ("high_water", "low_water", "blob_bytes"):
-            if isinstance(given.get(key), str):
-                try:
-                    given[key] = parse_size(given[key])
-                except ValueError as error:
-                    message = f'"{key}" is {given[key]!r}: {error}'
-                    raise self.error(("store", key), message) from error
+        self.sizes(given, ("high_water", "low_water", "blob_bytes"), ("store",))
         store = StoreSettings(**self.section(given, StoreSettings, ("store",)))
         if not Path(store.path).is_absolute():
             message = f'"path" must begin with /, not {store.path!r}'
@@ -314,6 +299,29 @@ class _Reader(SectionReader):
             raise self.error(("store", "low_water"), message)
         return store
 
+    def stage(self, value: Any) -> StageSettings:
+        """Read where copies are kept; `local` is the usual place, and `none` nowhere."""
+        if value in ("none", "local"):
+            return StageSettings(LOCAL_STAGE if value == "local" else "")
+        given = dict(self.mapping(value, ("stage",)))
+        self.sizes(given, ("bytes",), ("stage",))
+        given.setdefault("path", LOCAL_STAGE if given else "")
+        stage = StageSettings(**self.section(given, StageSettings, ("stage",)))
+        if stage.path and not Path(stage.path).is_absolute():
+            message = f'"path" must begin with /, not {stage.path!r}'
+            raise self.error(("stage", "path"), message)
+        return stage
+
+    def sizes(self, given: dict[str, Any], keys: tuple[str, ...], at: tuple[object, ...]) -> None:
+        """Turn texts as `2T` into bytes, in place."""
+        for key in keys:
+            if isinstance(given.get(key), str):
+                try:
+                    given[key] = parse_size(given[key])
+                except ValueError as error:
+                    message = f'"{key}" is {given[key]!r}: {error}'
+                    raise self.error((*at, key), message) from error
+
     def containers(self, value: Any) -> ContainerSettings:
         given = self.section(value, ContainerSettings, ("containers",))
         found = ContainerSettings(**given)
@@ -325,54 +333,6 @@ class _Reader(SectionReader):
             message = f'"keep" is {" or ".join(KEEPS)}, not {found.keep!r}'
             raise self.error(("containers", "keep"), message)
         return found
-
-    def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
-        given = self.section(value, RegistrySettings, at)
-        for key in ("mirrors", "readable"):
-            given[key] = self.words(given.get(key), (*at, key))
-        for mirror in given["mirrors"]:
-            if not is_location(mirror):
-                message = f'"mirrors" has {mirror!r}, which is no HOST[:PORT][/PATH]'
-                raise self.error((*at, "mirrors"), message)
-        given["proxy"] = self.proxy(given.get("proxy"), (*at, "proxy"))
-        if "connections" in given and not (
-            type(given["connections"]) is int and given["connections"]
-        ):
-            raise self.error((*at, "connections"), '"connections" must be 1 or more')
-        for key, other in (("client_key", "client_certificate"), ("readable", "credentials")):
-            if given.get(key) and not given.get(other):
-                raise self.error((*at, key), f'"{key}" is of no use without "{other}"')
-        if "repositories" in given:
-            given["repositories"] = self.said(given["repositories"], (*at, "repositories"))
-        if "signatures" in given:
-            given["signatures"] = self.key_rules(given["signatures"], (*at, "signatures"))
-        return RegistrySettings(**given)
-
-    def proxy(self, value: Any, at: tuple[object, ...]) -> str | None:
-        """Check a proxy's URL; it may hold a login, so that it stands in no message."""
-        if value and not _PROXY.fullmatch(value):
-            raise self.error(at, '"proxy" must be http://[USER:PASSWORD@]HOST[:PORT], or https')
-        return None if value is None else str(value)
-
-    def key_rules(self, value: Any, at: tuple[object, ...]) -> tuple[KeyRule, ...]:
-        """Read a list of key files, for all repositories, or such a list for each pattern."""
-        if isinstance(value, dict):
-            rules = tuple(
-                KeyRule(str(pattern), self.said(files, (*at, pattern)))
-                for pattern, files in value.items()
-            )
-        else:
-            rules = (KeyRule("*", self.said(value, at)),)
-        for file in (file for rule in rules for file in rule.files):
-            if not Path(file).is_absolute():
-                raise self.error(at, f'"signatures" names paths that begin with /, not {file!r}')
-        return rules
-
-    def said(self, value: Any, at: tuple[object, ...]) -> tuple[str, ...]:
-        """Read a list that may be empty, and not missing: what it forbids would then pass."""
-        if value is None:
-            raise self.error(at, f'"{at[-1]}" says nothing: write a list, or [] for an empty one')
-        return self.words(value, at)
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

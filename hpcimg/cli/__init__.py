@@ -17,8 +17,8 @@ VERBS = {
     "needs": "coverage",
     "coverage": "coverage",
     "wanted": "coverage",
-    "run": "run",
-    "srun": "run",
+    "run": "start",
+    "srun": "start",
     "get": "launch",
     "prefetch": "launch",
     "pin": "launch",
@@ -31,6 +31,7 @@ VERBS = {
     "index": "index",
     "config": "config",
     "doctor": "doctor",
+    "completion": "completion",
 }
 
 _INTERRUPTED = 130

@@ -27,6 +27,7 @@ from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
 from hpcimg.workflow.site_mounts import site_mounts
+from hpcimg.workflow.stage import staged
 from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
@@ -66,6 +67,11 @@ class Ready:
     owner: int = 0
     around: Surroundings = NOTHING
 
+    @property
+    def told(self) -> str:
+        """What the job's user is told once."""
+        return "; ".join(filter(None, (self.notice, *self.around.warnings)))
+
     def facts(self) -> dict[str, str]:
         """Say what the plugin, its tickets and the job's record are told; empty is left out."""
         pick = self.resolved.require()
@@ -84,7 +90,7 @@ class Ready:
             "converter": self.entry.record.converter,
             "millis": str(round(self.seconds * 1000)),
             "warning": self.warning,
-            "once": self.notice,
+            "once": self.told,
             "mount": "kernel" if self.by_kernel else "",
             "ticket": "" if self.is_for_all_steps else "no",
         }
@@ -132,6 +138,8 @@ def get(
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
+        if is_site:
+            entry = staged(entry, settings, lease, on_progress)
     by_kernel = is_site and settings.mount == "kernel"
     ready = replace(
         _ready(answer, entry, heard),
@@ -139,8 +147,9 @@ def get(
         owner=access.store.owner,
         around=surroundings(entry, profile, gpus, settings, together.lease),
     )
-    if ready.notice:
-        log.warning("%s", ready.notice)
+    ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
+    if ready.told:
+        log.warning("%s", ready.told)
     _record(ready, name, access.store, scope, together, job)
     return ready
 
@@ -164,6 +173,17 @@ def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
         answer.is_for_all_steps,
         heard.source,
         heard.seconds,
+    )
+
+
+def _apart(reference: Reference, settings: Settings, together: Together) -> str:
+    """Say that nodes without a common store cannot agree on a tag that nobody pinned for them."""
+    is_pinned = reference.digest is not None or together.request.name
+    if settings.store.shared or together.size < 2 or is_pinned:
+        return ""
+    return (
+        f"each node of the job reads the tag of {reference} for itself, since their stores are "
+        "their own: name a digest, or have the plugin pin tags (pin=always)"
     )
 
 
@@ -217,7 +237,7 @@ def get_for_user(
 
 
 def surroundings(
-    entry: Entry,
+    entry: Entry | None,
     profile: NodeProfile,
     gpus: tuple[str, ...] | None,
     settings: Settings,
@@ -225,12 +245,13 @@ def surroundings(
 ) -> Surroundings:
     """Say what this node puts around an image for a job with these GPUs; the site's word is last.
 
-    `gpus` is None where nobody manages them, and `profile` has those that the job may use.
+    `gpus` is None where nobody manages them, and `profile` has those that the job may use. A file
+    of the user's has no entry, so that nothing is known of what is in it.
     """
+    of_image = () if entry is None else (image_own(entry), host_mpi(entry, settings))
     return join(
         (
-            image_own(entry),
-            host_mpi(entry, settings),
+            *of_image,
             gpu_mounts(profile, gpus, settings),
             site_mounts(settings, whose.uid if whose else "", whose.job if whose else ""),
         )

@@ -27,15 +27,13 @@ from hpcimg.slurm import (
     job_pin,
     job_restarts,
 )
+from hpcimg.store.lease import LeaseKey
 from hpcimg.workflow.access import home_directory
-from hpcimg.workflow.get import get_for_user
-from hpcimg.workflow.gpu_mounts import gpu_mounts
+from hpcimg.workflow.get import get_for_user, surroundings
 from hpcimg.workflow.local import image_path
 from hpcimg.workflow.match import together
 from hpcimg.workflow.pin import read_pull
 from hpcimg.workflow.profile import job_profile
-from hpcimg.workflow.site_mounts import site_mounts
-from hpcimg.workflow.surroundings import join
 
 if TYPE_CHECKING:
     from hpcimg.node.profile import NodeProfile
@@ -86,13 +84,14 @@ def run_start(
     on_progress: OnProgress = silent,
 ) -> Start:
     """Have the image ready and make the command line that runs `command` in it, on this node."""
+    gpus = job_gpus(environment)
+    nodes = job_nodes(environment)
+    here = job_profile(settings, gpus, nodes=max(1, len(nodes)))
     path = image_path(name)
     if path is not None:
-        gpus, uid = job_gpus(environment), str(os.geteuid())
-        site = site_mounts(settings, uid, environment.get("SLURM_JOB_ID", ""))
-        around = join((gpu_mounts(job_profile(settings, gpus), gpus, settings), site))
+        user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
+        around = surroundings(None, here, gpus, settings, user)
         return _start(path, command, around, wishes, settings, environment)
-    nodes = job_nodes(environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
     # Words that stand for each node make all of them choose alike.
@@ -105,10 +104,9 @@ def run_start(
         pull=read_pull(wishes.pull),
     )
     job = replace(job, request=request, step=environment.get("SLURM_STEP_ID", ""))
-    here = job_profile(settings, job_gpus(environment), nodes=max(1, len(nodes)))
     profile = _profile(wishes.platform, here)
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
-    for text in filter(None, (ready.warning, ready.notice)):
+    for text in filter(None, (ready.warning, ready.told)):
         log.warning("%s", text)
     return _start(ready.entry.image, command, ready.around, wishes, settings, environment)
 
@@ -156,7 +154,8 @@ def _inside(around: Surroundings, wishes: Wishes) -> Inside:
     binds = {bind.target: bind for bind in (*site, *wanted)}
     there = tuple(one for one in binds.values() if _is_there(one, is_users=one in wanted))
     home = around.home if wishes.home is None else wishes.home
-    is_lost = not home and Path.cwd().is_relative_to(home_directory())
+    # Apptainer shows the caller's directory as well, which may be all of the home.
+    is_lost = not home and home_directory().is_relative_to(Path.cwd())
     workdir = wishes.workdir
     if is_lost and not any(Path.cwd().is_relative_to(bind.target) for bind in there):
         workdir = workdir or around.workdir or "/"
@@ -170,6 +169,10 @@ def _inside(around: Surroundings, wishes: Wishes) -> Inside:
 
 def _source(bind: Bind) -> str:
     """Find what a user's path means from where they stand."""
+    if bind.source == "umount":
+        raise UsageError(
+            f"{quoted(f'umount:{bind.target}')} needs the plugin", "leave it out, or use srun"
+        )
     return bind.source if bind.source == TMPFS else str(Path(bind.source).absolute())
 
 

@@ -19,7 +19,8 @@ from hpcimg.errors import SettingsError
 from hpcimg.oci.reference import check_alias, is_registry
 
 if TYPE_CHECKING:
-    from hpcimg.settings import RegistrySettings, Settings
+    from hpcimg.registry_settings import RegistrySettings
+    from hpcimg.settings import Settings
 
 Places = Mapping[tuple[object, ...], str]
 _FILES = ("ca_file", "client_certificate", "client_key", "credentials")

@@ -14,7 +14,8 @@ from hpcimg.sections import near
 from hpcimg.settings import compose_files, parse_document, places_in, settings_files
 
 if TYPE_CHECKING:
-    from hpcimg.settings import RegistrySettings, Settings
+    from hpcimg.registry_settings import RegistrySettings
+    from hpcimg.settings import Settings
 
 DEFAULT = "default"
 _ALWAYS_OF_A_HOST = ("repositories",)

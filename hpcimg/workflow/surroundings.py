@@ -23,6 +23,7 @@ class Surroundings:
     `workdir` and `entrypoint` are what the image's own config says; empty where it says nothing.
     `renumbered` are Slurm's numbers of the GPUs that are seen alone, and so count from 0.
     Without `home` the user's home directory is not shown unless the user asks for it.
+    `warnings` are for the job's user, once a job and node; they are no lines of their own.
     """
 
     binds: tuple[Bind, ...] = ()
@@ -32,6 +33,7 @@ class Surroundings:
     entrypoint: tuple[str, ...] = ()
     renumbered: str = ""
     home: bool = True
+    warnings: tuple[str, ...] = ()
 
     def lines(self) -> str:
         """Write what `hpcimg get` prints: `bind=SOURCE TAB TARGET TAB FLAG,FLAG`, and so on."""
@@ -68,6 +70,7 @@ def join(parts: Iterable[Surroundings]) -> Surroundings:
         next((part.entrypoint for part in reversed(parts) if part.entrypoint), ()),
         next((part.renumbered for part in reversed(parts) if part.renumbered), ""),
         all(part.home for part in parts),
+        tuple(text for part in parts for text in part.warnings),
     )
 
 

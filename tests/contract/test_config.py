@@ -124,7 +124,7 @@ def test_every_mistake_is_found_at_once(settings, tmp_path):
     key.write_text("no key")
     key.chmod(0o644)
     path = settings(
-        "polcy: exact\n"
+        "policyy: exact\n"
         "default_registry: a.b\n"
         "registries:\n"
         f"  a.b: {{plain_http: 1, ca_file: {tmp_path}/ca.pem}}\n"
@@ -148,7 +148,7 @@ def test_every_mistake_is_found_at_once(settings, tmp_path):
     found = [line.removeprefix(f"{path}:") for line in lines if not line.startswith("    ")]
     assert code == 78
     assert found == [
-        '1: error: "polcy" is no setting; did you mean policy?',
+        '1: error: "policyy" is no setting; did you mean policy?',
         '4: error: "plain_http" must be true or false, not 1',
         f'4: error: "ca_file": could not read "{tmp_path}/ca.pem": No such file or directory',
         '5: error: "c_d" is no registry\'s host',
@@ -186,7 +186,7 @@ def test_an_account_that_is_nobody(settings):
 
 def test_one_file_before_it_is_installed(settings, tmp_path):
     """A named file is looked at alone, whatever counts here."""
-    settings("polcy: exact")
+    settings("policyy: exact")
     other = tmp_path / "new.yaml"
     other.write_text("a: 1\nb: ]\n")
     code, lines = check(other)

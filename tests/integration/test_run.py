@@ -120,6 +120,7 @@ def test_the_plugin_s_words_for_the_container(cluster):
     script = f"""cd; mkdir -p 'a:b' && echo mine >'a:b/file'; export MINE='a, "b"'
     {run} --mounts .:/here,tmpfs:/t --workdir /here/a:b {BENCH} -- sh -c 'pwd; cat file; >/t/x'
     {run} --no-mount-home {BENCH} -- sh -c 'pwd; ls /home/alice'
+    (cd a:b && {run} --no-mount-home {BENCH} -- sh -c 'cat file; ls ..')
     {run} --writable {BENCH} -- sh -c 'touch /x && ls /x'
     {run} --readonly {BENCH} -- sh -c 'touch /x'
     PATH=$PATH:/mine {run} --env MINE,PATH {BENCH} -- sh -c 'echo $MINE; echo $PATH'
@@ -127,10 +128,10 @@ def test_the_plugin_s_words_for_the_container(cluster):
     PYXIS_CONTAINER_WORKDIR=/usr {run} {BENCH} -- pwd"""
     done = cluster.shell(script, node=NODE)
     lines = done.stdout.splitlines()
-    assert lines[:4] == ["/here/a:b", "mine", "/", "/x"], done.stderr
-    assert lines[4] == 'a, "b"'
-    assert lines[5].endswith(":/mine")
-    assert lines[6:] == [
+    assert lines[:6] == ["/here/a:b", "mine", "/", "mine", "a:b", "/x"], done.stderr
+    assert lines[6] == 'a, "b"'
+    assert lines[7].endswith(":/mine")
+    assert lines[8:] == [
         ">> This container is not optimized for a specific microarchitecture",
         "/usr",
     ]
@@ -153,6 +154,7 @@ def test_srun_takes_them_too(cluster, no_plugin):
     [
         ("--mounts /nope:/x", "mount source '/nope' is not on this node"),
         ("--mounts /opt:/x:noexec", "'/opt' cannot be mounted with noexec without the plugin"),
+        ("--mounts umount:/tmp", "'umount:/tmp' needs the plugin"),
         ("--mounts /opt:x", "mount target 'x' is no path below / in the container"),
         ("--workdir x", "the working directory 'x' is not absolute"),
         ("--writable --readonly", "argument --readonly: not allowed with argument --writable"),

@@ -64,14 +64,16 @@ def test_where_each_value_comes_from(cluster):
 
 def test_a_wrong_key_stops_a_launch_with_its_line(cluster):
     """Two lines for the step's user, and nothing has run; the check finds all mistakes at once."""
-    with drop_in(cluster, "pull: newer\npolcy: exact\nstore: {lock: soft}") as path:
+    with drop_in(cluster, "pull: newer\npolicyy: exact\nstore: {lock: soft}") as path:
         done = cluster.shell(f"srun -w bdw1 --container {BENCH} touch ~/wrong-key")
         assert done.returncode == 125
-        assert f'hpcimg: bdw1: {path}:2: "polcy" is no setting; did you mean policy?' in done.stderr
+        assert (
+            f'hpcimg: bdw1: {path}:2: "policyy" is no setting; did you mean policy?' in done.stderr
+        )
         assert cluster.shell("test -e ~/wrong-key").returncode == 1
         done = cluster.run("hpcimg", "config", "check", user="root")
         assert done.returncode == 78
-        assert f'{path}:2: error: "polcy" is no setting' in done.stdout
+        assert f'{path}:2: error: "policyy" is no setting' in done.stdout
         assert f'{path}:3: error: "lock" is flock or' in done.stdout
 
 

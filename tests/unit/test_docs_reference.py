@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcimg.settings import RegistrySettings, Settings, parse_settings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings, parse_settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

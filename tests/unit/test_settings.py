@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
 from hpcimg.errors import SettingsError
-from hpcimg.settings import KeyRule, RegistrySettings, Settings, parse_settings, read_settings
+from hpcimg.registry_settings import KeyRule, RegistrySettings
+from hpcimg.settings import Settings, StageSettings, parse_settings, read_settings
 
 
 @pytest.mark.parametrize("text", ["", "store:\n", "registries: {}\nlimits:\n"])
@@ -169,3 +171,31 @@ def test_a_proxy_is_not_shown(text):
     with pytest.raises(SettingsError, match='"proxy" must be http') as caught:
         parse_settings(text)
     assert "hush" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stage: none", StageSettings()),
+        ("stage: local", StageSettings("/var/cache/hpcimg")),
+        ("stage: {path: /scratch/images, bytes: 2T}", StageSettings("/scratch/images", 2 * 10**12)),
+        ("stage: {bytes: 5}", StageSettings("/var/cache/hpcimg", 5)),
+    ],
+)
+def test_where_nodes_keep_copies(text, expected):
+    """In a word, or with a place and a limit."""
+    assert parse_settings(text).stage == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stage: always", 'x:1: "stage" must be a mapping of keys to values'),
+        ("stage: {path: images}", "x:1: \"path\" must begin with /, not 'images'"),
+        ("stage: {bytes: many}", "x:1: \"bytes\" is 'many': "),
+    ],
+)
+def test_a_wrong_stage(text, message):
+    """It names its line."""
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        parse_settings(text, source="x")

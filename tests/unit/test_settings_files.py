@@ -7,7 +7,8 @@ import os
 import pytest
 
 from hpcimg.errors import SettingsError
-from hpcimg.settings import RegistrySettings, Settings, places_of_settings, read_settings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings, places_of_settings, read_settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose files the site's are")
 
@@ -82,7 +83,7 @@ def test_both_spellings_of_a_key_are_one(site):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("policy: exact\nstore: {paht: /x}", 'a10.yaml:2: "paht" is no setting; did you mean path'),
+        ("policy: exact\nstore: {pathh: x}", 'a10.yaml:2: "pathh" is no setting; did you mean'),
         ("store:\n  path: srv", "a10.yaml:2: \"path\" must begin with /, not 'srv'"),
         ("[]", 'a10.yaml:1: "the file" must be a mapping of keys to values'),
         ("a: 1\nb: ]", "a10.yaml:2: not YAML: "),

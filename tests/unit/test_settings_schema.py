@@ -14,13 +14,14 @@ import yaml
 import hpcimg
 from hpcimg.bind import FLAGS
 from hpcimg.container_settings import MountSettings
+from hpcimg.host_mpi_settings import HostMpi
 from hpcimg.policy import PolicyRule
+from hpcimg.registry_settings import RegistrySettings
 from hpcimg.settings import (
     _CHOICES,
     LOCKS,
     Limits,
     PrologSettings,
-    RegistrySettings,
     Settings,
     StoreSettings,
     parse_settings,
@@ -36,6 +37,7 @@ SECTIONS = {
     "limits": (Limits, TOP["limits"]["properties"]),
     "prolog": (PrologSettings, TOP["prolog"]["properties"]),
     "rule": (PolicyRule, SCHEMA["definitions"]["rule"]["properties"]),
+    "host_mpi": (HostMpi, SCHEMA["definitions"]["host_mpi"]["properties"]),
     "mount": (MountSettings, SCHEMA["definitions"]["mount"]["properties"]),
 }
 
@@ -102,7 +104,7 @@ def test_what_says_nothing_is_valid(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "polcy: exact",
+        "policyy: exact",
         "policy: best",
         "store: {pth: /x}",
         "registries: {a.b: {plain: true}}",
@@ -110,7 +112,7 @@ def test_what_says_nothing_is_valid(text):
         "mounts: [a:/b]",
         "mounts: [{source: /a, flags: [suid]}]",
         "environment: {A: [b]}",
-        "policies: [{polcy: exact}]",
+        "policies: [{policyy: exact}]",
     ],
 )
 def test_a_mistake_is_seen_in_the_editor(text):
