@@ -92,12 +92,7 @@ static void add_command(struct argv *argv, const struct request *request)
 
 static bool write_command(const struct request *request, const char *home, struct argv *argv)
 {
-    add_words(argv, request->apptainer, NULL);
-    if (request->shows_entrypoint)
-        add_words(argv, "--quiet", NULL); /* its own words are not the entrypoint's */
-    add_words(argv, "exec", "--userns", NULL);
-    if (request->has_gpu)
-        add_words(argv, "--nv", NULL);
+    add_words(argv, request->apptainer, "--quiet", "exec", "--userns", NULL);
     if (request->has_no_home)
         add_no_home(argv, home);
     if (request->overlay != NULL)

@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include "as_root.h"
 #include "common.h"
+#include "gpu_numbers.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -33,6 +34,7 @@ struct told {
     const char *own;        /* the image's own directory, where the step's is not inside */
     const char *kept;       /* variables that are the job's also where the image sets them */
     const char *namespaces; /* beside the usual ones */
+    const char *order;      /* Slurm's numbers of the GPUs that are seen, which count from 0 */
     bool as_root;
     char *variables, *end; /* what follows */
 };
@@ -94,7 +96,8 @@ static void take(struct told *told, const char *entry)
     } known[] = {{"workdir=", &told->workdir},
                  {"own=", &told->own},
                  {"env=", &told->kept},
-                 {"unshare=", &told->namespaces}};
+                 {"unshare=", &told->namespaces},
+                 {"renumber=", &told->order}};
 
     for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
         if (value_of(entry, known[i].key) != NULL)
@@ -147,6 +150,8 @@ static bool set_environment(const struct told *told)
         if (putenv(entry) != 0)
             return false;
     }
+    if (told->order != NULL)
+        renumber_gpus(told->order);
     return true;
 }
 

@@ -87,14 +87,29 @@ static bool parse_numbers(const struct numbers *numbers, struct request *request
 bool parse_starter(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
-        {"uid", 1, NULL, 'u'},        {"gid", 1, NULL, 'g'},      {"groups", 1, NULL, 'G'},
-        {"job", 1, NULL, 'j'},        {"image", 1, NULL, 'i'},    {"name", 1, NULL, 'n'},
-        {"node", 1, NULL, 'N'},       {"workdir", 1, NULL, 'w'},  {"apptainer", 1, NULL, 'a'},
-        {"holder", 1, NULL, 'h'},     {"gpu", 0, NULL, 'v'},      {"script", 1, NULL, 's'},
-        {"kernel", 1, NULL, 'k'},     {"start-in", 1, NULL, 'd'}, {"overlay", 1, NULL, 'o'},
-        {"writable", 0, NULL, 'W'},   {"no-home", 0, NULL, 'H'},  {"root", 0, NULL, 'r'},
-        {"entrypoint", 1, NULL, 'e'}, {"bind", 1, NULL, 'b'},     {"hide", 1, NULL, 'x'},
-        {"mounts", 1, NULL, 'm'},     {"unshare", 1, NULL, 'U'},  {"entrypoint-log", 0, NULL, 'l'},
+        {"uid", 1, NULL, 'u'},
+        {"gid", 1, NULL, 'g'},
+        {"groups", 1, NULL, 'G'},
+        {"job", 1, NULL, 'j'},
+        {"image", 1, NULL, 'i'},
+        {"name", 1, NULL, 'n'},
+        {"node", 1, NULL, 'N'},
+        {"workdir", 1, NULL, 'w'},
+        {"apptainer", 1, NULL, 'a'},
+        {"holder", 1, NULL, 'h'},
+        {"script", 1, NULL, 's'},
+        {"kernel", 1, NULL, 'k'},
+        {"start-in", 1, NULL, 'd'},
+        {"overlay", 1, NULL, 'o'},
+        {"writable", 0, NULL, 'W'},
+        {"no-home", 0, NULL, 'H'},
+        {"root", 0, NULL, 'r'},
+        {"entrypoint", 1, NULL, 'e'},
+        {"bind", 1, NULL, 'b'},
+        {"hide", 1, NULL, 'x'},
+        {"mounts", 1, NULL, 'm'},
+        {"unshare", 1, NULL, 'U'},
+        {"entrypoint-log", 0, NULL, 'l'},
         {NULL, 0, NULL, 0},
     };
     struct numbers numbers = {.uid = NULL};
@@ -117,7 +132,6 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 's': request->script = optarg; break;
         case 'd': request->start_in = optarg; break;
         case 'o': request->overlay = optarg; break;
-        case 'v': request->has_gpu = true; break;
         case 'W': request->is_writable = true; break;
         case 'H': request->has_no_home = true; break;
         case 'r': request->inside.as_root = true; break;

@@ -260,7 +260,7 @@ def _local_paths(settings: Mapping[str, str]) -> dict[Path, str]:
 
 
 def _site_key() -> str:
-    return _hash_files(HERE / "etc", HERE / "images", HERE / "nvml_stub.c")
+    return _hash_files(HERE / "etc", HERE / "images", *sorted(HERE.glob("*_stub.c")))
 
 
 def _make_site(shop: Workshop) -> None:

@@ -77,8 +77,8 @@ def test_who_says_a_word(job: Allocation, words: str, environment: str, where: s
 def test_image_by_twin(job: Allocation) -> None:
     """`PYXIS_CONTAINER_IMAGE` in people's scripts names the image; the option wins."""
     given = f"export PYXIS_CONTAINER_IMAGE={IMAGE}"
-    ended = job.step("--chdir=/tmp", "ls", "/opt", image=None, environment=given)
-    assert ended.output == "app\n", ended.errors
+    ended = job.step("--chdir=/tmp", "ls", "/app", image=None, environment=given)
+    assert ended.output == "data\nenter\n", ended.errors
     ended = job.step("--container-image=none", "hostname", image=None, environment=given)
     assert ended.output == "bdw1\n", ended.errors
 

@@ -107,7 +107,7 @@ def cv_tf_entries(image: str) -> list[Entry]:
 def app_entries() -> list[Entry]:
     """An image with a directory of its own, and an entrypoint that sets something up."""
     script = "#!/bin/sh\necho 'the app is set up'\nexport APP_READY=yes\nexec \"$@\"\n"
-    return [Entry("opt/app/enter", content=script.encode()), Entry("opt/app/data", content=b"1\n")]
+    return [Entry("app/enter", content=script.encode()), Entry("app/data", content=b"1\n")]
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def main() -> None:
     for image in CV_TF_IMAGES:
         settings = {"Env": [f"PATH={_PATH}"], "Cmd": ["cv-tf"]}
         push(f"{registry}/qnib/{image}", [busybox, pack(cv_tf_entries(image))], settings)
-    app = {"Env": [f"PATH={_PATH}"], "Entrypoint": ["/opt/app/enter"], "WorkingDir": "/opt/app"}
+    app = {"Env": [f"PATH={_PATH}"], "Entrypoint": ["/app/enter"], "WorkingDir": "/app"}
     push(f"{registry}/app:latest", [busybox, pack(app_entries())], app)
     mpi = {"Env": [f"PATH={_PATH}"], "Cmd": ["mpihello"]}
     for name, kind in {"mpi": OPEN_MPI, "mpich": MPICH}.items():
