@@ -79,7 +79,7 @@ class Layout:
 
 
 def layout_from_environment() -> Layout:
-    """Read HPCIMG_CACHE, XDG_CACHE_HOME, HPCIMG_CLUSTER (a second cluster's folder), HPCIMG_SUITE."""
+    """Read HPCIMG_CACHE, XDG_CACHE_HOME, HPCIMG_SUITE, HPCIMG_CLUSTER (a second one's folder)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = Path(os.environ.get("HPCIMG_CACHE") or Path(base) / "hpcimg").absolute()
     cluster = Path(os.environ.get("HPCIMG_CLUSTER") or cache / "cluster").absolute()

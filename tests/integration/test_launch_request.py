@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Cluster
-from launching import IMAGE, Allocation, allocate
+from launching import IMAGE, Allocation, allocate, needs_pmix
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,9 @@ def step(job: Allocation, *words: str, environment: str = "", script: str = WHER
         pytest.param([f"--container={IMAGE}"], "", "container", id="one word"),
         pytest.param(["--container-image", IMAGE], "", "container", id="ours"),
         pytest.param([], f"export SRUN_CONTAINER={IMAGE}", "container", id="variable"),
-        pytest.param(["--container", IMAGE, "--mpi=pmix"], "", "container", id="PMIx"),
+        pytest.param(
+            ["--container", IMAGE, "--mpi=pmix"], "", "container", id="PMIx", marks=needs_pmix
+        ),
         pytest.param(["--container", IMAGE, "--export=NONE"], "", "container", id="export none"),
         pytest.param(["--container", IMAGE, "--export=NIL"], "", "container", id="export nil"),
         pytest.param(["--container", IMAGE, "--export=A=b"], "", "container", id="export one"),
