@@ -1,0 +1,133 @@
+"""The plugin in a Slurm before 23.11, which cannot put words before a command.
+
+Debian 12, which runs these tests, has the headers of 22.05. Its slurmstepd is `stepd.c`; the plugin,
+the starter, the holder and the joiner are the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import programs
+import pytest
+
+_HEADER = Path("/usr/include/slurm/slurm_version.h")
+_STEPD = Path(__file__).with_name("stepd.c")
+_RUN_BY_NOBODY = "exec unshare --user --mount --map-current-user"
+_PYTHON = "#!/bin/sh\nprintf 'image=/image.sif\\nticket=no\\n'\n"
+
+
+def _release() -> tuple[int, ...]:
+    """The Slurm whose headers are here, () for none."""
+    text = _HEADER.read_text("utf-8") if _HEADER.exists() else ""
+    found = re.search(r"SLURM_VERSION_NUMBER\s+(0x[0-9a-f]+)", text)
+    number = int(found[1], 16) if found else 0
+    return (number >> 16, number >> 8 & 0xFF) if number else ()
+
+
+pytestmark = [
+    pytest.mark.skipif(not _release(), reason="Slurm's headers are not installed"),
+    pytest.mark.skipif(_release() >= (23, 11), reason="Slurm's headers are of 23.11 or later"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="slurmstepd is root's"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """The plugin and its programs, and what stands for Python, Apptainer and Slurm."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        subprocess.run(["make", "-s", "-C", programs.SPANK, f"BUILD={place}"], check=True)
+        warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+        line = ["gcc", *warnings, "-rdynamic", "-o", place / "stepd", _STEPD, "-ldl"]
+        subprocess.run(line, check=True)
+        apptainer = f"#!/bin/sh\nexport OF_IMAGE=yes\n{_RUN_BY_NOBODY} {place}/holder\n"
+        for program, text in (("python", _PYTHON), ("apptainer", apptainer)):
+            (place / program).write_text(text)
+            (place / program).chmod(0o755)
+        yield place
+
+
+def run(folder: Path, side: str, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    """Have Slurm's stand-in call the plugin's hooks."""
+    programs_of = [f"{name}={folder}/{name}" for name in ("python", "apptainer")]
+    site = ["account=nobody", *programs_of, f"libexec={variables.pop('libexec', folder)}"]
+    return subprocess.run(
+        [folder / "stepd", side, folder / "hpcimg.so", *site, "--", *command],
+        env={"PATH": "/usr/bin:/bin", **variables},
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+SCRIPT = 'readlink /proc/self/ns/mnt; echo "$OF_IMAGE,$SLURM_HPCIMG_JOIN,$0"; id -u; exit 7'
+
+
+def test_tasks_run_inside(folder: Path) -> None:
+    """Both tasks join one container by argv[0], with the image's environment and no trace of it."""
+    done = run(folder, "slurmstepd", "/bin/sh", "-c", SCRIPT, "a b", SLURM_HPCIMG_IMAGE="any")
+    assert done.returncode == 7, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1:3] == ["yes,,a b", "65534"]
+    assert lines[:3] == lines[3:]
+    assert lines[0] != str(Path("/proc/self/ns/mnt").readlink())
+
+
+def test_a_command_of_the_search_path(folder: Path) -> None:
+    """It is looked up inside; Slurm is given the joiner's whole path."""
+    done = run(folder, "slurmstepd", "id", "-u", SLURM_HPCIMG_IMAGE="any")
+    assert (done.returncode, done.stdout) == (0, "65534\n65534\n"), done.stderr
+
+
+def test_without_an_image_nothing_is_touched(folder: Path) -> None:
+    """The task runs on the host, its words as they were."""
+    done = run(folder, "slurmstepd", "/bin/sh", "-c", "readlink /proc/self/ns/mnt; exit 3")
+    assert done.returncode == 3
+    assert set(done.stdout.split()) == {str(Path("/proc/self/ns/mnt").readlink())}
+
+
+def test_nothing_runs_on_the_host(folder: Path, tmp_path: Path) -> None:
+    """A name that is none is refused, and a joiner that is missing ends the task."""
+    refused = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="a b")
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert "that is not an image name" in refused.stderr
+    missing = run(
+        folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any", libexec=str(tmp_path)
+    )
+    assert (missing.returncode, missing.stdout) == (125, "")
+    assert f'"{tmp_path}/starter" cannot be started: No such file' in missing.stderr
+
+
+def test_a_forged_variable_is_no_way_in(folder: Path) -> None:
+    """What a user puts into the joiner's variable is replaced."""
+    forged = {"SLURM_HPCIMG_IMAGE": "any", "SLURM_HPCIMG_JOIN": "0 1 2 touch"}
+    done = run(folder, "slurmstepd", "id", "-u", **forged)
+    assert (done.returncode, done.stdout) == (0, "65534\n65534\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        pytest.param({"CONTAINER": "any", "MULTI_PROG": "1"}, 1, id="inside"),
+        pytest.param({"CONTAINER": "any"}, 0, id="one program"),
+        pytest.param({"MULTI_PROG": "1"}, 0, id="on the host"),
+        pytest.param({"SLURM_HPCIMG_IMAGE": "none", "MULTI_PROG": "1"}, 0, id="none"),
+    ],
+)
+def test_multi_prog_is_refused(folder: Path, variables: dict[str, str], code: int) -> None:
+    """srun refuses it with an image, and only then: its tasks have other words than the job."""
+    done = run(folder, "srun", "-n2", **variables)
+    assert done.returncode == code
+    refusal = 'this release of Slurm cannot start --multi-prog in "any"'
+    assert (refusal in done.stderr) == bool(code), done.stderr
+    assert ("HPCIMG_IMAGE=any" in done.stderr) == (not code and "CONTAINER" in variables)
