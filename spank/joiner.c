@@ -2,7 +2,8 @@
  *
  *     joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]
  *
- * PIDFD is the anchor, a process that is in the container's namespaces; ROOTFD is the root
+ * PIDFD is the anchor, a process that is in the container's namespaces, or where the kernel cannot
+ * follow a pidfd, the anchor's mount namespace; ROOTFD is the root
  * directory there; ENVFD holds the environment that the image sets, NUL-separated.
  *     joiner --refuse -- COMMAND...
  * ends at once: the plugin has said why, and the command must not run on the host.
@@ -16,10 +17,12 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -94,13 +97,25 @@ static bool set_environment(int fd)
     return true;
 }
 
+/* Before Linux 5.8 `fd` is the mount namespace, and the user namespace that owns it, Apptainer's,
+ * must be entered first. There, groups but the primary one have no name and no number. */
+static bool enter_one_by_one(int fd)
+{
+    int owner = ioctl(fd, NS_GET_USERNS);
+    bool entered = owner >= 0 && setns(owner, CLONE_NEWUSER) == 0 && setns(fd, CLONE_NEWNS) == 0;
+
+    if (owner >= 0)
+        (void)close(owner);
+    return entered;
+}
+
 /* One call for both namespaces: the tasks' user namespace and the mount namespace's own one are
  * siblings, so neither can be entered from within the other. */
-static bool enter(int pidfd, int rootfd, const char *workdir)
+static bool enter(int fd, int rootfd, const char *workdir)
 {
     const char *home = getenv("HOME");
 
-    if (setns(pidfd, CLONE_NEWUSER | CLONE_NEWNS) < 0)
+    if (setns(fd, CLONE_NEWUSER | CLONE_NEWNS) < 0 && (errno != EINVAL || !enter_one_by_one(fd)))
         return false;
     if (fchdir(rootfd) < 0 || chroot(".") < 0)
         return false;

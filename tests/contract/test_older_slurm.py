@@ -1,15 +1,18 @@
 """The plugin in a Slurm before 23.11, which cannot put words before a command.
 
-Debian 12, which runs these tests, has the headers of 22.05. Its slurmstepd is `stepd.c`; the plugin,
-the starter, the holder and the joiner are the real ones.
+Debian 12, which runs these tests, has the headers of 22.05. Its slurmstepd is `stepd.c`; plugin,
+starter, holder and joiner are the real ones. Kernels before 5.8 are seen here as well: these are
+the tests that have all four without a cluster.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import programs
 import pytest
 
 _HEADER = Path("/usr/include/slurm/slurm_version.h")
-_STEPD = Path(__file__).with_name("stepd.c")
+_HERE = Path(__file__).parent
 _RUN_BY_NOBODY = "exec unshare --user --mount --map-current-user"
 _PYTHON = "#!/bin/sh\nprintf 'image=/image.sif\\nticket=no\\n'\n"
 
@@ -45,8 +48,9 @@ def folder() -> Iterator[Path]:
         place.chmod(0o755)
         subprocess.run(["make", "-s", "-C", programs.SPANK, f"BUILD={place}"], check=True)
         warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
-        line = ["gcc", *warnings, "-rdynamic", "-o", place / "stepd", _STEPD, "-ldl"]
-        subprocess.run(line, check=True)
+        for program, *flags in (("stepd", "-rdynamic", "-ldl"), ("oldkernel",)):
+            source = [_HERE / f"{program}.c", *flags]
+            subprocess.run(["gcc", *warnings, "-o", place / program, *source], check=True)
         apptainer = f"#!/bin/sh\nexport OF_IMAGE=yes\n{_RUN_BY_NOBODY} {place}/holder\n"
         for program, text in (("python", _PYTHON), ("apptainer", apptainer)):
             (place / program).write_text(text)
@@ -58,8 +62,10 @@ def run(folder: Path, side: str, *command: str, **variables: str) -> subprocess.
     """Have Slurm's stand-in call the plugin's hooks."""
     programs_of = [f"{name}={folder}/{name}" for name in ("python", "apptainer")]
     site = ["account=nobody", *programs_of, f"libexec={variables.pop('libexec', folder)}"]
+    kernel = variables.pop("kernel", "")
+    older = [folder / "oldkernel", kernel] if kernel else []
     return subprocess.run(
-        [folder / "stepd", side, folder / "hpcimg.so", *site, "--", *command],
+        [*older, folder / "stepd", side, folder / "hpcimg.so", *site, "--", *command],
         env={"PATH": "/usr/bin:/bin", **variables},
         stdin=subprocess.DEVNULL,
         cwd="/",
@@ -70,17 +76,46 @@ def run(folder: Path, side: str, *command: str, **variables: str) -> subprocess.
     )
 
 
-SCRIPT = 'readlink /proc/self/ns/mnt; echo "$OF_IMAGE,$SLURM_HPCIMG_JOIN,$0"; id -u; exit 7'
+SCRIPT = """
+readlink /proc/self/ns/mnt; echo "$OF_IMAGE,$SLURM_HPCIMG_JOIN,$0"; id -u
+readlink /proc/self/ns/user; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; exit 7
+"""
 
 
-def test_tasks_run_inside(folder: Path) -> None:
+@pytest.mark.parametrize("kernel", ["", "5.3", "4.18"], ids=["this", "5.3", "4.18"])
+def test_tasks_run_inside(folder: Path, kernel: str) -> None:
     """Both tasks join one container by argv[0], with the image's environment and no trace of it."""
-    done = run(folder, "slurmstepd", "/bin/sh", "-c", SCRIPT, "a b", SLURM_HPCIMG_IMAGE="any")
+    words = ["/bin/sh", "-c", SCRIPT, "a b"]
+    done = run(folder, "slurmstepd", *words, SLURM_HPCIMG_IMAGE="any", kernel=kernel)
     assert done.returncode == 7, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1:3] == ["yes,,a b", "65534"]
-    assert lines[:3] == lines[3:]
+    assert lines[3] != str(Path("/proc/self/ns/user").readlink())
+    assert lines[4:6] == ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"]
+    assert lines[:6] == lines[6:]
     assert lines[0] != str(Path("/proc/self/ns/mnt").readlink())
+
+
+@pytest.mark.parametrize("kernel", ["", "4.18"], ids=["this", "4.18"])
+def test_a_fetch_ends_with_slurmstepd(folder: Path, kernel: str) -> None:
+    """Also where no pidfd tells its minder that it has ended, or that nobody waits for it."""
+    slow = folder / f"slow{kernel}"
+    slow.write_text(f"#!/bin/sh\necho $$ >{folder}/pids/{slow.name}; exec sleep 4716\n")
+    slow.chmod(0o755)
+    (folder / "pids").mkdir(exist_ok=True)
+    (folder / "pids").chmod(0o777)
+    older = [folder / "oldkernel", kernel] if kernel else []
+    site = ["account=nobody", f"python={slow}", f"apptainer={slow}", f"libexec={folder}"]
+    command = [*older, folder / "stepd", "slurmstepd", folder / "hpcimg.so", *site, "--", "true"]
+    with subprocess.Popen(command, env={"SLURM_HPCIMG_IMAGE": "any"}, cwd="/") as stepd:
+        pid = folder / "pids" / slow.name
+        while not (pid.exists() and pid.read_text("ascii").endswith("\n")):
+            assert stepd.poll() is None
+            time.sleep(0.01)
+        end = os.pidfd_open(int(pid.read_text("ascii")))
+        stepd.kill()
+    assert select.select([end], [], [], 30)[0], "the fetch goes on"
+    os.close(end)
 
 
 def test_a_command_of_the_search_path(folder: Path) -> None:
@@ -125,7 +160,7 @@ def test_a_forged_variable_is_no_way_in(folder: Path) -> None:
     ],
 )
 def test_multi_prog_is_refused(folder: Path, variables: dict[str, str], code: int) -> None:
-    """srun refuses it with an image, and only then: its tasks have other words than the job."""
+    """It is refused with an image, and only then: its tasks have other words than the job."""
     done = run(folder, "srun", "-n2", **variables)
     assert done.returncode == code
     refusal = 'this release of Slurm cannot start --multi-prog in "any"'
