@@ -46,7 +46,8 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)
-        subprocess.run(["make", "-s", "-C", programs.SPANK, f"BUILD={place}"], check=True)
+        make = ["make", "-s", "-C", programs.SPANK, f"BUILD={place}"]
+        subprocess.run([*make, "all", f"{place}/contract"], check=True)
         warnings = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
         for program, *flags in (("stepd", "-rdynamic", "-ldl"), ("oldkernel",)):
             source = [_HERE / f"{program}.c", *flags]
@@ -141,6 +142,24 @@ def test_nothing_runs_on_the_host(folder: Path, tmp_path: Path) -> None:
     )
     assert (missing.returncode, missing.stdout) == (125, "")
     assert f'"{tmp_path}/starter" cannot be started: No such file' in missing.stderr
+
+
+def test_no_mixture_of_two_releases_runs(folder: Path) -> None:
+    """Programs that speak another contract than the plugin are refused, and so are older ones."""
+    contract = folder / "contract"
+    number = int(contract.read_text("ascii"))
+    for text, found in ((f"{number + 1}\n", number + 1), (None, 0)):
+        contract.unlink()
+        if text:
+            contract.write_text(text)
+        done = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any")
+        assert (done.returncode, done.stdout) == (125, "")
+        wrong = (
+            f'the programs in "{folder}" are of another hpcimg than the plugin: contract {found}'
+        )
+        assert f"{wrong}, not {number}\n" in done.stderr
+        assert "hint: install all of hpcimg on this node" in done.stderr
+    contract.write_text(f"{number}\n")
 
 
 def test_a_forged_variable_is_no_way_in(folder: Path) -> None:
