@@ -24,6 +24,12 @@ plugin:  ## build the SPANK plugin and its helpers against this machine's Slurm,
 	@$(MAKE) -C spank
 	@$(MAKE) -C merge
 
+deb:  ## build/packages/*.deb for this machine's Python and Slurm
+	@packaging/deb
+
+rpm:  ## build/packages/*.rpm for this machine's Python and Slurm
+	@packaging/rpm
+
 format:  ## format Python and C sources
 	@$(RUN) ruff format . && ruff check --fix . ; clang-format -i spank/*.c spank/*.h merge/*.c merge/*.h
 
@@ -33,5 +39,5 @@ prepare:
 clean:  ## remove what was built in this checkout
 	rm -rf build spank/build merge/build
 
-.PHONY: help check test demo bench plugin format prepare clean
+.PHONY: help check test demo bench plugin deb rpm format prepare clean
 .DEFAULT_GOAL := help

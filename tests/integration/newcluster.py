@@ -46,7 +46,9 @@ def make_new_cluster(cluster: Cluster, checkout: Path) -> None:
         "merge",
         "prolog",
         "examples",
+        "packaging",
         "pyproject.toml",
+        "CHANGELOG.md",
         "README.md",
         "LICENSE",
     ]
