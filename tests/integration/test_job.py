@@ -75,6 +75,7 @@ def test_a_job_while_it_runs_and_after(cluster):
 
 
 @pytest.mark.parametrize("field", ["AdminComment", "Comment"])
+@pytest.mark.newest
 def test_a_line_in_slurms_accounting(cluster, field):
     """With the setting, the first node says for all what the job runs; Slurm keeps it."""
     setting = {"AdminComment": "admin-comment", "Comment": "comment"}[field]

@@ -25,7 +25,7 @@ _LINUX = {"NamespaceType": "namespace/linux"}
 _KINDS = [
     pytest.param(_TMPFS, id="on"),
     pytest.param({**_TMPFS, "SlurmdParameters": "contain_spank"}, id="contain_spank"),
-    pytest.param(_LINUX, id="linux", marks=newest_only),
+    pytest.param(_LINUX, id="linux", marks=[newest_only, pytest.mark.newest]),
 ]
 
 
