@@ -64,6 +64,26 @@ def test_tasks_run_in_one_container(cluster: Cluster, node: str) -> None:
     assert lines[5:] == ["code 7"]
 
 
+# What cross-memory attach asks the kernel as well: may this process look into that one?
+_LOOK_AT_PEER = """
+if [ $SLURM_PROCID = 0 ]; then
+    echo $$ >~/peer.new; mv ~/peer.new ~/peer; until [ -e ~/seen ]; do sleep 0.05; done
+else
+    until [ -e ~/peer ]; do sleep 0.05; done; readlink /proc/$(cat ~/peer)/cwd; touch ~/seen
+fi
+"""
+
+
+def test_tasks_may_look_into_each_other(cluster: Cluster, node: str) -> None:
+    """They are in one user namespace."""
+    task = shlex.quote(_LOOK_AT_PEER)
+    done = cluster.shell(
+        "cd /tmp; rm -f ~/peer ~/seen; "
+        f"srun -w {node} -n2 --overcommit --container-image={IMAGE} sh -c {task}; rm ~/peer ~/seen"
+    )
+    assert done.stdout == "/tmp\n", done.stderr
+
+
 _LOOK = """
 for i in $(seq 100); do
     left=$(ps -eo user,args | grep -E '[a]pptainer|/[h]older|[s]tarter|[s]quashfuse|[s]leep 4719')
