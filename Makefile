@@ -30,6 +30,9 @@ deb:  ## build/packages/*.deb for this machine's Python and Slurm
 rpm:  ## build/packages/*.rpm for this machine's Python and Slurm
 	@packaging/rpm
 
+man:  ## write the manual pages into build/man
+	@$(RUN) python docs/make_man.py build/man
+
 format:  ## format Python and C sources
 	@$(RUN) ruff format . && ruff check --fix . ; clang-format -i spank/*.c spank/*.h merge/*.c merge/*.h
 
@@ -39,5 +42,5 @@ prepare:
 clean:  ## remove what was built in this checkout
 	rm -rf build spank/build merge/build
 
-.PHONY: help check test demo bench plugin deb rpm format prepare clean
+.PHONY: help check test demo bench plugin deb rpm man format prepare clean
 .DEFAULT_GOAL := help

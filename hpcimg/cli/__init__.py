@@ -17,17 +17,21 @@ VERBS = {
     "needs": "coverage",
     "coverage": "coverage",
     "wanted": "coverage",
-    "run": "launch",
-    "srun": "launch",
+    "run": "start",
+    "srun": "start",
     "get": "launch",
     "prefetch": "launch",
     "pin": "launch",
+    "containers": "containers",
+    "save": "containers",
     "job": "job",
     "record": "job",
     "cache": "cache",
     "node": "node",
     "index": "index",
+    "config": "config",
     "doctor": "doctor",
+    "completion": "completion",
 }
 
 _INTERRUPTED = 130

@@ -36,6 +36,18 @@ _LOCAL = re.compile(
 )
 _PATH_STARTS = ("/", "./", "../", "~")
 _HINT = "write [REGISTRY/]NAME[:TAG][@DIGEST], for example qnib/bench:1.0"
+_TURN = "turn it into a layout with `skopeo copy` to "
+_PULL = "fetch it once with `apptainer pull FILE.sif NAME`, and name the file"
+_DAEMON = f"{_TURN}oci:DIRECTORY, and name that, or push it to a registry"
+_SCHEME_HINTS = {
+    "library": _PULL,
+    "shub": _PULL,
+    "oras": _PULL,
+    "dockerd": _DAEMON,
+    "podman": _DAEMON,
+    "file": "write the path alone",
+}
+"""What to do with what other container tools take."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ def _check_text(text: str) -> None:
     if local := _LOCAL.match(text):
         raise UsageError(
             f"image name {quoted(text)} means a local image ({local[1]}), not a registry's",
-            "push it to a registry, or run a file with `apptainer exec`",
+            _DAEMON,
         )
 
 
@@ -121,7 +133,7 @@ def _without_scheme(text: str) -> str:
     if scheme != "docker":
         raise UsageError(
             f"image name {quoted(text)} has the scheme {quoted(scheme)}, only docker:// is known",
-            _HINT,
+            _SCHEME_HINTS.get(scheme, _HINT),
         )
     return rest
 
@@ -170,6 +182,21 @@ def _apply_aliases(written: str, default_registry: str, aliases: Mapping[str, st
             key = max(fitting, key=len)
             return _replacement(key, aliases[key]) + spelling[len(key) :]
     return written
+
+
+def check_alias(key: str, value: str, default_registry: str) -> str:
+    """Check both words of an alias, and give the registry that it leads to; raises SettingsError.
+
+    A key that no name can begin with would do nothing in silence.
+    """
+    first, _, path = key.partition("/")
+    parts = [*path.split("/")] * bool(path) if is_registry(first) else key.split("/")
+    if not all(_COMPONENT.fullmatch(part) for part in parts):
+        raise SettingsError(
+            f"alias {quoted(key)} stands for no name: none begins so",
+            "write a name or its beginning in lower case, without tag and digest",
+        )
+    return _divide(f"{_replacement(key, value)}/x", default_registry)[0]
 
 
 def _replacement(key: str, value: str) -> str:

@@ -25,7 +25,7 @@ from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import ACCEPT, Index, Manifest
 from hpcimg.oci.reference import parse_reference
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def make_new_cluster(cluster: Cluster, checkout: Path) -> None:
         "spank",
         "merge",
         "prolog",
+        "docs",
         "examples",
         "packaging",
         "pyproject.toml",

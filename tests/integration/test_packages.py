@@ -81,7 +81,8 @@ def test_the_rpm_of_hpcimg(site: Cluster) -> None:
     assert any(re.fullmatch(r"/usr/bin/python3\.\d+", line) for line in lines)
     assert any("useradd --system --user-group" in line for line in lines)
     files = {"/etc/hpcimg/settings.yaml", "/usr/bin/hpcimg", "/usr/libexec/hpcimg/merger"}
-    assert files <= {*lines}
+    shared = {"man/man1/hpcimg.1.gz", "bash-completion/completions/hpcimg"}
+    assert files | {f"/usr/share/{name}" for name in shared} <= {*lines}
     # What the wheels bring along is nobody else's.
     assert not any(re.match("lib(crypto|yaml)-", line) for line in lines)
     config = ask(site, "rpm -qpc /home/pkg/hpcimg-[0-9]*.rpm")

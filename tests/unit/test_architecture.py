@@ -21,6 +21,7 @@ MODULES = {
 
 CORE = {
     "hpcimg.amounts",
+    "hpcimg.bind",
     "hpcimg.description",
     "hpcimg.errors",
     "hpcimg.quoting",
@@ -47,14 +48,17 @@ CORE = {
     "hpcimg.node.profile",
     "hpcimg.node.words",
     "hpcimg.oci.digest",
+    "hpcimg.oci.local_name",
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
 FLOOR = {
+    "hpcimg.container_settings",
     "hpcimg.rules",
     "hpcimg.sections",
     "hpcimg.process",
     "hpcimg.settings",
+    "hpcimg.settings_files",
     "hpcimg.progress",
     "hpcimg.progress_text",
 }

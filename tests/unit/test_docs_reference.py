@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcimg.settings import RegistrySettings, Settings, parse_settings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings, parse_settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -29,7 +30,7 @@ def written_pages() -> dict[Path, str]:
     return pages
 
 
-@pytest.mark.parametrize("page", ["cli.md", "features.md", "exit-codes.md"])
+@pytest.mark.parametrize("page", ["cli.md", "features.md", "exit-codes.md", "settings.md"])
 def test_page_is_up_to_date(page: str) -> None:
     """The page is what the script writes today."""
     text = written_pages()[DOCS / "reference" / page]
