@@ -22,7 +22,7 @@ export STAGE=/root/stage
 packaging/deb /home/pkg
 packaging/rpm /home/pkg
 """
-_INSTALL = "dpkg -i /home/pkg/hpcimg_*.deb /home/pkg/hpcimg-slurm_*.deb"
+_INSTALL = "dpkg --force-unsafe-io -i /home/pkg/hpcimg_*.deb /home/pkg/hpcimg-slurm_*.deb"
 _SITE = """
 set -e
 cat /usr/share/doc/hpcimg/examples/slurm/settings.yaml >/etc/hpcimg/settings.yaml
