@@ -61,11 +61,13 @@ def words_in(text: str) -> frozenset[str]:
     return frozenset(found[1] for found in _PLACE.finditer(text)) - {"%"}
 
 
-def read_mounts(reader: SectionReader, value: Any) -> tuple[Bind, ...]:
+def read_mounts(
+    reader: SectionReader, value: Any, where: tuple[object, ...] = ("mounts",)
+) -> tuple[Bind, ...]:
     """Read a list of texts and mappings."""
     binds: list[Bind] = []
-    for at, one in enumerate(reader.sequence(value, ("mounts",))):
-        here = ("mounts", at)
+    for at, one in enumerate(reader.sequence(value, where)):
+        here = (*where, at)
         try:
             bind = parse_bind(one) if isinstance(one, str) else _from_mapping(reader, one, here)
             _check_mount(bind)
@@ -99,11 +101,13 @@ def _check_words(text: str) -> None:
         raise UsageError(f"{text!r} holds %{min(unknown)}, which stands for nothing", _PERCENT)
 
 
-def read_environment(reader: SectionReader, value: Any) -> MappingProxyType[str, str]:
+def read_environment(
+    reader: SectionReader, value: Any, where: tuple[object, ...] = ("environment",)
+) -> MappingProxyType[str, str]:
     """Read a mapping of variables to values; numbers are taken as they are written."""
     found: dict[str, str] = {}
-    for key, given in reader.mapping(value, ("environment",)).items():
-        here, name = ("environment", key), str(key)
+    for key, given in reader.mapping(value, where).items():
+        here, name = (*where, key), str(key)
         if not _NAME.fullmatch(name):
             raise reader.error(here, f"{name!r} is no name of a variable")
         if is_the_jobs(name):

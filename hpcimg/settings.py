@@ -24,6 +24,8 @@ from hpcimg.settings_files import SettingsFile, drop_in_folder, own_file, site_f
 if TYPE_CHECKING:
     import yaml
 
+    from hpcimg.host_mpi_settings import HostMpi
+
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
 """A user's own settings file, for the command line; the root stages never see this variable."""
@@ -148,6 +150,7 @@ class Settings:
     mounts: tuple[Bind, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     mount_home: bool = True
+    host_mpi: tuple[HostMpi, ...] = ()
     prolog: PrologSettings = PrologSettings()
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
@@ -263,6 +266,10 @@ class _Reader(SectionReader):
 
             top["mounts"] = read_mounts(self, top.get("mounts"))
             top["environment"] = read_environment(self, top.get("environment"))
+        if "host_mpi" in top:
+            from hpcimg.host_mpi_settings import read_host_mpi
+
+            top["host_mpi"] = read_host_mpi(self, top["host_mpi"])
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")

@@ -67,6 +67,11 @@ class Ready:
     owner: int = 0
     around: Surroundings = NOTHING
 
+    @property
+    def told(self) -> str:
+        """What the job's user is told once."""
+        return "; ".join(filter(None, (self.notice, *self.around.warnings)))
+
     def facts(self) -> dict[str, str]:
         """Say what the plugin, its tickets and the job's record are told; empty is left out."""
         pick = self.resolved.require()
@@ -85,7 +90,7 @@ class Ready:
             "converter": self.entry.record.converter,
             "millis": str(round(self.seconds * 1000)),
             "warning": self.warning,
-            "once": self.notice,
+            "once": self.told,
             "mount": "kernel" if self.by_kernel else "",
             "ticket": "" if self.is_for_all_steps else "no",
         }
@@ -143,8 +148,8 @@ def get(
         around=surroundings(entry, profile, gpus, settings, together.lease),
     )
     ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
-    if ready.notice:
-        log.warning("%s", ready.notice)
+    if ready.told:
+        log.warning("%s", ready.told)
     _record(ready, name, access.store, scope, together, job)
     return ready
 

@@ -97,7 +97,7 @@ def run_start(
     job = replace(job, request=request, step=environment.get("SLURM_STEP_ID", ""))
     profile = _profile(wishes.platform, here)
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
-    for text in filter(None, (ready.warning, ready.notice)):
+    for text in filter(None, (ready.warning, ready.told)):
         log.warning("%s", text)
     return _start(ready.entry.image, command, ready.around, wishes, here, settings, environment)
 

@@ -22,6 +22,7 @@ class Surroundings:
 
     `workdir` and `entrypoint` are what the image's own config says; empty where it says nothing.
     Without `home` the user's home directory is not shown unless the user asks for it.
+    `warnings` are for the job's user, once a job and node; they are no lines of their own.
     """
 
     binds: tuple[Bind, ...] = ()
@@ -30,6 +31,7 @@ class Surroundings:
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
     home: bool = True
+    warnings: tuple[str, ...] = ()
 
     def lines(self) -> str:
         """Write what `hpcimg get` prints: `bind=SOURCE TAB TARGET TAB FLAG,FLAG`, and so on."""
@@ -63,6 +65,7 @@ def join(parts: Iterable[Surroundings]) -> Surroundings:
         next((part.workdir for part in reversed(parts) if part.workdir), ""),
         next((part.entrypoint for part in reversed(parts) if part.entrypoint), ()),
         all(part.home for part in parts),
+        tuple(text for part in parts for text in part.warnings),
     )
 
 

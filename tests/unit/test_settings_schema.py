@@ -14,6 +14,7 @@ import yaml
 import hpcimg
 from hpcimg.bind import FLAGS
 from hpcimg.container_settings import MountSettings
+from hpcimg.host_mpi_settings import HostMpi
 from hpcimg.policy import PolicyRule
 from hpcimg.registry_settings import RegistrySettings
 from hpcimg.settings import (
@@ -36,6 +37,7 @@ SECTIONS = {
     "limits": (Limits, TOP["limits"]["properties"]),
     "prolog": (PrologSettings, TOP["prolog"]["properties"]),
     "rule": (PolicyRule, SCHEMA["definitions"]["rule"]["properties"]),
+    "host_mpi": (HostMpi, SCHEMA["definitions"]["host_mpi"]["properties"]),
     "mount": (MountSettings, SCHEMA["definitions"]["mount"]["properties"]),
 }
 
