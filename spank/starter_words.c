@@ -34,6 +34,22 @@ static bool add_bind(struct request *request, char *line)
     return request->bind_count++ < MOST_AROUND && parse_bind_line(line, bind);
 }
 
+/* Apptainer makes the first of two mounts at one place: what a user wants there is the only one. */
+static void drop_replaced(struct request *request, size_t first)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < request->bind_count; i++) {
+        bool is_replaced = false;
+        for (size_t j = first; i < first && j < request->bind_count; j++)
+            is_replaced =
+                is_replaced || strcmp(request->binds[i].target, request->binds[j].target) == 0;
+        if (!is_replaced)
+            request->binds[kept++] = request->binds[i];
+    }
+    request->bind_count = kept;
+}
+
 /* The user's own come after the node's, and so on top of them. */
 static bool add_mounts(struct request *request, char *list)
 {
@@ -52,6 +68,7 @@ static bool add_mounts(struct request *request, char *list)
         if (bind->source == NULL || bind->target == NULL || strlen(bind->target) >= PATH_MAX)
             return false;
     }
+    drop_replaced(request, first);
     return wrong == NULL;
 }
 
