@@ -2,6 +2,8 @@
 #ifndef HPCIMG_CONTAINER_H
 #define HPCIMG_CONTAINER_H
 
+#include "groups.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,10 +14,7 @@
 struct container {
     pid_t anchor; /* in the namespaces that the tasks join; 0: none */
     unsigned long long anchor_start;
-    struct keeper {
-        pid_t pid;
-        unsigned long long start;
-    } keepers[KEEPERS]; /* all processes that keep it: anchor, holder, Apptainer's monitor, FUSE */
+    struct process keepers[KEEPERS]; /* all processes that keep it: anchor, holder, Apptainer's monitor, FUSE */
     size_t keeper_count;
     char *environment; /* what the image sets, NUL-separated */
     size_t environment_size;

@@ -108,6 +108,7 @@ bool parse_starter(int argc, char **argv, struct request *request)
         {"gid", 1, NULL, 'g'},
         {"groups", 1, NULL, 'G'},
         {"job", 1, NULL, 'j'},
+        {"step", 1, NULL, 'p'},
         {"image", 1, NULL, 'i'},
         {"name", 1, NULL, 'n'},
         {"node", 1, NULL, 'N'},
@@ -139,6 +140,7 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 'g': numbers.gid = optarg; break;
         case 'G': numbers.groups = optarg; break;
         case 'j': numbers.job = optarg; break;
+        case 'p': request->step = optarg; break;
         case 'k': numbers.account = optarg; break;
         case 'i': request->image = optarg; break;
         case 'n': request->name = optarg; break;
