@@ -42,6 +42,8 @@ _CHOICES = {
     "mount": ("fuse", "kernel"),
 }
 """What may be said where only a few words may; `gpu_scope: node` is for GPUs Slurm knows not."""
+KEEPS = ("job", "always")
+"""How long what a named container leaves is kept on its node."""
 LOCKS = ("flock", "fcntl", "link", "none")
 """How builders on several nodes exclude each other: what the store's file system can do."""
 _SPELLINGS = {"platform-features": "platform_features"}
@@ -119,6 +121,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class ContainerSettings:
+    """Where each node keeps what named containers leave, and whether for the job or for good."""
+
+    path: str = "/var/lib/hpcimg/containers"
+    keep: str = "job"
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -127,6 +137,7 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     store: StoreSettings = StoreSettings()
     limits: Limits = Limits()
+    containers: ContainerSettings = ContainerSettings()
     policy: str = "compatible"
     policies: tuple[PolicyRule, ...] = ()
     match: str = "per-node"
@@ -229,6 +240,7 @@ class _Reader(SectionReader):
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
+        top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")
         top["platform_features"] = self.words(top.get("platform_features"), (features,))
         registry = top.get("default_registry", Settings.default_registry)
@@ -258,6 +270,18 @@ class _Reader(SectionReader):
             message = '"low_water" is more than "high_water", at which removing begins'
             raise self.error(("store", "low_water"), message)
         return store
+
+    def containers(self, value: Any) -> ContainerSettings:
+        given = self.section(value, ContainerSettings, ("containers",))
+        found = ContainerSettings(**given)
+        # Apptainer is given directories in it, and takes a colon for an end.
+        if not Path(found.path).is_absolute() or any(c in found.path for c in ":,\n\t"):
+            message = f'"path" must begin with / and have no colon or comma, not {found.path!r}'
+            raise self.error(("containers", "path"), message)
+        if found.keep not in KEEPS:
+            message = f'"keep" is {" or ".join(KEEPS)}, not {found.keep!r}'
+            raise self.error(("containers", "keep"), message)
+        return found
 
     def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
         given = self.section(value, RegistrySettings, at)

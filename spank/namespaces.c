@@ -20,6 +20,9 @@
 
 #define MAP_SIZE 4096 /* the kernel takes at most one page, user_namespaces(7) */
 
+/* What the anchor says when it is ready. */
+enum { MAPS_WANTED = 1, MAPS_WRITTEN };
+
 static bool is_same_file(int one, int other)
 {
     struct stat a, b;
@@ -106,22 +109,48 @@ static bool write_maps(pid_t pid, const struct user *user)
     return written && write_file(pid, "gid_map", text);
 }
 
+/* A root that FUSE serves, as that of a writable container, answers only the user namespace that it
+ * was mounted in and those below: the namespace of the tasks is made there. Its parent knows the
+ * primary group alone, and nobody but a process in one of the two may map it. */
+static bool enter_below(int mount_namespace, const struct user *user)
+{
+    struct user alone = {.uid = user->uid, .gid = user->gid};
+    int owner = ioctl(mount_namespace, NS_GET_USERNS);
+
+    return owner >= 0 && setns(owner, CLONE_NEWUSER) == 0 && unshare(CLONE_NEWUSER) == 0 &&
+           write_maps(getpid(), &alone);
+}
+
+/* Whether the kernel lets this process see the root directory at all. */
+static bool sees_root(void)
+{
+    struct stat root;
+
+    return stat("/", &root) == 0;
+}
+
 /* Once dumpable, the anchor is open to every process of the user: before that it must have let go
  * of what belongs to root, above all the pipe that the plugin believes. */
 static void be_anchor(int mount_namespace, const struct user *user, int lifeline, int ready)
 {
-    char byte = 1;
+    char byte;
 
     if (setns(mount_namespace, CLONE_NEWNS) < 0 ||
-        !become(user->uid, user->gid, user->groups, user->group_count) ||
-        unshare(CLONE_NEWUSER) < 0)
+        !become(user->uid, user->gid, user->groups, user->group_count))
         _exit(LAUNCH_FAILED);
     for (int fd = 0; fd < 1024; fd++)
-        if (fd != lifeline && fd != ready)
+        if (fd != lifeline && fd != ready && fd != mount_namespace)
             (void)close(fd);
-    /* Dumpable, or the joiner may not follow its pidfd (setns(2)). A task may not trace it all the
-     * same: the anchor has every capability of its user namespace, a task has none. */
-    if (prctl(PR_SET_DUMPABLE, 1) < 0 || !write_all(ready, &byte, 1))
+    /* Dumpable, or it may not write its maps, nor the joiner follow its pidfd (setns(2)). A task
+     * may not trace it all the same: the anchor has every capability of its user namespace, a task
+     * has none. */
+    if (prctl(PR_SET_DUMPABLE, 1) < 0)
+        _exit(LAUNCH_FAILED);
+    byte = sees_root() ? MAPS_WANTED : MAPS_WRITTEN;
+    if (byte == MAPS_WANTED ? unshare(CLONE_NEWUSER) < 0 : !enter_below(mount_namespace, user))
+        _exit(LAUNCH_FAILED);
+    (void)close(mount_namespace);
+    if (!write_all(ready, &byte, 1))
         _exit(LAUNCH_FAILED);
     (void)close(ready);
     while (read(lifeline, &byte, 1) > 0)
@@ -140,7 +169,8 @@ pid_t start_anchor(int mount_namespace, const struct user *user, int lifeline)
     if ((pid = fork()) == 0)
         be_anchor(mount_namespace, user, lifeline, ready[1]);
     (void)close(ready[1]);
-    if (pid > 0 && (read_all(ready[0], &byte, 1) != 1 || !write_maps(pid, user))) {
+    if (pid > 0 &&
+        (read_all(ready[0], &byte, 1) != 1 || (byte == MAPS_WANTED && !write_maps(pid, user)))) {
         int reason = errno ? errno : EPERM;
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, 0);

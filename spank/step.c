@@ -8,6 +8,7 @@
 #include "identity.h"
 #include "job.h"
 #include "join.h"
+#include "options.h"
 #include "request.h"
 #include "stage.h"
 #include "ticket.h"
@@ -23,9 +24,10 @@
 #include <unistd.h>
 
 static struct {
-    char image[NAME_LENGTH + 2]; /* empty: on the host; one more than allowed: refused later */
-    bool refused;                /* asked for, but it could not start: nothing may run */
-    bool is_fetch;               /* nothing was to run: `cache warm` only wants the image there */
+    const char *words[WORDS]; /* what was asked for, NULL where nothing was */
+    const char *image;        /* of the words; NULL: on the host */
+    bool refused;             /* asked for, but it could not start: nothing may run */
+    bool is_fetch;            /* nothing was to run: `cache warm` only wants the image there */
     int lifeline[2];
     uint32_t id;
     struct job job;
@@ -37,68 +39,55 @@ static struct {
     int descriptors[3];
 } step = {.lifeline = {-1, -1}};
 
-/* For a step the environment goes first: it holds what was settled on the submit side, where the
- * option may only be the default of an outer command. For a batch script the option goes alone,
- * which sbatch --export-file leaves only in `variable`. A name that is too long is cut, and found
- * to be none when the step starts. */
-static void read_name(spank_t spank, const char *option, const char *variable)
+/* A word as it was settled on the submit side; sbatch --export-file leaves only what Slurm itself
+ * carries. An option may be the default of an outer command, so it goes last; but whether a batch
+ * script itself goes into an image is said by the option alone. One that is too long is cut, and
+ * found to be none when the step starts. */
+static const char *read_word(spank_t spank, enum word number)
 {
-    const size_t size = sizeof(step.image);
+    static char value[VALUE_SIZE + 1];
+    const struct wording *word = &words[number];
+    bool is_settled = number != IMAGE || step.id != SLURM_BATCH_SCRIPT;
+    const char *option = option_value(number);
 
-    if (step.id != SLURM_BATCH_SCRIPT)
-        (void)spank_getenv(spank, IMAGE_VARIABLE, step.image, size);
-    if (step.image[0] == '\0' && option != NULL)
-        (void)snprintf(step.image, size, "%s", option);
-    if (step.image[0] == '\0')
-        (void)spank_getenv(spank, variable, step.image, size);
-    if (strcmp(step.image, NO_IMAGE) == 0)
-        step.image[0] = '\0';
+    value[0] = '\0';
+    if (is_settled)
+        (void)spank_getenv(spank, word->variable, value, sizeof(value));
+    if (is_settled && value[0] == '\0' && word->carried != NULL)
+        (void)spank_getenv(spank, word->carried, value, sizeof(value));
+    if (value[0] == '\0' && option != NULL)
+        (void)snprintf(value, sizeof(value), "%s", option);
+    if (value[0] == '\0')
+        (void)read_left_option(spank, number, value, sizeof(value));
+    return value[0] != '\0' ? strdup(value) : NULL;
 }
 
-/* As settled on the submit side; sbatch --export-file leaves it only where Slurm itself carries it.
- * A word that is too long is cut, and found to be none when the step starts. */
-static void read_word(spank_t spank, const char *variable, const char *option, char *word,
-                      size_t size)
+static void read_pin(spank_t spank)
 {
-    char carried[64];
+    char *pinned = step.job.pinned;
+    const int size = sizeof(step.job.pinned);
 
-    (void)snprintf(carried, sizeof(carried), "SLURM_SPANK_%s", variable + strlen("SLURM_"));
-    (void)spank_getenv(spank, variable, word, (int)size);
-    if (word[0] == '\0')
-        (void)spank_getenv(spank, carried, word, (int)size);
-    if (word[0] == '\0' && option != NULL)
-        (void)snprintf(word, size, "%s", option);
-}
-
-/* What this step's own commands get by default is its image. Slurm keeps the option of salloc or
- * sbatch in their environment all the same, and with it gone stale, a command that names just that
- * image could not be told from one that names none. */
-static void renew_default(spank_t spank, const char *variable)
-{
-    char image[sizeof(step.image)], stale[sizeof(step.image)];
-
-    if (spank_getenv(spank, IMAGE_VARIABLE, image, sizeof(image)) == ESPANK_SUCCESS &&
-        spank_getenv(spank, variable, stale, sizeof(stale)) == ESPANK_SUCCESS)
-        (void)spank_setenv(spank, variable, image, 1);
+    if (spank_getenv(spank, PIN_VARIABLE, pinned, size) != ESPANK_SUCCESS || pinned[0] == '\0')
+        (void)spank_getenv(spank, "SLURM_SPANK_" PIN_PROLOG_VARIABLE, pinned, size);
+    if (!is_image_name(pinned))
+        pinned[0] = '\0';
 }
 
 /* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
  * --container-image` asks for the script itself. */
-void step_request(spank_t spank, const struct asked *options, const struct asked *variables)
+void step_request(spank_t spank)
 {
     if (spank_get_item(spank, S_JOB_STEPID, &step.id) != ESPANK_SUCCESS ||
         step.id == SLURM_EXTERN_CONT || step.id == SLURM_INTERACTIVE_STEP ||
         step.id == SLURM_PENDING_STEP)
         return;
-    read_name(spank, options->image, variables->image);
-    renew_default(spank, variables->image);
-    read_word(spank, MATCH_VARIABLE, options->match, step.job.match, sizeof(step.job.match));
-    read_word(spank, PULL_VARIABLE, options->pull, step.job.pull, sizeof(step.job.pull));
-    read_word(spank, PIN_VARIABLE, NULL, step.job.pinned, sizeof(step.job.pinned));
-    if (!is_image_name(step.job.pinned))
-        step.job.pinned[0] = '\0';
+    for (size_t i = 0; i < WORDS; i++)
+        step.words[i] = read_word(spank, (enum word)i);
+    if (step.words[IMAGE] != NULL && strcmp(step.words[IMAGE], NO_IMAGE) != 0)
+        step.image = step.words[IMAGE];
+    read_pin(spank);
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
-    if (step.image[0] != '\0')
+    if (step.image != NULL)
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
 }
 
@@ -208,7 +197,7 @@ static int start_container(spank_t spank, const struct identity *user, const str
                       "--image",
                       step.entry.image,
                       "--name",
-                      step.image,
+                      (char *)step.image,
                       "--node",
                       step.node,
                       "--workdir",
@@ -258,30 +247,55 @@ static void tell_warnings(void)
         slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
 }
 
+/* What the submit side sent may be forged, and a step's environment may hold anything. */
+static bool check_words(void)
+{
+    for (size_t i = 0; i < WORDS; i++) {
+        const char *part = step.words[i] != NULL ? words[i].find_wrong(step.words[i]) : NULL;
+        char shown[65], image[65], what[160];
+        if (part == NULL)
+            continue;
+        (void)snprintf(shown, sizeof(shown), "%s", part);
+        keep_shown(shown);
+        (void)snprintf(what, sizeof(what), "\"%s\" is no %s", shown, words[i].form);
+        (void)snprintf(image, sizeof(image), "%s", step.image);
+        keep_shown(image);
+        step.image = i == IMAGE ? strdup(image) : step.image;
+        (void)refuse(what, words[i].hint);
+        return false;
+    }
+    return true;
+}
+
+/* Those that are given on as they are. */
+static void share_words(struct job *job)
+{
+    const struct {
+        enum word word;
+        char *text;
+        size_t size;
+    } shared[] = {{MATCH, job->match, sizeof(job->match)},
+                  {PULL, job->pull, sizeof(job->pull)},
+                  {PLATFORM, job->platform, sizeof(job->platform)}};
+
+    for (size_t i = 0; i < sizeof(shared) / sizeof(*shared); i++)
+        if (step.words[shared[i].word] != NULL)
+            (void)snprintf(shared[i].text, shared[i].size, "%s", step.words[shared[i].word]);
+}
+
 void step_start(spank_t spank, const struct site *site)
 {
     struct identity user = {.uid = 0};
     struct timespec began, ended;
     char *output;
 
-    if (step.image[0] == '\0')
+    if (step.image == NULL)
         return;
     step.refused = true;
     (void)gethostname(step.node, sizeof(step.node) - 1);
     step.node[strcspn(step.node, ".")] = '\0';
-    if (!is_image_name(step.image)) {
-        keep_shown(step.image); /* a step's environment may hold anything */
-        (void)refuse("that is not an image name", "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
+    if (!check_words())
         return;
-    }
-    if (step.job.match[0] != '\0' && !is_match(step.job.match)) {
-        (void)refuse("the step's way to match its nodes is none", "write " MATCH_WORDS);
-        return;
-    }
-    if (step.job.pull[0] != '\0' && !is_pull(step.job.pull)) {
-        (void)refuse("the step's way to pull its image is none", "write " PULL_WORDS);
-        return;
-    }
     /* Kept for the life of the step: the image's environment stays in it. */
     output = malloc(STAGE_OUTPUT + 1);
     if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &user) ||
@@ -290,6 +304,7 @@ void step_start(spank_t spank, const struct site *site)
         return;
     }
     step.job.user = user.uid;
+    share_words(&step.job);
     (void)clock_gettime(CLOCK_MONOTONIC, &began);
     if (!check_programs(site) || ensure_entry(&user, site, output) != 0)
         return;
@@ -306,7 +321,7 @@ void step_start(spank_t spank, const struct site *site)
 
 void step_open(void)
 {
-    if (step.image[0] == '\0' || step.refused)
+    if (step.image == NULL || step.refused)
         return;
     if (!open_container(&step.container, step.descriptors)) {
         slurm_spank_log("hpcimg: the container of \"%s\" ended before its tasks: %s", step.image,
@@ -320,7 +335,7 @@ void step_adopt(spank_t spank)
     static bool adopted;
     pid_t task = 0;
 
-    if (step.image[0] == '\0' || step.refused || adopted)
+    if (step.image == NULL || step.refused || adopted)
         return;
     adopted = true;
     if (spank_get_item(spank, S_TASK_PID, &task) == ESPANK_SUCCESS)
@@ -335,7 +350,7 @@ void step_task_ended(spank_t spank)
     static uint32_t ended;
     uint32_t count = 0;
 
-    if (step.image[0] == '\0' || step.refused)
+    if (step.image == NULL || step.refused)
         return;
     if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) == ESPANK_SUCCESS && ++ended == count)
         end_container(&step.container);
@@ -346,7 +361,7 @@ void step_join(spank_t spank, const struct site *site)
 {
     char joiner[PATH_MAX];
 
-    if (step.image[0] == '\0')
+    if (step.image == NULL)
         return;
     (void)snprintf(joiner, sizeof(joiner), "%.4000s/joiner", site->libexec);
     if (access(joiner, X_OK) == 0 &&

@@ -22,6 +22,8 @@ VERBS = {
     "get": "launch",
     "prefetch": "launch",
     "pin": "launch",
+    "containers": "containers",
+    "save": "containers",
     "job": "job",
     "record": "job",
     "cache": "cache",

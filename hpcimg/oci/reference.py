@@ -36,6 +36,18 @@ _LOCAL = re.compile(
 )
 _PATH_STARTS = ("/", "./", "../", "~")
 _HINT = "write [REGISTRY/]NAME[:TAG][@DIGEST], for example qnib/bench:1.0"
+_TURN = "turn it into a layout with `skopeo copy` to "
+_PULL = "fetch it once with `apptainer pull FILE.sif NAME`, and name the file"
+_DAEMON = f"{_TURN}oci:DIRECTORY, and name that, or push it to a registry"
+_SCHEME_HINTS = {
+    "library": _PULL,
+    "shub": _PULL,
+    "oras": _PULL,
+    "dockerd": _DAEMON,
+    "podman": _DAEMON,
+    "file": "write the path alone",
+}
+"""What to do with what other container tools take."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ def _check_text(text: str) -> None:
     if local := _LOCAL.match(text):
         raise UsageError(
             f"image name {quoted(text)} means a local image ({local[1]}), not a registry's",
-            "push it to a registry, or run a file with `apptainer exec`",
+            _DAEMON,
         )
 
 
@@ -121,7 +133,7 @@ def _without_scheme(text: str) -> str:
     if scheme != "docker":
         raise UsageError(
             f"image name {quoted(text)} has the scheme {quoted(scheme)}, only docker:// is known",
-            _HINT,
+            _SCHEME_HINTS.get(scheme, _HINT),
         )
     return rest
 

@@ -43,6 +43,14 @@ class Packer:
         """Whether -root-time is taken and does nothing."""
         return self.version == "4.5" or self.version.startswith("4.5.")
 
+    def tree_argv(self, tree: str, target: str, offset: int, excluded: str) -> list[str]:
+        """Write a directory's file system into a file that exists, from `offset` on."""
+        return [
+            str(self.path), tree, target, "-noappend", "-comp", "zstd", "-Xcompression-level", "3",
+            "-offset", str(offset), "-all-root", "-no-xattrs", "-mem", _MEMORY,
+            "-exit-on-error", "-quiet", "-no-progress", "-e", excluded,
+        ]  # fmt: skip
+
     def argv(self, target: Path, sif: Sif) -> list[str]:
         """Write the file system of a tar stream into a file that exists, behind a SIF's header."""
         # What sqfstar does; but sqfstar 4.5 takes no compression level.

@@ -17,6 +17,7 @@ from hpcimg.settings import MATCHES
 from hpcimg.slurm import job_match, job_name, job_nodes, nodes_of_list
 from hpcimg.store.profiles import read_profile
 from hpcimg.store.store import site_store
+from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import together
 from hpcimg.workflow.pin import pin_of_job
 from hpcimg.workflow.profile import chosen_profile, with_gpus
@@ -83,7 +84,10 @@ def ask(
     source: ImageSource,
 ) -> Answer:
     """Choose for what the question names; raises UsageError, NotFoundError, RegistryError."""
-    reference = read_name(name, settings)
+    layout = layout_access(name, settings, environment)
+    reference, source = (
+        (layout[0], layout[1].source) if layout else (read_name(name, settings), source)
+    )
     if question.nodes is not None:
         return _for_list(reference, question, settings, source)
     profile = chosen_profile(

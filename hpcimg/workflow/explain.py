@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.oci.local_name import LayoutReference
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import deciding_rules
 from hpcimg.settings import places_of_settings
@@ -112,6 +113,8 @@ def _settings(
 
 def _alias(name: str, reference: Reference, settings: Settings) -> str | None:
     """Find the alias that made the name what it is; of several, the longest counts."""
+    if isinstance(reference, LayoutReference):
+        return None
     registry = settings.default_registry
     fitting = [
         key

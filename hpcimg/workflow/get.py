@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
+from hpcimg.slurm import job_gpus
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.gpu_mounts import gpu_mounts
+from hpcimg.workflow.host_mpi import host_mpi
+from hpcimg.workflow.image_own import image_own
+from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
-from hpcimg.workflow.surroundings import NOTHING, Surroundings
+from hpcimg.workflow.site_mounts import site_mounts
+from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
@@ -113,29 +119,40 @@ def get(
     """
     is_site = scope == "site"
     with failures_noted(name, settings, scope, job):
-        if is_site:
-            access = site_access(settings)
-        else:
-            access = own_access(settings, os.environ, listed_only=True)
+        reference, access = _asked(name, settings, is_site=is_site)
         heard = Heard(on_progress)
-        profile = job_profile(settings, gpus, nodes=together.size)
-        reference = read_name(name, settings)
+        profile = job_profile(settings, gpus, nodes=together.size, platform=together.platform)
         try:
             answer = resolve_in_job(reference, profile, access, settings, together)
         except NoCandidateError:
-            if is_site and job:
+            if is_site and job and not together.platform:
                 _note_refused(reference, profile, access, settings, job)
             raise
-        if is_site:
+        if is_site and not together.platform:
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
     by_kernel = is_site and settings.mount == "kernel"
-    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
+    ready = replace(
+        _ready(answer, entry, heard),
+        by_kernel=by_kernel,
+        owner=access.store.owner,
+        around=surroundings(entry, profile, gpus, settings),
+    )
     if ready.notice:
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
     return ready
+
+
+def _asked(name: str, settings: Settings, *, is_site: bool) -> tuple[Reference, Access]:
+    if is_site:
+        return read_name(name, settings), site_access(settings)
+    layout = layout_access(name, settings, os.environ)
+    return layout or (
+        read_name(name, settings),
+        own_access(settings, os.environ, listed_only=True),
+    )
 
 
 def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
@@ -185,16 +202,34 @@ def get_for_user(
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
-    access = own_access(settings, environment)
+    layout = layout_access(name, settings, environment)
+    reference, access = layout or (read_name(name, settings), own_access(settings, environment))
     heard = Heard(on_progress)
-    reference = read_name(name, settings)
     answer = resolve_in_job(reference, profile, access, settings, together)
     resolved = answer.resolved
     kept = _in_site_store(resolved, access, settings)
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    return _ready(answer, entry, heard)
+    around = surroundings(entry, profile, job_gpus(environment), settings)
+    return replace(_ready(answer, entry, heard), around=around)
+
+
+def surroundings(
+    entry: Entry, profile: NodeProfile, gpus: tuple[str, ...] | None, settings: Settings
+) -> Surroundings:
+    """Say what this node puts around an image for a job with these GPUs; the site's word is last.
+
+    `gpus` is None where nobody manages them, and `profile` has those that the job may use.
+    """
+    return join(
+        (
+            image_own(entry),
+            host_mpi(entry, settings),
+            gpu_mounts(profile, gpus, settings),
+            site_mounts(settings),
+        )
+    )
 
 
 def ensure_pick(

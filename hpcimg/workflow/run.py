@@ -16,6 +16,7 @@ from hpcimg.runtime.apptainer import exec_argv
 from hpcimg.runtime.convert import ApptainerConverter
 from hpcimg.slurm import job_gpus, job_match, job_name, job_nodes, job_pin, job_restarts
 from hpcimg.workflow.get import get_for_user
+from hpcimg.workflow.local import image_path
 from hpcimg.workflow.match import together
 from hpcimg.workflow.pin import read_pull
 from hpcimg.workflow.profile import job_profile
@@ -43,6 +44,12 @@ def run_argv(
     pull: str = "",
 ) -> list[str]:
     """Have the image ready and make the command line that runs `command` in it, on this node."""
+    program = str(ApptainerConverter(settings.apptainer).program)
+    path = image_path(name)
+    if path is not None:
+        # No profile is made of a file's node: whether there are GPUs is all that counts.
+        has_gpu = job_profile(settings, job_gpus(environment)).gpus.state == "present"
+        return exec_argv(program, path, command, nv=has_gpu)
     nodes = job_nodes(environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
@@ -59,7 +66,6 @@ def run_argv(
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
     for text in filter(None, (ready.warning, ready.notice)):
         log.warning("%s", text)
-    program = str(ApptainerConverter(settings.apptainer).program)
     has_gpu = profile.gpus.state == "present"
     return exec_argv(program, ready.entry.image, command, nv=has_gpu)
 

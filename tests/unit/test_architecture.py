@@ -47,6 +47,7 @@ CORE = {
     "hpcimg.node.profile",
     "hpcimg.node.words",
     "hpcimg.oci.digest",
+    "hpcimg.oci.local_name",
     "hpcimg.oci.model",
     "hpcimg.oci.reference",
 }
