@@ -162,6 +162,21 @@ static char **parse_words(int argc, char **argv, unsigned long fd[3])
     return argv + 5;
 }
 
+/* `srun --bcast` may name a directory: then slurmstepd completes argv[0], which here is the
+ * joiner's, by the name that its file was given there. */
+static char *complete_broadcast(char *command)
+{
+    const char *job = getenv("SLURM_JOB_ID"), *step = getenv("SLURM_STEP_ID"),
+               *node = getenv("SLURMD_NODENAME");
+    size_t length = strlen(command);
+    char *whole = NULL;
+
+    if (length == 0 || command[length - 1] != '/' || job == NULL || step == NULL || node == NULL ||
+        asprintf(&whole, "%sslurm_bcast_%s.%s_%s", command, job, step, node) < 0)
+        return command;
+    return whole;
+}
+
 /* Slurm says this once a task too, and its exit code is the errno as well. */
 static int explain(const char *command, int reason)
 {
@@ -198,6 +213,7 @@ int main(int argc, char **argv)
     if (!set_environment((int)fd[2]))
         return fail("set the image's environment for", argv[0]);
     close_descriptors();
+    argv[0] = complete_broadcast(argv[0]);
     execvp(argv[0], argv);
     return explain(argv[0], errno);
 }

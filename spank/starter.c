@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <poll.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
@@ -28,8 +29,12 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
+/* Apptainer takes a quarter of a second, and on a slow file system a few. slurmstepd waits for us
+ * and hears nothing meanwhile, not even that a batch job is cancelled. */
+#define START_SECONDS 120
 #define HOLDER_INSIDE "/.hpcimg-holder"
 #define LIST_SIZE     4096
 
@@ -39,6 +44,7 @@ struct request {
     const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
     bool has_gpu, by_kernel;
     uid_t account; /* whose image the kernel may be given */
+    unsigned long seconds;
 };
 
 struct report {
@@ -72,9 +78,9 @@ static bool parse_request(int argc, char **argv, struct request *request)
         {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},   {"name", 1, NULL, 'n'},
         {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'}, {"apptainer", 1, NULL, 'a'},
         {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},     {"script", 1, NULL, 's'},
-        {"kernel", 1, NULL, 'k'}, {NULL, 0, NULL, 0},
+        {"kernel", 1, NULL, 'k'}, {"seconds", 1, NULL, 'S'}, {NULL, 0, NULL, 0},
     };
-    const char *uid = NULL, *gid = NULL, *job = NULL, *account = NULL;
+    const char *uid = NULL, *gid = NULL, *job = NULL, *account = NULL, *seconds = NULL;
     char *groups = NULL;
 
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -92,10 +98,13 @@ static bool parse_request(int argc, char **argv, struct request *request)
         case 's': request->script = optarg; break;
         case 'v': request->has_gpu = true; break;
         case 'k': account = optarg; break;
+        case 'S': seconds = optarg; break;
         default: return false;
         }
     }
-    if (account != NULL && !parse_account(account, request))
+    request->seconds = START_SECONDS;
+    if ((account != NULL && !parse_account(account, request)) ||
+        (seconds != NULL && !parse_number(seconds, INT_MAX / 1000, &request->seconds)))
         return false;
     return request->image && request->name && request->node && request->workdir &&
            request->apptainer && request->holder && parse_number(job, UINT_MAX, &request->job) &&
@@ -153,17 +162,49 @@ static void be_user(const struct request *request, int report, int messages)
     exec_apptainer(request);
 }
 
+/* False with ETIMEDOUT when nothing came until then. */
+static bool can_read(int fd, time_t end)
+{
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    struct timespec now;
+    int found;
+
+    do {
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        found = now.tv_sec < end ? poll(&polled, 1, (int)(end - now.tv_sec) * 1000) : 0;
+    } while (found < 0 && errno == EINTR);
+    if (found == 0)
+        errno = ETIMEDOUT;
+    return found > 0;
+}
+
+static bool read_in_time(int fd, char *bytes, size_t size, time_t end)
+{
+    for (size_t used = 0; used < size;) {
+        ssize_t count = can_read(fd, end) ? read(fd, bytes + used, size - used) : 0;
+        if (count <= 0)
+            return false;
+        used += (size_t)count;
+    }
+    return true;
+}
+
 /* Read the holder's report. What Apptainer's own start-up or the image's scripts print before it
  * is skipped up to the ready word. */
-static bool read_report(int fd, struct report *report)
+static bool read_report(int fd, unsigned long seconds, struct report *report)
 {
     char line[256];
+    struct timespec now;
+    time_t end;
     int pid = 0;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    end = now.tv_sec + (time_t)seconds;
 
     for (;;) {
         size_t used = 0;
         for (; used < sizeof(line) - 1; used++) {
-            if (read_all(fd, line + used, 1) != 1)
+            if (!read_in_time(fd, line + used, 1, end))
                 return false;
             if (line[used] == '\n')
                 break;
@@ -175,7 +216,7 @@ static bool read_report(int fd, struct report *report)
     if (pid <= 1 || report->size > sizeof(report->environment))
         return false;
     report->holder = (pid_t)pid;
-    return read_all(fd, report->environment, report->size) == (ssize_t)report->size &&
+    return read_in_time(fd, report->environment, report->size, end) &&
            (report->size == 0 || report->environment[report->size - 1] == '\0');
 }
 
@@ -226,6 +267,9 @@ static const char *advice(const char *why)
                "and kernel.unprivileged_userns_clone where it exists";
     if (strstr(why, "fuse") != NULL)
         return "Apptainer could not mount the image: is squashfuse installed and /dev/fuse open?";
+    if (strstr(why, "needed more than") != NULL)
+        return "the image's file system hangs, or its start-up does: look at the node and try "
+               "again";
     return "try the same by hand on that node: hpcimg run NAME -- true";
 }
 
@@ -242,9 +286,13 @@ static int start(const struct request *request, int messages)
     if (monitor == 0)
         be_user(request, channel[1], messages);
     (void)close(channel[1]);
-    if (!read_report(channel[0], &report)) {
+    errno = 0;
+    if (!read_report(channel[0], request->seconds, &report)) {
+        bool is_late = errno == ETIMEDOUT;
         end_descendants();
         last_words(messages, why, sizeof(why));
+        if (is_late)
+            (void)snprintf(why, sizeof(why), "Apptainer needed more than %lu s", request->seconds);
         return refuse(request, "start", why, advice(why));
     }
     mount_namespace = open_mount_namespace(report.holder, request->user.uid);

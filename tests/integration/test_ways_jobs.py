@@ -61,7 +61,8 @@ CASES = [
     Case("limit of a step", f"{SRUN} -t1 ./probe fork sleep; echo $?", "-t10", kinds=STEPS),
     Case(
         REQUEUE,
-        f"echo ${{SLURM_RESTART_COUNT-first}}; [ $SLURM_RESTART_COUNT ] || {SRUN} ./probe ready sleep",
+        "echo ${SLURM_RESTART_COUNT-first}; "
+        f"[ $SLURM_RESTART_COUNT ] || {SRUN} ./probe ready sleep",
         "--requeue --open-mode=append",
     ),
 ]
@@ -84,8 +85,8 @@ while squeue -hu alice -o %j | grep -q ^job-; do
     for name in $(squeue -ht R -n {_those(LIMIT)},{_those(REQUEUE)} -o %j); do
         grep -qs ready $name.out.* && [ ! -e $name.seen ] || continue
         : >$name.seen
-        id=$(squeue -hn $name -o %A)
-        case $name in *limit*) scontrol update jobid=$id endtime=now;; *) scontrol requeue $id;; esac
+        case $name in *limit*) act="update endtime=now jobid=";; *) act="requeue ";; esac
+        scontrol $act$(squeue -hn $name -o %A)
     done
     for id in $(squeue -ht PD -n {_those(REQUEUE)} -o %A); do
         scontrol update jobid=$id starttime=now || : # it may have started by now

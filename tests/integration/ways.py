@@ -49,7 +49,7 @@ WAYS = [
     Way("input to one task", "printf 'one\\n' | step -n2 -l -i 1 cat"),
     Way("no input", "printf 'one\\n' | step -n2 -i none cat"),
     Way("a long pipe", "head -c 3000000 /dev/zero | step cat | wc -c", everywhere=True),
-    Way("multi-prog", "printf '0 id -u\\n1-2 echo %%t of %%o\\n' >list; step -n3 --multi-prog list"),
+    Way("multi-prog", "printf '0 id\\n1-2 echo %%t of %%o\\n' >list; step -n3 --multi-prog list"),
     Way("no such directory", "step -D /nonexistent pwd"),
     Way("directory below /tmp", "step mkdir -p /tmp/ways; step -D /tmp/ways pwd", everywhere=True),
     Way("from a directory", "mkdir -p 'd e'; cd 'd e'; step pwd; cd ..; rmdir 'd e'"),
@@ -83,7 +83,7 @@ WAYS = [
     Way("cancelled step", _OTHER_STEP % f"scancel {_NUMBER}"),
     Way("core file", "ulimit -Sc unlimited; rm -rf core; step ./probe crash; ls core; rm -f core"),
     Way("attached", _OTHER_STEP % f"sattach {_NUMBER} & sleep 0.5; scancel -s USR1 {_NUMBER}"),
-    Way("terminal", "stty() { :; }; script -qec \"$(declare -f step); step --pty tty\" /dev/null"),
+    Way("terminal", 'script -qec "$(declare -f step); step --pty tty" /dev/null'),
 ]  # fmt: skip
 
 
