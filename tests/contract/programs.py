@@ -18,6 +18,7 @@ SOURCES = {
         "copies.c",
         "loop.c",
         "sif.c",
+        "users.c",
         "common.c",
     ),
     "mounter": ("mounter.c", "namespaces.c", "mounts.c", "loop.c", "sif.c", "common.c"),
