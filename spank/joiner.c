@@ -11,6 +11,7 @@
  * Where Slurm cannot put words before a command (before 23.11), the same words and the command
  * come in SLURM_HPCIMG_JOIN, and argv[1] is the command's first argument already. */
 #define _GNU_SOURCE
+#include "client.h"
 #include "common.h"
 
 #include <errno.h>
@@ -92,6 +93,21 @@ static bool set_environment(int fd)
             return false;
     }
     return true;
+}
+
+/* Slurm's commands go last in PATH, so that none of the image's own is hidden. They are offered
+ * where they work, and to a batch script, whose author is told why not; elsewhere programs take an
+ * srun that is there for one that works. */
+static bool offer_commands(void)
+{
+    const char *path = getenv("PATH");
+    bool is_batch = getenv("SLURM_STEP_ID") == NULL;
+    char *longer = NULL;
+
+    if (path == NULL || path[0] == '\0' || access(COMMANDS, F_OK) < 0 ||
+        (!is_batch && access(HOST_USR, F_OK) < 0))
+        return true;
+    return asprintf(&longer, "PATH=%s:" COMMANDS, path) > 0 && putenv(longer) == 0;
 }
 
 /* One call for both namespaces: the tasks' user namespace and the mount namespace's own one are
@@ -210,7 +226,7 @@ int main(int argc, char **argv)
         return fail("enter the container to run", argv[0]);
     if (!drop_capabilities())
         return fail("drop capabilities before running", argv[0]);
-    if (!set_environment((int)fd[2]))
+    if (!set_environment((int)fd[2]) || !offer_commands())
         return fail("set the image's environment for", argv[0]);
     close_descriptors();
     argv[0] = complete_broadcast(argv[0]);
