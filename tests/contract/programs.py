@@ -8,17 +8,24 @@ from pathlib import Path
 
 SPANK = Path(__file__).resolve().parents[2] / "spank"
 SOURCES = {
-    "joiner": ("joiner.c", "common.c"),
+    "joiner": ("joiner.c", "as_root.c", "common.c"),
     "holder": ("holder.c", "common.c"),
     "starter": (
         "starter.c",
+        "starter_words.c",
+        "memory.c",
+        "engine.c",
+        "arrange.c",
+        "binds.c",
+        "argv.c",
+        "users.c",
+        "deadline.c",
         "namespaces.c",
         "processes.c",
         "mounts.c",
         "copies.c",
         "loop.c",
         "sif.c",
-        "users.c",
         "common.c",
     ),
     "mounter": ("mounter.c", "namespaces.c", "mounts.c", "loop.c", "sif.c", "common.c"),

@@ -63,7 +63,7 @@ def container() -> Iterator[Container]:
     fds = (
         os.pidfd_open(child.pid),
         os.open(f"/proc/{child.pid}/root", os.O_RDONLY),
-        memory(b"PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0HOME=/image\0SLURM_X=image\0"),
+        memory(b"\0PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0HOME=/image\0SLURM_X=image\0"),
     )
     for fd in fds:
         os.set_inheritable(fd, True)
@@ -310,7 +310,7 @@ def test_starter_does_not_wait_for_ever(folder: Path, said: str) -> None:
     os.close(writer)
     reason, hint = done.stderr.decode().splitlines()
     assert done.returncode == FAILED
-    assert reason.endswith('could not start "name": Apptainer needed more than 1 s')
+    assert reason.endswith('could not start "name": it needed more than 1 s')
     assert hint.startswith("hpcimg: node: hint: the image's file system hangs")
     assert subprocess.run(["pgrep", "-f", "^sleep 4714"], check=False).returncode == 1
 
