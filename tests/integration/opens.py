@@ -38,7 +38,7 @@ def main() -> None:
     while raw:
         number, _, _, size = struct.unpack_from("iIII", raw)
         name = raw[16 : 16 + size].rstrip(b"\0").decode()
-        print(os.path.join(watched[number], name).rstrip("/"))  # noqa: PTH118 - bytes of a kernel's
+        sys.stdout.write(f"{watched[number]}/{name}\n".replace("/\n", "\n"))
         raw = raw[16 + size :]
 
 

@@ -56,7 +56,7 @@ def opened(job: Allocation, image: str | None) -> set[str]:
 
 
 def test_a_step_without_an_image_touches_nothing(job: Allocation) -> None:
-    """Beside the plugin itself, which Slurm loads, no file of ours is opened and nothing started."""
+    """Beside the plugin, which Slurm loads, no file of ours is opened: nothing was started."""
     plugin = "/usr/local/lib/hpcimg/hpcimg.so"
     assert "/usr/local/libexec/hpcimg/joiner" in opened(job, IMAGE)
     assert opened(job, None) == {plugin}
