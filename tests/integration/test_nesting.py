@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Cluster
 from launching import IMAGE, NODE, Allocation, allocate
 from mishaps import settings
 
 pytestmark = pytest.mark.integration
 
-_LIBRARIES = "/usr/lib/x86_64-linux-gnu"
-# Also in docs/how-to/ways.md. The image has no libc at all, so all of it comes from the host.
-CLIENT = [
-    "/usr:/.hpcimg/usr:ro",
-    f"{_LIBRARIES}/slurm-wlm",
-    f"{_LIBRARIES}/pmix2",
-    "/usr/local/lib/hpcimg",
-    "/etc/slurm",
-    "/etc/passwd",
-    "/run/munge",
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "ways.md"
+CLIENT: list[str] = yaml.safe_load(PAGE.read_text("utf-8").split("```yaml")[1].split("```")[0])[
+    "mounts"
 ]
+"""What the page tells a site to bind. The image has no libc at all: all comes from the host."""
 WHERE = "if test -e /.singularity.d; then echo inside; else echo host; fi"
 SCRIPT = f"""#!/bin/sh
 {WHERE}
