@@ -105,7 +105,7 @@ static void add_commands(struct argv *argv, const char *holder)
 
 static bool write_command(const struct request *request, const char *home, struct argv *argv)
 {
-    add_words(argv, request->apptainer, "exec", "--userns", NULL);
+    add_words(argv, request->apptainer, "--quiet", "exec", "--userns", NULL);
     if (request->has_gpu)
         add_words(argv, "--nv", NULL);
     if (request->has_no_home)

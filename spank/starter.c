@@ -152,6 +152,7 @@ static const char *advice(const char *why)
         const char *part, *hint;
     } known[] = {
         {"of a mount cannot be used", "write a path that is on this node, or leave it out"},
+        {"in the container cannot be done", "leave it out: it is no mount, or has no such flag"},
         {"has no directory", "name one that it has, or mount one there: --container-mounts"},
         {"needed more than", "the image's file system hangs, or its start-up does: look at the "
                              "node, and try again"},
