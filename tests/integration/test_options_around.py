@@ -1,4 +1,4 @@
-"""What a node puts around an image, as `hpcimg get` says it, mounted with FUSE and by the kernel."""
+"""What a node puts around an image, as `hpcimg get` says it, with FUSE and the kernel's mount."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ esac
 """
 
 
-@pytest.fixture(params=["fuse", pytest.param("kernel", marks=needs_kernel_mount)])
+@pytest.fixture(scope="module", params=["fuse", pytest.param("kernel", marks=needs_kernel_mount)])
 def job(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Allocation]:
-    """A job of each test's own on a site that mounts images so."""
+    """One job on a site that mounts images so."""
     with settings(cluster, mount=request.param):
         yield from allocate(cluster)
 
 
 @contextmanager
 def said_by_get(cluster: Cluster, *lines: str) -> Iterator[None]:
-    """A node whose `hpcimg get` says these lines too."""
+    """A node whose `hpcimg get` says these lines too; it is asked, whatever was asked before."""
+    forget = f"rm -f /run/hpcimg/tickets/*/{IMAGE}~*"
+    do(cluster, forget, NODE)
     text = "".join(f"{line}\n" for line in lines)
     do(cluster, f"cat >{LINES} <<'END'\n{text}END\nchmod 644 {LINES}", NODE)
     do(cluster, f"mv {PYTHON} {PYTHON}.real; cat >{PYTHON} <<'END'\n{_SAYING}END", NODE)
@@ -40,7 +42,7 @@ def said_by_get(cluster: Cluster, *lines: str) -> Iterator[None]:
     try:
         yield
     finally:
-        do(cluster, f"mv {PYTHON}.real {PYTHON}", NODE)
+        do(cluster, f"mv {PYTHON}.real {PYTHON}; {forget}", NODE)
 
 
 def test_what_the_node_puts_in(cluster: Cluster, job: Allocation) -> None:
@@ -91,8 +93,9 @@ def test_libraries_are_many(cluster: Cluster, job: Allocation) -> None:
     lines = [f"bind=/site/many/lib-{i}\t{place}/lib-{i}\tro,nosuid,nodev" for i in range(1, 301)]
     count = ("sh", "-c", f"cat {place}/* | sort -n | tail -1; ls {place} | wc -l")
     with said_by_get(cluster, *lines):
-        assert job.step(*count, image=IMAGE).output == "300\n300\n"
-    assert job.step(*count, image=IMAGE).output == "300\n300\n"
+        for _ in range(2):
+            assert job.step(*count, image=IMAGE).output == "300\n300\n"
+            do(cluster, f": >{LINES}", NODE)
 
 
 def test_options_with_it(job: Allocation) -> None:
