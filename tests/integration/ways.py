@@ -83,7 +83,7 @@ WAYS = [
     Way("cancelled step", _OTHER_STEP % f"scancel {_NUMBER}"),
     Way("core file", "ulimit -Sc unlimited; rm -rf core; step ./probe crash; ls core; rm -f core"),
     Way("attached", _OTHER_STEP % f"sattach {_NUMBER} & sleep 0.5; scancel -s USR1 {_NUMBER}"),
-    Way("terminal", 'script -qec "$(declare -f step); step --pty tty" /dev/null | grep -o "/dev.*"'),
+    Way("terminal", 'script -qec "$(declare -f step); step --pty tty" /dev/null | grep -o "/d.*"'),
 ]  # fmt: skip
 
 
