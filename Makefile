@@ -24,6 +24,9 @@ plugin:  ## build the SPANK plugin and its helpers against this machine's Slurm,
 	@$(MAKE) -C spank
 	@$(MAKE) -C merge
 
+man:  ## write the manual pages into build/man
+	@$(RUN) python docs/make_man.py build/man
+
 format:  ## format Python and C sources
 	@$(RUN) ruff format . && ruff check --fix . ; clang-format -i spank/*.c spank/*.h merge/*.c merge/*.h
 
@@ -33,5 +36,5 @@ prepare:
 clean:  ## remove what was built in this checkout
 	rm -rf build spank/build merge/build
 
-.PHONY: help check test demo bench plugin format prepare clean
+.PHONY: help check test demo bench plugin man format prepare clean
 .DEFAULT_GOAL := help

@@ -4,7 +4,7 @@
  *
  * plugstack.conf: required /usr/local/lib/hpcimg/hpcimg.so [account=hpcimg] [prefix=container]
  *                 [python=/opt/hpcimg/bin/python] [apptainer=/usr/bin/apptainer] [libexec=DIR]
- *                 [pin=submit|start] */
+ *                 [pin=submit|start|always] */
 #define _GNU_SOURCE
 #include "options.h"
 #include "request.h"
@@ -23,7 +23,17 @@ SPANK_PLUGIN(hpcimg, 1)
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* `hpcimg doctor` reads it in the file: which release this is of, and what counts unless
+ * plugstack.conf says more. */
+__attribute__((used)) static const char built[] =
+    "hpcimg-built version=" VERSION " python=" PYTHON " apptainer=" APPTAINER " libexec=" LIBEXEC;
+
 static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC, "submit"};
+
+static bool is_pin_time(const char *word)
+{
+    return strcmp(word, "submit") == 0 || strcmp(word, "start") == 0 || strcmp(word, "always") == 0;
+}
 
 static bool read_argument(const char *argument)
 {
@@ -46,7 +56,7 @@ static bool read_argument(const char *argument)
             continue;
         return snprintf(known[i].value, known[i].size, "%s", argument + length) <
                    (int)known[i].size &&
-               (strcmp(site.pin, "submit") == 0 || strcmp(site.pin, "start") == 0);
+               is_pin_time(site.pin);
     }
     return false;
 }

@@ -4,6 +4,7 @@
 #include "request.h"
 
 #include "common.h"
+#include "off.h"
 #include "options.h"
 #include "pin.h"
 
@@ -269,6 +270,12 @@ static int settle_words(spank_t spank, const char *image)
     return refuse_alone(image);
 }
 
+static bool is_test_only(void)
+{
+    return slurm_options != NULL && slurm_option_isset != NULL &&
+           slurm_option_isset(slurm_options, "test-only");
+}
+
 /* What the tag stands for now, for a batch job, which may wait long; and all tasks of an array, and
  * whatever starts again, have the same. Where it cannot be known the job reads it when it starts.
  */
@@ -277,18 +284,29 @@ static void pin_for_batch(spank_t spank, const struct site *site, const char *im
     static bool done; /* components have the same image */
     char pinned[NAME_LENGTH + 1];
 
-    if (done || strcmp(program_invocation_short_name, "sbatch") != 0 ||
-        strcmp(site->pin, "submit") != 0 || strcmp(image, NO_IMAGE) == 0 ||
-        strchr(image, '@') != NULL)
+    if (done || strcmp(site->pin, "start") == 0 || strchr(image, '@') != NULL)
         return;
     done = true;
-    if (slurm_options != NULL && slurm_option_isset != NULL &&
-        slurm_option_isset(slurm_options, "test-only"))
-        return;
-    if (!pin_name(site->python, image, pinned, sizeof(pinned)) || !is_image_name(pinned))
+    if (is_test_only() || !pin_name(site->python, image, pinned, sizeof(pinned)) ||
+        !is_image_name(pinned))
         return;
     if (setenv(PIN_VARIABLE, pinned, 1) == 0)
         (void)spank_job_control_setenv(spank, PIN_PROLOG_VARIABLE, pinned, 1);
+}
+
+/* Nodes that share no store cannot agree on what a tag is, so that such a site has srun and salloc
+ * read it too: what they ask for is then the digest. Not again for the image of a batch job. */
+static const char *pin_for_all(const struct site *site, const char *image)
+{
+    static char pinned[NAME_LENGTH + 1];
+    const char *outer = beside[IMAGE].outer;
+
+    if (strcmp(site->pin, "always") != 0 || strchr(image, '@') != NULL || is_test_only() ||
+        (getenv(PIN_VARIABLE) != NULL && outer != NULL && strcmp(outer, image) == 0))
+        return image;
+    if (pinned[0] == '\0' && !pin_name(site->python, image, pinned, sizeof(pinned)))
+        return image;
+    return is_image_name(pinned) ? pinned : image;
 }
 
 /* Before 23.11 the joiner is put into the job's argv, and --multi-prog's tasks have others: they
@@ -305,7 +323,9 @@ static bool would_miss_joiner(void)
 
 int request_complete(spank_t spank, const struct site *site)
 {
+    bool is_batch = strcmp(program_invocation_short_name, "sbatch") == 0;
     const char *image = NULL;
+    char reason[200];
 
     if (settle_image(&image) != 0 || settle_words(spank, image) != 0)
         return -1;
@@ -315,6 +335,9 @@ int request_complete(spank_t spank, const struct site *site)
                       "name the same image in each component, or start them as steps of their own");
     if (image == NULL)
         return 0;
+    if (strcmp(image, NO_IMAGE) != 0 && is_switched_off(reason, sizeof(reason)))
+        return refuse("hpcimg is switched off on this machine:", reason,
+                      "leave out --container, or ask the site");
     if (is_bundle(image))
         return refuse_path(image);
     if (!is_image_name(image))
@@ -322,8 +345,9 @@ int request_complete(spank_t spank, const struct site *site)
     if (strcmp(image, NO_IMAGE) != 0 && spank_context() == S_CTX_LOCAL && would_miss_joiner())
         return refuse("this release of Slurm cannot start --multi-prog in", image,
                       "start the programs as components: srun -n1 A : -n3 B");
-    if (carry(spank, &words[IMAGE], image) != 0)
-        return -1;
-    pin_for_batch(spank, site, image);
-    return 0;
+    if (strcmp(image, NO_IMAGE) != 0 && is_batch)
+        pin_for_batch(spank, site, image);
+    else if (strcmp(image, NO_IMAGE) != 0)
+        image = pin_for_all(site, image);
+    return carry(spank, &words[IMAGE], image);
 }

@@ -10,6 +10,7 @@
 #include "job.h"
 #include "join.h"
 #include "launch.h"
+#include "off.h"
 #include "options.h"
 #include "request.h"
 #include "stage.h"
@@ -262,13 +263,17 @@ void step_start(spank_t spank, const struct site *site)
 {
     struct identity user = {.uid = 0};
     struct timespec began, ended;
-    char *output;
+    char *output, reason[200];
 
     if (step.image == NULL)
         return;
     step.refused = true;
     (void)gethostname(step.node, sizeof(step.node) - 1);
     step.node[strcspn(step.node, ".")] = '\0';
+    if (is_switched_off(reason, sizeof(reason))) {
+        (void)refuse(reason, "hpcimg is switched off on this node; ask the site, or try another");
+        return;
+    }
     if (!check_words())
         return;
     /* Kept for the life of the step: the image's environment stays in it. */

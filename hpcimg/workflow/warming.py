@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hpcimg
-from hpcimg.errors import ExitCode, HpcimgError
+from hpcimg.errors import ExitCode, HpcimgError, UsageError
 from hpcimg.process import Ended, run_several
 from hpcimg.progress import OnProgress, Progress
 from hpcimg.progress_text import READY, read_report
@@ -92,6 +92,11 @@ def warm(
     An ordinary user may not write there, and needs not: a job of one task on one node that picks
     the variant makes that node fetch it, as it would for any job.
     """
+    if not (settings.store.shared or way.dry_run or is_account(settings.store.account)):
+        raise UsageError(
+            "each node has a store of its own here, and this command cannot reach them",
+            "have the nodes fetch it: srun -N COUNT --ntasks-per-node=1 --container NAME true",
+        )
     store, converter = site_store(settings.store), choose_converter(settings).id
     rules = admission(site_access(settings), settings)
     missing = []

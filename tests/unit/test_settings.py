@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
 from hpcimg.errors import SettingsError
-from hpcimg.settings import KeyRule, RegistrySettings, Settings, parse_settings, read_settings
+from hpcimg.registry_settings import KeyRule, RegistrySettings
+from hpcimg.settings import Settings, StageSettings, parse_settings, read_settings
 
 
 @pytest.mark.parametrize("text", ["", "store:\n", "registries: {}\nlimits:\n"])
@@ -46,7 +48,8 @@ def test_keys_for_all_repositories_or_by_pattern(text, rules):
         ("[]", 's.yaml:1: "the file" must be a mapping of keys to values'),
         ("false", 's.yaml:1: "the file" must be a mapping of keys to values'),
         ("policy: exact\nstore: []", 's.yaml:2: "store" must be a mapping of keys to values'),
-        ("limits:\n  layer: 5", 's.yaml:2: "layer" is no setting; known: compressed_bytes, '),
+        ("limits:\n  layer: 5", 's.yaml:2: "layer" is no setting; did you mean layers?'),
+        ("limits:\n  qqq: 5", 's.yaml:2: "qqq" is no setting; known: compressed_bytes, '),
         ("registries: {a.b: {ca_file: 5}}", '"ca_file" must be a text, not 5'),
         ("registries: {a.b: {plain_http: 1}}", '"plain_http" must be true or false, not 1'),
         ("store: {lock_timeout: .nan}", '"lock_timeout" must be a number, not nan'),
@@ -168,3 +171,31 @@ def test_a_proxy_is_not_shown(text):
     with pytest.raises(SettingsError, match='"proxy" must be http') as caught:
         parse_settings(text)
     assert "hush" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stage: none", StageSettings()),
+        ("stage: local", StageSettings("/var/cache/hpcimg")),
+        ("stage: {path: /scratch/images, bytes: 2T}", StageSettings("/scratch/images", 2 * 10**12)),
+        ("stage: {bytes: 5}", StageSettings("/var/cache/hpcimg", 5)),
+    ],
+)
+def test_where_nodes_keep_copies(text, expected):
+    """In a word, or with a place and a limit."""
+    assert parse_settings(text).stage == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stage: always", 'x:1: "stage" must be a mapping of keys to values'),
+        ("stage: {path: images}", "x:1: \"path\" must begin with /, not 'images'"),
+        ("stage: {bytes: many}", "x:1: \"bytes\" is 'many': "),
+    ],
+)
+def test_a_wrong_stage(text, message):
+    """It names its line."""
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        parse_settings(text, source="x")

@@ -178,6 +178,29 @@ def test_srun_hands_the_pull_on(programs):
     assert argv[3:] == ["--say-once", "--pull", "always", "name", "--", "true"]
 
 
+def test_srun_hands_all_words_of_the_container_on(programs):
+    """As the plugin has them: with a value, or as a switch and its opposite."""
+    words = ["--container-mounts=/a:/b", "-n2", "--container-workdir", "/b", "--container-env=A,B"]
+    switches = ["--no-container-mount-home", "--container-writable", "--container-entrypoint"]
+    argv = srun_argv(
+        [*words, *switches, "--container-platform=linux/amd64", "--container", "name", "true"]
+    )
+    assert argv[:2] == [f"{programs}/srun", "-n2"]
+    assert argv[5:] == [
+        "--mounts", "/a:/b", "--workdir", "/b", "--env", "A,B", "--no-mount-home", "--writable",
+        "--entrypoint", "--platform", "linux/amd64", "name", "--", "true",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "option", ["--container-name=x", "--container-save", "--container-unshare=net"]
+)
+def test_what_only_the_plugin_can_is_said(programs, option):
+    """What srun itself says is no more than that it does not know the option."""
+    with pytest.raises(UsageError, match=f"{option.partition('=')[0]} needs the plugin"):
+        srun_argv([option, "--container", "name", "true"])
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["-N2", "true"], ["--container"], ["--container", "name"], ["--container=", "true"]],
