@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpcimg.amounts import parse_size
 from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
+from hpcimg.gpu_settings import GpuSettings, read_gpu_settings
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.registry_settings import RegistrySettings, read_proxy, read_registry
 from hpcimg.rules import read_rules
@@ -69,7 +70,6 @@ class StoreSettings:
 
     path: str = "/srv/hpcimg/store"
     account: str = "hpcimg"
-    shared: bool = True
     lock: str = "flock"
     lock_timeout: float = 3600.0
     lease_days: float = 30.0
@@ -78,6 +78,7 @@ class StoreSettings:
     high_water: int = 0
     low_water: int = 0
     blob_bytes: int = 20 * 10**9
+    shared: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Settings:
     accounting: str = "none"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
+    gpus: GpuSettings = field(default_factory=GpuSettings)
     mount: str = "fuse"
     proxy: str | None = field(default=None, repr=False)
     no_proxy: tuple[str, ...] = ()
@@ -258,6 +260,7 @@ class _Reader(SectionReader):
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
+        top["gpus"] = read_gpu_settings(self, top.get("gpus"))
         top["stage"] = self.stage(top.get("stage"))
         prolog = self.section(top.get("prolog"), PrologSettings, ("prolog",))
         top["prolog"] = PrologSettings(**prolog)

@@ -4,6 +4,7 @@
 #include "arrange.h"
 
 #include "common.h"
+#include "devices.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,8 +24,7 @@
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
 #endif
-#define RECURSIVE 0x8000            /* AT_RECURSIVE */
-#define SCRATCH   "/.singularity.d" /* in every image, and seen by nobody for a moment */
+#define RECURSIVE 0x8000 /* AT_RECURSIVE */
 
 /* The kernel's struct mount_attr, which older headers lack, and its flags. */
 struct attributes {
@@ -118,37 +118,6 @@ static bool arrange_one(const struct request *request, size_t number)
            (bind->propagation == 0 || mount(NULL, path, NULL, bind->propagation, NULL) == 0);
 }
 
-/* An empty file or directory that nobody may enter takes the place of what is hidden. */
-static bool hide_one(const char *path)
-{
-    struct stat status;
-
-    if (stat(path, &status) < 0)
-        return errno == ENOENT || errno == ENOTDIR;
-    return mount(S_ISDIR(status.st_mode) ? SCRATCH "/directory" : SCRATCH "/file", path, NULL,
-                 MS_BIND, NULL) == 0;
-}
-
-static bool hide(const struct argv *hidden, const char **path)
-{
-    bool is_done = true;
-    int fd;
-
-    *path = SCRATCH;
-    if (hidden->count == 0)
-        return true;
-    if (mount("hidden", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
-        return false;
-    fd = open(SCRATCH "/file", O_CREAT | O_CLOEXEC, 0);
-    is_done = fd >= 0 && mkdir(SCRATCH "/directory", 0) == 0 &&
-              mount(NULL, SCRATCH, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0;
-    for (size_t i = 0; i < hidden->count && is_done; i++) {
-        *path = hidden->words[i];
-        is_done = hide_one(*path);
-    }
-    return umount2(SCRATCH, MNT_DETACH) == 0 && is_done;
-}
-
 static void be_owner(const struct request *request, int mount_namespace, int messages)
 {
     int owner = ioctl(mount_namespace, NS_GET_USERNS);
@@ -164,7 +133,10 @@ static void be_owner(const struct request *request, int mount_namespace, int mes
         path = request->binds[i].target;
         is_done = arrange_one(request, i);
     }
-    is_done = is_done && hide(&request->hidden, &path);
+    if (is_done && request->hidden.count > 0) {
+        path = "/dev";
+        is_done = hide_devices((const char *const *)request->hidden.words, request->hidden.count);
+    }
     if (!is_done)
         (void)dprintf(messages, "what is wanted of \"%s\" in the container cannot be done: %s\n",
                       path, strerror(errno));

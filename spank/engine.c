@@ -106,8 +106,6 @@ static void add_commands(struct argv *argv, const char *holder)
 static bool write_command(const struct request *request, const char *home, struct argv *argv)
 {
     add_words(argv, request->apptainer, "--quiet", "exec", "--userns", NULL);
-    if (request->has_gpu)
-        add_words(argv, "--nv", NULL);
     if (request->has_no_home)
         add_no_home(argv, home);
     if (request->overlay != NULL)

@@ -2,9 +2,10 @@
  *
  *     joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]
  *
- * PIDFD is the anchor, a process that is in the container's namespaces; ROOTFD is the root
- * directory there; ENVFD holds, NUL-separated, what the task gets of its request (see `told`), an
- * empty text, and the variables that the image and the node set.
+ * PIDFD is the anchor, a process that is in the container's namespaces, or where the kernel cannot
+ * follow a pidfd, the anchor's mount namespace; ROOTFD is the root directory there; ENVFD holds,
+ * NUL-separated, what the task gets of its request (see `told`), an empty text, and the variables
+ * that the image and the node set.
  *     joiner --refuse -- COMMAND...
  * ends at once: the plugin has said why, and the command must not run on the host.
  *     joiner --end -- COMMAND...
@@ -15,14 +16,17 @@
 #include "as_root.h"
 #include "client.h"
 #include "common.h"
+#include "gpu_numbers.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -34,6 +38,7 @@ struct told {
     const char *own;        /* the image's own directory, where the step's is not inside */
     const char *kept;       /* variables that are the job's also where the image sets them */
     const char *namespaces; /* beside the usual ones */
+    const char *order;      /* Slurm's numbers of the GPUs that are seen, which count from 0 */
     bool as_root;
     char *variables, *end; /* what follows */
 };
@@ -95,7 +100,8 @@ static void take(struct told *told, const char *entry)
     } known[] = {{"workdir=", &told->workdir},
                  {"own=", &told->own},
                  {"env=", &told->kept},
-                 {"unshare=", &told->namespaces}};
+                 {"unshare=", &told->namespaces},
+                 {"renumber=", &told->order}};
 
     for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
         if (value_of(entry, known[i].key) != NULL)
@@ -148,6 +154,8 @@ static bool set_environment(const struct told *told)
         if (putenv(entry) != 0)
             return false;
     }
+    if (told->order != NULL)
+        renumber_gpus(told->order);
     return true;
 }
 
@@ -175,11 +183,30 @@ static int namespaces(const struct told *told)
            (strstr(list, "uts") != NULL ? CLONE_NEWUTS : 0);
 }
 
+/* Before Linux 5.8 `fd` is the mount namespace, and the user namespace that owns it, Apptainer's,
+ * must be entered first. There, groups but the primary one have no name and no number; nobody may
+ * be root there, since more hangs on it than the task; and it has no other namespaces. */
+static bool enter_in_turn(int fd, const struct told *told)
+{
+    int owner = ioctl(fd, NS_GET_USERNS);
+    bool can = !told->as_root && namespaces(told) == (CLONE_NEWUSER | CLONE_NEWNS);
+    bool entered =
+        can && owner >= 0 && setns(owner, CLONE_NEWUSER) == 0 && setns(fd, CLONE_NEWNS) == 0;
+
+    if (owner >= 0)
+        (void)close(owner);
+    if (!can)
+        errno = ENOSYS;
+    return entered;
+}
+
 /* One call for all namespaces: the tasks' user namespace and the mount namespace's own one are
  * siblings, so neither can be entered from within the other. */
-static bool enter(int pidfd, int rootfd, const struct told *told)
+static bool enter(int fd, int rootfd, const struct told *told)
 {
-    return setns(pidfd, namespaces(told)) == 0 && fchdir(rootfd) == 0 && chroot(".") == 0;
+    bool entered = setns(fd, namespaces(told)) == 0 || (errno == EINVAL && enter_in_turn(fd, told));
+
+    return entered && fchdir(rootfd) == 0 && chroot(".") == 0;
 }
 
 /* Where the step was started, if that is inside too; else where the image wants to start. */

@@ -42,8 +42,6 @@ static bool has_home(const struct launch *launch)
 
 static void add_switches(const struct launch *launch, struct argv *argv)
 {
-    if (launch->entry->has_gpu)
-        add_words(argv, "--gpu", NULL);
     if (!has_home(launch))
         add_words(argv, "--no-home", NULL);
     if (is_yes(launch, ROOT))
@@ -121,6 +119,7 @@ bool complete_environment(const struct launch *launch, struct container *contain
 {
     const char *text = launch->entry->text;
     char *blob = NULL, *own = next_line(&(const char *){text}, "workdir=");
+    char *order = next_line(&(const char *){text}, "renumber=");
     size_t size = 0;
     FILE *file = open_memstream(&blob, &size);
     bool is_whole;
@@ -131,12 +130,14 @@ bool complete_environment(const struct launch *launch, struct container *contain
     tell(file, "own=", own);
     tell(file, "env=", launch->words[ENV]);
     tell(file, "unshare=", launch->words[UNSHARE]);
+    tell(file, "renumber=", launch->job->has_node_numbers ? order : NULL);
     tell(file, "root=", is_yes(launch, ROOT) ? "yes" : NULL);
     (void)fputc('\0', file);
     (void)fwrite(container->environment, 1, container->environment_size, file);
     for (char *value; (value = next_line(&text, "setenv=")) != NULL; free(value))
         tell(file, "", value);
     free(own);
+    free(order);
     is_whole = !ferror(file);
     is_whole = fclose(file) == 0 && is_whole && size <= ENVIRONMENT_SIZE;
     container->environment = blob;

@@ -218,11 +218,19 @@ bool join_node(void)
     return joined;
 }
 
-/* The plugin keeps each job's namespace alive by a bind mount BASE/JOBID/.ns; mountinfo names it
- * whatever the site's base path is (proc(5): field 5 is the mount point, after " - " the type). */
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), size = strlen(end);
+
+    return length >= size && strcmp(text + length - size, end) == 0;
+}
+
+/* Slurm keeps each job's namespace alive by a bind mount: job_container/tmpfs BASE/JOBID/.ns, and
+ * namespace/linux (25.11) BASE/JOBID/.ns/mnt. mountinfo names it whatever the site's base path is
+ * (proc(5): field 5 is the mount point, after " - " the type). */
 static bool find_job_container(unsigned long job, char *path, size_t size)
 {
-    char suffix[64], point[4096];
+    char one[64], other[64], point[4096];
     char *line = NULL;
     size_t capacity = 0;
     bool found = false;
@@ -230,13 +238,14 @@ static bool find_job_container(unsigned long job, char *path, size_t size)
 
     if (file == NULL)
         return false;
-    (void)snprintf(suffix, sizeof(suffix), "/%lu/.ns", job);
+    (void)snprintf(one, sizeof(one), "/%lu/.ns", job);
+    (void)snprintf(other, sizeof(other), "/%lu/.ns/mnt", job);
     while (!found && getline(&line, &capacity, file) > 0) {
         if (strstr(line, " - nsfs ") == NULL)
             continue;
-        if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || strlen(point) < strlen(suffix))
+        if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || strlen(point) >= size)
             continue;
-        if (strcmp(point + strlen(point) - strlen(suffix), suffix) == 0 && strlen(point) < size) {
+        if (ends_with(point, one) || ends_with(point, other)) {
             (void)strcpy(path, point);
             found = true;
         }

@@ -20,7 +20,7 @@ struct request {
     const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
     const char *start_in; /* a directory of the container; NULL: the best there is */
     const char *overlay;  /* a directory that takes what is written to the image's files */
-    bool has_gpu, by_kernel, is_writable, has_no_home, shows_entrypoint;
+    bool by_kernel, is_writable, has_no_home, shows_entrypoint;
     unsigned long seconds; /* that Apptainer may take */
     uid_t account;         /* whose image the kernel may be given */
     char *entrypoint;      /* its words with tabs between; NULL: none is to run */

@@ -38,6 +38,22 @@ static bool add_bind(struct request *request, char *line)
     return request->bind_count++ < MOST_AROUND && parse_bind_line(line, bind);
 }
 
+/* Apptainer makes the first of two mounts at one place: what a user wants there is the only one. */
+static void drop_replaced(struct request *request, size_t first)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < request->bind_count; i++) {
+        bool is_replaced = false;
+        for (size_t j = first; i < first && j < request->bind_count; j++)
+            is_replaced =
+                is_replaced || strcmp(request->binds[i].target, request->binds[j].target) == 0;
+        if (!is_replaced)
+            request->binds[kept++] = request->binds[i];
+    }
+    request->bind_count = kept;
+}
+
 /* The user's own come after the node's, and so on top of them. */
 static bool add_mounts(struct request *request, char *list)
 {
@@ -56,6 +72,7 @@ static bool add_mounts(struct request *request, char *list)
         if (bind->source == NULL || bind->target == NULL || strlen(bind->target) >= PATH_MAX)
             return false;
     }
+    drop_replaced(request, first);
     return wrong == NULL;
 }
 
@@ -94,15 +111,31 @@ static bool parse_numbers(const struct numbers *numbers, struct request *request
 bool parse_starter(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
-        {"uid", 1, NULL, 'u'},        {"gid", 1, NULL, 'g'},      {"groups", 1, NULL, 'G'},
-        {"job", 1, NULL, 'j'},        {"image", 1, NULL, 'i'},    {"name", 1, NULL, 'n'},
-        {"node", 1, NULL, 'N'},       {"workdir", 1, NULL, 'w'},  {"apptainer", 1, NULL, 'a'},
-        {"holder", 1, NULL, 'h'},     {"gpu", 0, NULL, 'v'},      {"script", 1, NULL, 's'},
-        {"kernel", 1, NULL, 'k'},     {"start-in", 1, NULL, 'd'}, {"overlay", 1, NULL, 'o'},
-        {"writable", 0, NULL, 'W'},   {"no-home", 0, NULL, 'H'},  {"root", 0, NULL, 'r'},
-        {"entrypoint", 1, NULL, 'e'}, {"bind", 1, NULL, 'b'},     {"hide", 1, NULL, 'x'},
-        {"mounts", 1, NULL, 'm'},     {"unshare", 1, NULL, 'U'},  {"entrypoint-log", 0, NULL, 'l'},
-        {"seconds", 1, NULL, 'S'},    {NULL, 0, NULL, 0},
+        {"uid", 1, NULL, 'u'},
+        {"gid", 1, NULL, 'g'},
+        {"groups", 1, NULL, 'G'},
+        {"job", 1, NULL, 'j'},
+        {"image", 1, NULL, 'i'},
+        {"name", 1, NULL, 'n'},
+        {"node", 1, NULL, 'N'},
+        {"workdir", 1, NULL, 'w'},
+        {"apptainer", 1, NULL, 'a'},
+        {"holder", 1, NULL, 'h'},
+        {"script", 1, NULL, 's'},
+        {"kernel", 1, NULL, 'k'},
+        {"start-in", 1, NULL, 'd'},
+        {"overlay", 1, NULL, 'o'},
+        {"writable", 0, NULL, 'W'},
+        {"no-home", 0, NULL, 'H'},
+        {"root", 0, NULL, 'r'},
+        {"entrypoint", 1, NULL, 'e'},
+        {"bind", 1, NULL, 'b'},
+        {"hide", 1, NULL, 'x'},
+        {"mounts", 1, NULL, 'm'},
+        {"unshare", 1, NULL, 'U'},
+        {"entrypoint-log", 0, NULL, 'l'},
+        {"seconds", 1, NULL, 'S'},
+        {NULL, 0, NULL, 0},
     };
     struct numbers numbers = {.uid = NULL};
     char *mounts = NULL;
@@ -125,7 +158,6 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 's': request->script = optarg; break;
         case 'd': request->start_in = optarg; break;
         case 'o': request->overlay = optarg; break;
-        case 'v': request->has_gpu = true; break;
         case 'W': request->is_writable = true; break;
         case 'H': request->has_no_home = true; break;
         case 'r': request->inside.as_root = true; break;

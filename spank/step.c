@@ -103,12 +103,11 @@ static int refuse(const char *what, const char *why)
 
 static bool check_programs(const struct site *site)
 {
-    char path[PATH_MAX], what[PATH_MAX + 64];
+    char what[PATH_MAX + 128];
 
-    if (have_programs(site, path, sizeof(path)))
+    if (have_programs(site, what, sizeof(what)))
         return true;
-    (void)snprintf(what, sizeof(what), "\"%s\" cannot be started: %s", path, strerror(errno));
-    (void)refuse(what, "install it on this node, or correct its path in plugstack.conf");
+    (void)refuse(what, "install all of hpcimg on this node, or correct the path in plugstack.conf");
     return false;
 }
 

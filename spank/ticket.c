@@ -49,7 +49,6 @@ bool parse_entry(const char *text, struct entry *entry)
     (void)snprintf(entry->text, sizeof(entry->text), "%s", text);
     entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->by_kernel = strstr(text, "\nmount=kernel\n") != NULL;
-    entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }
 

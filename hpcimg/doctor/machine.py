@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hpcimg.doctor.finding import FAIL, NOTE, OK, UNKNOWN, WARN, Finding
+from hpcimg.quoting import quoted
 
 SWITCHES = {
     "user/max_user_namespaces": ("0", "sysctl -w user.max_user_namespaces=15000"),
@@ -180,6 +181,24 @@ def judge_space(space: Space) -> Finding:
         return Finding("space", WARN, what, change)
     # The figures of a thousand nodes would be a thousand lines.
     return Finding("space", OK, what if space.what == "store" else f"{space.path} has room")
+
+
+def judge_switch(reason: str | None, place: str) -> Finding:
+    """Say whether the site has switched hpcimg off here; `reason` is None where it has not."""
+    if reason is None:
+        return Finding("switch", OK, "hpcimg is not switched off")
+    said = f": {quoted(reason)}" if reason else ""
+    return Finding("switch", WARN, f"hpcimg is switched off{said}", f"to switch it on: rm {place}")
+
+
+def judge_stage(place: str, owner: int | None, account: int) -> Finding:
+    """Say whether the node's own copies have a place; `owner` is None where there is none."""
+    change = "on nodes that run jobs: install -d -o ACCOUNT -g ACCOUNT PLACE, as the settings say"
+    if owner is None:
+        return Finding("stage", NOTE, f"no copies are kept here: there is no {place}", change)
+    if owner != account:
+        return Finding("stage", WARN, f"{place} is not the account's: no copies are kept", change)
+    return Finding("stage", OK, f"copies are kept in {place}")
 
 
 def judge_clock(apart: float | None, other: str) -> Finding:

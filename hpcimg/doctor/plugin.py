@@ -25,7 +25,8 @@ DEFAULTS = MappingProxyType(
     }
 )
 """The plugin's arguments, and what counts where neither plugstack.conf nor its build says more."""
-HELPERS = ("starter", "holder", "joiner", "mounter", "prolog", "epilog")
+PINS = ("submit", "start", "always")
+HELPERS = ("starter", "holder", "joiner", "mounter", "finder", "saver", "hider", "prolog", "epilog")
 """What is in the plugin's libexec; root starts all but the two that are in the container."""
 
 _BUILD = "make -C spank install"
@@ -163,8 +164,9 @@ def _line(own: Sequence[StackLine]) -> Iterator[Finding]:
         if not is_pair or key not in DEFAULTS:
             what = f"{line.place} has the unknown argument {quoted(word)}"
             yield Finding("plugin", FAIL, what, f"the plugin knows {', '.join(DEFAULTS)}")
-        elif key == "pin" and value not in {"submit", "start"}:
-            yield Finding("plugin", FAIL, f"{line.place} has {quoted(word)}", "pin=submit|start")
+        elif key == "pin" and value not in PINS:
+            what = f"{line.place} has {quoted(word)}"
+            yield Finding("plugin", FAIL, what, f"pin={'|'.join(PINS)}")
 
 
 def _file(line: StackLine, facts: PluginFacts) -> Iterator[Finding]:

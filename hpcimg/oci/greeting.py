@@ -19,7 +19,7 @@ from hpcimg.oci.credentials import FindCredential
 from hpcimg.oci.hosts import Hosts, Surroundings
 from hpcimg.oci.session import Session
 from hpcimg.oci.transport import ONE_TRY, Request, Transport
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 _TIMEOUTS = Timeouts(connect=4.0, read=6.0)
 

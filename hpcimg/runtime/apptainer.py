@@ -19,8 +19,6 @@ from hpcimg.quoting import quoted
 ZSTD = "-comp zstd -Xcompression-level 3"
 """Five times faster to make than gzip, faster to read, three per cent larger."""
 
-_NOTHING = "/dev/null"
-"""What a hidden device is covered with."""
 _FLAGS = frozenset({"ro", "rw", "nosuid", "nodev", "slave", "rslave", OPTIONAL})
 _VERSION = re.compile(rb"\d+\.\d+[0-9A-Za-z.+~_-]*")
 _VERSION_SECONDS = 20.0
@@ -30,13 +28,11 @@ _VERSION_SECONDS = 20.0
 class Inside:
     """How a container differs from the plain image.
 
-    `hidden` are devices and directories of the node that are not to be seen. `workdir` is where the
-    command starts; without it Apptainer keeps the caller's directory where it exists. `left_out` is
-    what Apptainer brings in of itself and shall not: `home`, `cwd`.
+    `workdir` is where the command starts; without it Apptainer keeps the caller's directory where
+    that exists. `left_out` is what Apptainer brings in of itself and shall not: `home`, `cwd`.
     """
 
     binds: tuple[Bind, ...] = ()
-    hidden: tuple[str, ...] = ()
     workdir: str = ""
     left_out: tuple[str, ...] = ()
     writable: bool = False
@@ -52,22 +48,19 @@ def exec_argv(
     *,
     inside: Inside = PLAIN,
     userns: bool = True,
-    nv: bool = False,
 ) -> list[str]:
     """Make the command line that runs `command` in `image`, an absolute path.
 
     Raises UsageError for a mount that Apptainer cannot make.
     """
     argv = [apptainer, "--quiet", "exec"]
-    argv += ["--userns"] * userns + ["--nv"] * nv
+    argv += ["--userns"] * userns
     argv += ["--writable-tmpfs"] * inside.writable
     if inside.left_out:
         argv += ["--no-mount", ",".join(inside.left_out)]
     # A mount hides what is below its place: what is higher up has to come first.
     for bind in sorted(inside.binds, key=lambda bind: bind.target):
         argv += _mount_words(bind)
-    for path in inside.hidden:
-        argv += ["--scratch", path] if Path(path).is_dir() else _mount_words(Bind(_NOTHING, path))
     if inside.workdir:
         argv += ["--pwd", inside.workdir]
     return [*argv, str(image), *command]

@@ -28,6 +28,7 @@ from hpcimg.workflow.doctor_nodes import Asked
 from hpcimg.workflow.doctor_site import (
     examine_registries,
     examine_room,
+    examine_stage,
     examine_store,
     leave_mark,
 )
@@ -55,7 +56,7 @@ def examine_machine(environment: Mapping[str, str], token: str) -> Report:
     machine = Machine(settings or Settings(), environment)
     machine.findings += found
     machine.facts |= _facts(settings, environment)
-    machine.look(("plugin", machine.plugin))
+    machine.look(("plugin", machine.plugin), ("switch", machine.switch))
     if settings is not None:
         become_account(settings)
     machine.look(("apptainer", machine.apptainer), ("fuse", machine.kernel))
@@ -63,6 +64,7 @@ def examine_machine(environment: Mapping[str, str], token: str) -> Report:
         machine.look(
             ("store", partial(examine_store, settings)),
             ("space", partial(examine_room, settings)),
+            ("stage", partial(examine_stage, settings)),
             ("registry", partial(examine_registries, settings, environment)),
         )
         machine.facts |= leave_mark(settings, token, host)
@@ -75,11 +77,12 @@ def diagnose(environment: Mapping[str, str], token: str, asked: Asked) -> Diagno
     own = examine_machine(environment, token)
     # A machine that is also among the nodes has been looked at already.
     reports = [own, *(one for one in asked.reports if one.host != own.host)]
-    if len(reports) > 1 and not any(MARK in one.facts for one in reports):
+    settings, _ = _settings(environment)
+    is_shared = settings is None or settings.store.shared
+    if is_shared and len(reports) > 1 and not any(MARK in one.facts for one in reports):
         what = "whether the machines share one store was not tried: only root may write to it"
         findings.append(Finding("shared store", UNKNOWN, what, "run it as root"))
     rows = rows_of([*reports, *asked.silent, *compare(reports)], findings)
-    settings, _ = _settings(environment)
     if settings is not None:
         shutil.rmtree(scratch(Path(settings.store.path), token), ignore_errors=True)
     return Diagnosis(rows, tuple(sorted(one.host for one in reports)))

@@ -25,6 +25,7 @@ from hpcimg.store.faults import free_bytes, size_text
 
 _SWITCHES = Path("/proc/sys")
 _FUSE = Path("/dev/fuse")
+_OFF = Path("/etc/hpcimg/off")
 _RUN = Path("/run")
 _BUILT = re.compile(
     rb"hpcimg-built version=([^ \0]*) python=([^ \0]+) apptainer=([^ \0]+) libexec=([^ \0]+)\0"
@@ -51,6 +52,14 @@ class Machine:
             except OSError as error:
                 what = f"could not look at it: {error.strerror} ({error.filename})"
                 self.findings.append(Finding(check, UNKNOWN, what, "run it as root"))
+
+    def switch(self) -> list[Finding]:
+        """Look for the file that switches the plugin off."""
+        try:
+            reason = _OFF.read_text(encoding="utf-8", errors="replace").partition("\n")[0][:200]
+        except FileNotFoundError:
+            return [machine.judge_switch(None, str(_OFF))]
+        return [machine.judge_switch(reason, str(_OFF))]
 
     def plugin(self) -> list[Finding]:
         """Look at what Slurm loads, which root may read wherever it is."""

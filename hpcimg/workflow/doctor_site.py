@@ -50,12 +50,24 @@ def examine_store(settings: Settings) -> list[Finding]:
     return [Finding("store", FAIL, what, change), converting]
 
 
+def examine_stage(settings: Settings) -> Iterator[Finding]:
+    """Look where this node's own copies go, if the site wants any."""
+    if not settings.stage.path:
+        return
+    try:
+        owner = os.stat(settings.stage.path).st_uid  # noqa: PTH116 - a text, of the settings
+    except OSError:
+        owner = None
+    account = pwd.getpwnam(settings.store.account).pw_uid
+    yield machine.judge_stage(settings.stage.path, owner, account)
+
+
 def leave_mark(settings: Settings, token: str, host: str) -> dict[str, str]:
     """Put this machine's mark into the store and see which others are there; nothing if it may not.
 
     Marks lie in a directory of the one doctor, named after the process that asks all machines.
     """
-    if not _is_account(settings):
+    if not (settings.store.shared and _is_account(settings)):
         return {}
     folder = scratch(Path(settings.store.path), token)
     own = f"{host}.{os.urandom(4).hex()}"

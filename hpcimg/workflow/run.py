@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 from hpcimg.bind import OPTIONAL, TMPFS, Bind
 from hpcimg.container_settings import is_the_jobs
 from hpcimg.errors import RuntimeFailure, SettingsError, UsageError
+from hpcimg.gpu_files import NUMBERED_VARIABLES, renumber
 from hpcimg.progress import OnProgress, silent
 from hpcimg.quoting import quoted
 from hpcimg.runtime.apptainer import Inside, exec_argv, unsupported, variables
 from hpcimg.runtime.convert import ApptainerConverter
-from hpcimg.slurm import job_gpus, job_match, job_name, job_nodes, job_pin, job_restarts
+from hpcimg.slurm import (
+    has_node_numbers,
+    job_gpus,
+    job_match,
+    job_name,
+    job_nodes,
+    job_pin,
+    job_restarts,
+)
 from hpcimg.store.lease import LeaseKey
 from hpcimg.workflow.access import home_directory
 from hpcimg.workflow.get import get_for_user, surroundings
@@ -82,7 +91,7 @@ def run_start(
     if path is not None:
         user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
         around = surroundings(None, here, gpus, settings, user)
-        return _start(path, command, around, wishes, here, settings, environment)
+        return _start(path, command, around, wishes, settings, environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)
     # Words that stand for each node make all of them choose alike.
@@ -99,7 +108,7 @@ def run_start(
     ready = get_for_user(name, settings, environment, profile, job, on_progress)
     for text in filter(None, (ready.warning, ready.told)):
         log.warning("%s", text)
-    return _start(ready.entry.image, command, ready.around, wishes, here, settings, environment)
+    return _start(ready.entry.image, command, ready.around, wishes, settings, environment)
 
 
 def _start(
@@ -107,14 +116,18 @@ def _start(
     command: Sequence[str],
     around: Surroundings,
     wishes: Wishes,
-    here: NodeProfile,
     settings: Settings,
     environment: Mapping[str, str],
 ) -> Start:
-    program = str(ApptainerConverter(settings.apptainer).program)
-    has_gpu = here.gpus.state == "present"
     words = (*around.entrypoint, *command) if wishes.entrypoint else command
-    argv = exec_argv(program, image, words, inside=_inside(around, wishes), nv=has_gpu)
+    program = str(ApptainerConverter(settings.apptainer).program)
+    argv = exec_argv(program, image, words, inside=_inside(around, wishes))
+    hider = Path(settings.merger).with_name("hider")
+    hidden = [path for path in around.hidden if os.path.lexists(path)]
+    if hidden and hider.exists():
+        argv = [str(hider), *hidden, "--", *argv]
+    elif hidden:
+        log.warning('GPUs that are not the job\'s are seen in the container: no "%s"', hider)
     return Start(argv, variables(_values(around, wishes, environment)))
 
 
@@ -148,7 +161,6 @@ def _inside(around: Surroundings, wishes: Wishes) -> Inside:
         workdir = workdir or around.workdir or "/"
     return Inside(
         there,
-        tuple(path for path in around.hidden if os.path.lexists(path)),
         workdir,
         (() if home else ("home",)) + (("cwd",) if is_lost else ()),
         wishes.writable,
@@ -192,6 +204,12 @@ def _values(
     for name, value in around.variables:
         if not (is_the_jobs(name) and name in environment):
             yield name, value
+    # The image may have said something of them; and here only the job's GPUs are seen.
+    is_anew = around.renumbered and has_node_numbers(environment)
+    numbers = renumber(environment, around.renumbered) if is_anew else {}
+    for name in (*NUMBERED_VARIABLES, "NVIDIA_VISIBLE_DEVICES"):
+        if name in environment:
+            yield name, numbers.get(name, environment[name])
     for name in wishes.env:
         if name in environment:
             yield name, environment[name]

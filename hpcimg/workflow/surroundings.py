@@ -21,6 +21,7 @@ class Surroundings:
     """What is put around an image: binds, variables that win over the image's, hidden paths.
 
     `workdir` and `entrypoint` are what the image's own config says; empty where it says nothing.
+    `renumbered` are Slurm's numbers of the GPUs that are seen alone, and so count from 0.
     Without `home` the user's home directory is not shown unless the user asks for it.
     `warnings` are for the job's user, once a job and node; they are no lines of their own.
     """
@@ -30,6 +31,7 @@ class Surroundings:
     hidden: tuple[str, ...] = ()
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
+    renumbered: str = ""
     home: bool = True
     warnings: tuple[str, ...] = ()
 
@@ -44,6 +46,8 @@ class Surroundings:
             found.append(f"workdir={_words(self.workdir)}")
         if self.entrypoint:
             found.append(f"entrypoint={_words(*self.entrypoint)}")
+        if self.renumbered:
+            found.append(f"renumber={_words(self.renumbered)}")
         if not self.home:
             found.append("home=no")
         return "".join(f"{line}\n" for line in found)
@@ -64,6 +68,7 @@ def join(parts: Iterable[Surroundings]) -> Surroundings:
         tuple(hidden),
         next((part.workdir for part in reversed(parts) if part.workdir), ""),
         next((part.entrypoint for part in reversed(parts) if part.entrypoint), ()),
+        next((part.renumbered for part in reversed(parts) if part.renumbered), ""),
         all(part.home for part in parts),
         tuple(text for part in parts for text in part.warnings),
     )

@@ -1,4 +1,7 @@
-"""With job_container/tmpfs a job has a /tmp of its own: its tasks in a container have the same."""
+"""A job may have a /tmp of its own: its tasks in a container have the same.
+
+job_container/tmpfs gives it, by itself and with contain_spank, and since 25.11 namespace/linux.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,14 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
-from launching import Allocation, allocate, build_probe, needs_kernel_mount
+from launching import (
+    Allocation,
+    allocate,
+    build_probe,
+    needs_kernel_mount,
+    needs_pmix,
+    newest_only,
+)
 from mishaps import do, settings
 from ways import WAYS, Way, is_same
 
@@ -18,7 +28,16 @@ pytestmark = pytest.mark.integration
 _TEMPLATE = COMMAND.parent / "etc" / "slurm.conf"
 
 
-@pytest.fixture(scope="module", params=["", ",contain_spank"], ids=["on", "contain_spank"])
+_TMPFS = {"JobContainerType": "job_container/tmpfs"}
+_LINUX = {"NamespaceType": "namespace/linux"}
+_KINDS = [
+    pytest.param(_TMPFS, id="on"),
+    pytest.param({**_TMPFS, "SlurmdParameters": "contain_spank"}, id="contain_spank"),
+    pytest.param(_LINUX, id="linux", marks=[newest_only, pytest.mark.newest]),
+]
+
+
+@pytest.fixture(scope="module", params=_KINDS)
 def job(
     cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Allocation]:
@@ -51,13 +70,18 @@ def _on_one_processor() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _write_configuration(folder: Path, parameters: str) -> None:
+def _write_configuration(folder: Path, kind: dict[str, str]) -> None:
     text = _TEMPLATE.read_text("utf-8")
-    text = text.replace("config_overrides", f"config_overrides{parameters}")
     text = text.replace("PrologFlags=Alloc", "PrologFlags=Alloc,Contain")
-    (folder / "slurm.conf").write_text(f"{text}JobContainerType=job_container/tmpfs\n")
+    for key, value in kind.items():
+        both = f"config_overrides,{value}" if key == "SlurmdParameters" else value
+        text = text.replace(f"{key}=config_overrides\n", "") + f"{key}={both}\n"
+    (folder / "slurm.conf").write_text(text)
     (folder / "job_container.conf").write_text(
         "AutoBasePath=true\nBasePath=/var/spool/private\nDirs=/tmp,/dev/shm\n"
+    )
+    (folder / "namespace.yaml").write_text(
+        "defaults:\n  auto_base_path: true\n  base_path: /var/spool/private\n"
     )
 
 
@@ -80,6 +104,7 @@ def test_working_directory_in_it(job: Allocation) -> None:
     assert job.step("cat", "/tmp/work/file", image=None).output == "here\n"
 
 
+@needs_pmix
 def test_many_tasks(job: Allocation) -> None:
     """Tasks join and leave as without it."""
     ours = job.step("-n8", "--mpi=pmix", "sh", "-c", "cat /tmp/bare")

@@ -86,9 +86,7 @@ def test_a_drop_in_that_others_may_write_is_refused(cluster):
         assert f'settings file "{path}" is not safe' in done.stderr
 
 
-def test_a_site_s_mounts_and_variables_without_the_plugin(cluster):
-    """Paths with colons and commas, of the user's own name, read-only, left out where missing."""
-    text = """mounts:
+MOUNTS = """mounts:
 - {source: "/srv/hpcimg/a:b,c", target: /site}
 - /srv/hpcimg/scratch/%u:/scratch
 - /nowhere:/nowhere:optional
@@ -96,28 +94,50 @@ def test_a_site_s_mounts_and_variables_without_the_plugin(cluster):
 - /opt:/host/opt:ro+noexec
 environment: {SITE: 'x, "y" %u', PATH: /site/bin:/usr/bin:/bin}
 mount_home: false"""
-    script = (
-        'cat /site/file; touch /scratch/mark; echo "$SITE"; echo $PATH; ls /nowhere; pwd;'
-        " touch /host/opt/x || ls /home; grep -c /run/site.tmpfs /proc/mounts"
-    )
+LOOK = (
+    'cat /site/file; touch /scratch/mark; echo "$SITE"; echo $PATH; ls /nowhere; pwd;'
+    " touch /host/opt/x || ls /home; grep -c /run/site.tmpfs /proc/mounts"
+)
+
+
+@pytest.fixture
+def mounted(cluster):
+    """A site with mounts and variables for all containers."""
     mishaps.do(
         cluster,
         "mkdir -p '/srv/hpcimg/a:b,c' /srv/hpcimg/scratch/alice && echo of the site "
         "> '/srv/hpcimg/a:b,c/file' && chown alice /srv/hpcimg/scratch/alice",
     )
-    try:
-        with drop_in(cluster, text):
-            done = cluster.shell(f"cd; srun -w bdw1 hpcimg run {BENCH} -- sh -c '{script}'")
-            assert done.stdout.splitlines() == [
-                "of the site", 'x, "y" alice', "/site/bin:/usr/bin:/bin", "/", "1"
-            ], done.stderr  # fmt: skip
-            assert "/nowhere" in done.stderr
-            assert "Read-only file system" in done.stderr
-            done = cluster.shell(f"cd; hpcimg run --mount-home {BENCH} -- pwd", node="bdw1")
-            assert done.stdout == "/home/alice\n", done.stderr
-        assert mishaps.do(cluster, "ls /srv/hpcimg/scratch/alice") == "mark\n"
-    finally:
-        mishaps.do(cluster, "rm -r '/srv/hpcimg/a:b,c' /srv/hpcimg/scratch")
+    with drop_in(cluster, MOUNTS):
+        yield
+    mishaps.do(cluster, "rm -r '/srv/hpcimg/a:b,c' /srv/hpcimg/scratch")
+
+
+@pytest.mark.parametrize("way", ["--container qnib/bench", "hpcimg run qnib/bench --"])
+def test_a_site_s_mounts_and_variables(cluster, mounted, way):
+    """With the plugin and without: any path, of the user's name, read-only, optional."""
+    done = cluster.shell(f"cd; srun -w bdw1 {way} sh -c '{LOOK}'")
+    assert done.stdout.splitlines() == [
+        "of the site", 'x, "y" alice', "/site/bin:/usr/bin:/bin", "/", "1"
+    ], done.stderr  # fmt: skip
+    assert "/nowhere" in done.stderr
+    assert "Read-only file system" in done.stderr
+    assert mishaps.do(cluster, "ls /srv/hpcimg/scratch/alice") == "mark\n"
+
+
+@pytest.mark.parametrize(
+    ("home", "mounts"),
+    [
+        ("--container-mount-home", "--container-mounts=/etc:/scratch --container qnib/bench"),
+        ("hpcimg run --mount-home", "--mounts /etc:/scratch qnib/bench --"),
+    ],
+    ids=["plugin", "run"],
+)
+def test_what_a_user_wants_counts_over_the_site(cluster, mounted, home, mounts):
+    """The home directory, and another mount at the same place."""
+    script = 'pwd; cat /scratch/hostname; ls /scratch/mark; echo "$SITE"'
+    done = cluster.shell(f"cd; srun -w bdw1 {home} {mounts} sh -c '{script}'")
+    assert done.stdout == '/home/alice\nbdw1\nx, "y" alice\n', done.stderr
 
 
 def test_what_get_says_of_them(cluster):

@@ -37,19 +37,16 @@ def test_what_is_inside_stands_before_the_image():
     """What follows the image belongs to the command; a mount comes after what lies above it."""
     inside = Inside(
         binds=(Bind("/data", "/in/deep", ("ro", "nosuid")), Bind("/scratch", "/in")),
-        hidden=("/dev/null", "/proc"),
         workdir="/work here",
         left_out=("home", "cwd"),
         writable=True,
     )
-    argv = exec_argv("/opt/bin/apptainer", IMAGE, ["true"], inside=inside, userns=False, nv=True)
+    argv = exec_argv("/opt/bin/apptainer", IMAGE, ["true"], inside=inside, userns=False)
     assert argv == [
-        "/opt/bin/apptainer", "--quiet", "exec", "--nv", "--writable-tmpfs",
+        "/opt/bin/apptainer", "--quiet", "exec", "--writable-tmpfs",
         "--no-mount", "home,cwd",
         "--mount", "type=bind,source=/scratch,destination=/in",
         "--mount", "type=bind,source=/data,destination=/in/deep,ro",
-        "--mount", "type=bind,source=/dev/null,destination=/dev/null",
-        "--scratch", "/proc",
         "--pwd", "/work here",
         str(IMAGE), "true",
     ]  # fmt: skip

@@ -37,7 +37,9 @@ CORE = {
     "hpcimg.document",
     "hpcimg.elf",
     "hpcimg.features",
+    "hpcimg.gpu_files",
     "hpcimg.gpu_rules",
+    "hpcimg.linker_cache",
     "hpcimg.ranking",
     "hpcimg.library",
     "hpcimg.lint",
@@ -62,6 +64,7 @@ CORE = {
     "hpcimg.oci.reference",
 }
 FLOOR = {
+    "hpcimg.gpu_settings",
     "hpcimg.container_settings",
     "hpcimg.host_mpi_settings",
     "hpcimg.rules",
@@ -83,7 +86,7 @@ ADAPTERS = (
 )
 HARMLESS = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",
-    "functools", "hashlib", "itertools", "json", "re", "types", "typing",
+    "functools", "hashlib", "itertools", "json", "re", "struct", "types", "typing",
 }  # fmt: skip
 # The vocabulary is a data file of the package; reading it depends on no machine.
 READS_ITS_DATA = {"hpcimg.vocabulary"}

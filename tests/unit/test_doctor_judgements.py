@@ -299,6 +299,22 @@ def test_the_doctor_knows_the_plugin_s_arguments_and_programs():
     """Those that the plugin takes, and those that its Makefile installs."""
     code = (SPANK / "plugin.c").read_text("utf-8")
     assert set(re.findall(r'\{"(\w+)=",', code)) == set(DEFAULTS)
-    install = (SPANK / "Makefile").read_text("utf-8").partition("\ninstall: ")[2]
-    programs = re.findall(r"\$\(BUILD\)/(\w+)(?= |$)|\.\./prolog/(\w+)", install, re.MULTILINE)
-    assert {one or other for one, other in programs} == set(HELPERS)
+    makefile = (SPANK / "Makefile").read_text("utf-8")
+    helpers = makefile.partition("\nHELPERS = ")[2].partition("\n")[0].split()
+    hooks = re.findall(r"\.\./prolog/(\w+)", makefile.partition("\ninstall: ")[2])
+    assert {*helpers, *hooks} == set(HELPERS)
+
+
+def test_the_switch_is_shown_with_its_words():
+    """Who wonders why nothing starts is told how to switch it on."""
+    assert machine.judge_switch(None, "/off").state == "ok"
+    found = machine.judge_switch("until noon", "/off")
+    assert (found.state, found.change) == ("warn", "to switch it on: rm /off")
+    assert found.what == "hpcimg is switched off: 'until noon'"
+    assert machine.judge_switch("", "/off").what == "hpcimg is switched off"
+
+
+@pytest.mark.parametrize(("owner", "state"), [(None, "note"), (0, "warn"), (980, "ok")])
+def test_where_copies_go(owner, state):
+    """Login nodes need no such place."""
+    assert machine.judge_stage("/var/cache/hpcimg", owner, 980).state == state
