@@ -12,6 +12,7 @@
 #include "arrange.h"
 #include "common.h"
 #include "copies.h"
+#include "deadline.h"
 #include "engine.h"
 #include "memory.h"
 #include "mounts.h"
@@ -68,15 +69,16 @@ static void be_user(const struct request *request, int report, int messages)
 
 /* Read the holder's report. What Apptainer's own start-up or the image's scripts print before it
  * is skipped up to the ready word; what an entrypoint prints may be shown. */
-static bool read_report(int fd, struct report *report, bool shows)
+static bool read_report(int fd, const struct request *request, struct report *report)
 {
+    const time_t end = seconds_from_now(request->seconds);
     char line[256];
     int pid = 0;
 
     for (;;) {
         size_t used = 0;
         for (; used < sizeof(line) - 1; used++) {
-            if (read_all(fd, line + used, 1) != 1)
+            if (!read_in_time(fd, line + used, 1, end))
                 return false;
             if (line[used] == '\n')
                 break;
@@ -84,13 +86,13 @@ static bool read_report(int fd, struct report *report, bool shows)
         line[used] = '\0';
         if (sscanf(line, READY " %d %zu", &pid, &report->size) == 2)
             break;
-        if (shows && used > 0)
+        if (request->shows_entrypoint && used > 0)
             (void)fprintf(stderr, "%s\n", line);
     }
     if (pid <= 1 || report->size > sizeof(report->environment))
         return false;
     report->holder = (pid_t)pid;
-    return read_all(fd, report->environment, report->size) == (ssize_t)report->size &&
+    return read_in_time(fd, report->environment, report->size, end) &&
            (report->size == 0 || report->environment[report->size - 1] == '\0');
 }
 
@@ -152,6 +154,8 @@ static const char *advice(const char *why)
         {"of a mount cannot be used", "write a path that is on this node, or leave it out"},
         {"in the container cannot be done", "leave it out: it is no mount, or has no such flag"},
         {"has no directory", "name one that it has, or mount one there: --container-mounts"},
+        {"needed more than", "the image's file system hangs, or its start-up does: look at the "
+                             "node, and try again"},
         {"entrypoint", "leave out --container-entrypoint"},
         {"namespace", "unprivileged user namespaces are off on this node: set "
                       "user.max_user_namespaces, and kernel.unprivileged_userns_clone where it "
@@ -188,8 +192,12 @@ static int start(const struct request *request, int messages)
     if (monitor == 0)
         be_user(request, channel[1], messages);
     (void)close(channel[1]);
-    if (!read_report(channel[0], &report, request->shows_entrypoint))
+    errno = 0;
+    if (!read_report(channel[0], request, &report)) {
+        if (errno == ETIMEDOUT)
+            (void)dprintf(messages, "\nit needed more than %lu s\n", request->seconds);
         return give_up(request, messages);
+    }
     if (request->shows_entrypoint)
         (void)fputs(read_messages(messages), stderr);
     mount_namespace = open_mount_namespace(report.holder, request->user.uid);

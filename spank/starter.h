@@ -21,8 +21,9 @@ struct request {
     const char *start_in; /* a directory of the container; NULL: the best there is */
     const char *overlay;  /* a directory that takes what is written to the image's files */
     bool by_kernel, is_writable, has_no_home, shows_entrypoint;
-    uid_t account;    /* whose image the kernel may be given */
-    char *entrypoint; /* its words with tabs between; NULL: none is to run */
+    unsigned long seconds; /* that Apptainer may take */
+    uid_t account;         /* whose image the kernel may be given */
+    char *entrypoint;      /* its words with tabs between; NULL: none is to run */
     struct bind binds[MOST_AROUND];
     size_t bind_count;
     struct argv hidden; /* paths of the container that nobody may see */

@@ -11,8 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Apptainer takes a quarter of a second, on a slow file system a few, and some entrypoints more.
+ * slurmstepd waits and hears nothing meanwhile, not even that a batch job is cancelled. */
+#define START_SECONDS 120
+
 struct numbers {
-    const char *uid, *gid, *job, *account;
+    const char *uid, *gid, *job, *account, *seconds;
     char *groups;
 };
 
@@ -97,7 +101,10 @@ static bool parse_numbers(const struct numbers *numbers, struct request *request
         request->by_kernel = true;
         request->account = (uid_t)account;
     }
-    return parse_number(numbers->job, UINT_MAX, &request->job) &&
+    request->seconds = START_SECONDS;
+    return (numbers->seconds == NULL ||
+            parse_number(numbers->seconds, INT_MAX / 1000, &request->seconds)) &&
+           parse_number(numbers->job, UINT_MAX, &request->job) &&
            parse_user(numbers->uid, numbers->gid, numbers->groups, &request->user);
 }
 
@@ -127,6 +134,7 @@ bool parse_starter(int argc, char **argv, struct request *request)
         {"mounts", 1, NULL, 'm'},
         {"unshare", 1, NULL, 'U'},
         {"entrypoint-log", 0, NULL, 'l'},
+        {"seconds", 1, NULL, 'S'},
         {NULL, 0, NULL, 0},
     };
     struct numbers numbers = {.uid = NULL};
@@ -140,6 +148,7 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 'G': numbers.groups = optarg; break;
         case 'j': numbers.job = optarg; break;
         case 'k': numbers.account = optarg; break;
+        case 'S': numbers.seconds = optarg; break;
         case 'i': request->image = optarg; break;
         case 'n': request->name = optarg; break;
         case 'N': request->node = optarg; break;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "step.h"
 
+#include "cancel.h"
 #include "common.h"
 #include "container.h"
 #include "get.h"
@@ -282,6 +283,8 @@ void step_start(spank_t spank, const struct site *site)
         return;
     }
     step.job.user = user.uid;
+    if (step.id == SLURM_BATCH_SCRIPT)
+        watch_job(step.job.id);
     share_words(&step.job);
     (void)clock_gettime(CLOCK_MONOTONIC, &began);
     if (!check_programs(site) || ensure_entry(&user, site, output) != 0)

@@ -20,6 +20,7 @@ SOURCES = {
         "binds.c",
         "argv.c",
         "users.c",
+        "deadline.c",
         "namespaces.c",
         "processes.c",
         "mounts.c",
