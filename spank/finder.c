@@ -25,9 +25,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KEYS     2
-#define MARKER   ".containers" /* of a job's tickets: where its epilog finds its containers */
-#define NOT_KEPT 3
+#define KEYS   2
+#define MARKER ".containers" /* of a job's tickets: where its epilog finds its containers */
 
 struct request {
     struct user user;
@@ -112,7 +111,7 @@ static int print_running(const struct request *request)
         if (size > 0)
             return write_all(STDOUT_FILENO, text, (size_t)size) ? 0 : LAUNCH_FAILED;
     }
-    return NOT_KEPT;
+    return FINDER_NOTHING;
 }
 
 /* The epilog knows neither the settings nor the user's groups. */
@@ -156,7 +155,7 @@ static int look(const struct request *request)
     ssize_t size = read_about(request->folder, text, sizeof(text));
 
     if (size < 0)
-        return NOT_KEPT;
+        return FINDER_NOTHING;
     return write_all(STDOUT_FILENO, text, (size_t)size) ? 0 : LAUNCH_FAILED;
 }
 
@@ -182,7 +181,7 @@ static int run(const char *action, struct request *request)
     if (is_make)
         leave_marker(request);
     if (!enter(request, is_make))
-        return !is_make && errno == ENOENT ? NOT_KEPT : refuse("use", request->path);
+        return !is_make && errno == ENOENT ? FINDER_NOTHING : refuse("use", request->path);
     if (strcmp(action, "look") == 0)
         return look(request);
     if (strcmp(action, "remove") == 0)
