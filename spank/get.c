@@ -23,7 +23,7 @@ int get_entry(const struct identity *who, const char *scope, const char *python,
         job->nodes, "--cluster",  job->cluster,  "--started", job->started, "--leader",
         leader,     "--step",     step,          "--place",   place,        "--progress",
         progress,   "--restarts", job->restarts, "--pinned",  job->pinned,  "--pull",
-        job->pull,  "--",         image,         NULL,
+        job->pull,  "--platform", job->platform, "--",        image,        NULL,
     };
 
     (void)snprintf(number, sizeof(number), "%u", job->id);

@@ -5,13 +5,13 @@
 #define HPCIMG_JOB_H
 
 #include "common.h"
-#include "request.h"
 
 #include <slurm/spank.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#define WORD_SIZE   24
 #define LISTED_SIZE 4096 /* of a list of nodes that the user's environment has */
 
 struct job {
@@ -24,6 +24,7 @@ struct job {
     char gpus[256];         /* of the step on this node, as Slurm numbers them, or "none" */
     char match[WORD_SIZE];  /* empty: the site's */
     char pull[WORD_SIZE];   /* the same */
+    char platform[160];     /* the words of the build that is wanted; empty: this node's */
     char pinned[NAME_LENGTH + 1]; /* what the job's request has for a tag; may be empty */
     char restarts[16];            /* how often the job was started before */
     char nodes[1 << 16];          /* all of the job's, as Slurm writes them; empty when not known */

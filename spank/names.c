@@ -3,11 +3,12 @@
 #include "names.h"
 
 #include "common.h"
-#include "layers.h"
+#include "options.h"
 #include "stage.h"
 #include "ticket.h"
 
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,10 +57,14 @@ static bool is_step(const char *name)
     return step[1 + strspn(step + 1, "0123456789")] == '\0' || strcmp(step, ".batch") == 0;
 }
 
-static enum found refuse(struct named *named, const char *hint, const char *format,
-                         const char *value, const char *other)
+__attribute__((format(printf, 3, 4))) static enum found
+refuse(struct named *named, const char *hint, const char *format, ...)
 {
-    (void)snprintf(named->what, sizeof(named->what), format, value, other);
+    va_list list;
+
+    va_start(list, format);
+    (void)vsnprintf(named->what, sizeof(named->what), format, list);
+    va_end(list);
     keep_shown(named->what);
     named->hint = hint;
     return FOUND_WRONG;
@@ -115,8 +120,6 @@ static bool read_place(struct named *named, const char *name, const struct site 
         (void)snprintf(named->folder, sizeof(named->folder), "always/%.128s", name);
     else
         (void)snprintf(named->folder, sizeof(named->folder), "jobs/%u/%.128s", job->id, name);
-    (void)snprintf(named->layer, sizeof(named->layer), "%.3600s/%u/%s", named->place, job->user,
-                   named->folder);
     if (name[0] != '.')
         write_key(named->key, job->user, name, job->id, strcmp(keep, "always") != 0);
     return true;
@@ -148,14 +151,12 @@ static enum found join(struct named *named, const char *name, enum flag flag, co
 {
     if (flag == CREATE)
         return refuse(named, "join it with :exec, or take another name",
-                      "a container \"%s\" runs on this node already%s", name, "");
+                      "a container \"%s\" runs on this node already", name);
     if (flag == NO_EXEC)
         return refuse(named, "join it with :exec, or wait until it has ended",
-                      "the container \"%s\" runs, and what it has can be used by one alone%s", name,
-                      "");
-    if (!parse_line(output, "image=", named->image, sizeof(named->image)))
-        return refuse(named, "tell the site", "what runs as \"%s\" is not in order%s", name, "");
-    named->layer[0] = '\0';
+                      "the container \"%s\" runs, and what it has can be used by one alone", name);
+    if (!parse_line(output, "asked=", named->image, sizeof(named->image)))
+        return refuse(named, "tell the site", "what runs as \"%s\" is not in order", name);
     return check_image(named, image, FOUND_RUNNING);
 }
 
@@ -164,18 +165,20 @@ static enum found read_kept(struct named *named, const char *name, enum flag fla
 {
     if (flag == CREATE)
         return refuse(named, "start it again with :no_exec, or take another name",
-                      "there is a container \"%s\" on this node already%s", name, "");
+                      "there is a container \"%s\" on this node already", name);
     if (!parse_line(output, "image=", named->image, sizeof(named->image)) ||
         !parse_line(output, "reference=", named->reference, sizeof(named->reference)) ||
-        !parse_line(output, "stamp=", named->stamp, sizeof(named->stamp)))
-        return refuse(named, "take another name", "what the container \"%s\" left is damaged%s",
-                      name, "");
+        !parse_line(output, "stamp=", named->stamp, sizeof(named->stamp)) ||
+        words[IMAGE].find_wrong(named->image) != NULL ||
+        (named->reference[0] != '\0' && words[IMAGE].find_wrong(named->reference) != NULL))
+        return refuse(named, "take another name", "what the container \"%s\" left is damaged",
+                      name);
     return check_image(named, image, FOUND_KEPT);
 }
 
-enum found find_named(struct named *named, const char *word, const char *image,
-                      const struct identity *user, const struct site *site, const struct job *job,
-                      char *output, size_t *size)
+static enum found find_named(struct named *named, const char *word, const char *image,
+                             const struct identity *user, const struct site *site,
+                             const struct job *job, char *output, size_t *size)
 {
     char name[KEY_SIZE], other[KEY_SIZE];
     const char *const more[] = {"--path", named->place, "--folder", named->folder, NULL};
@@ -183,7 +186,7 @@ enum found find_named(struct named *named, const char *word, const char *image,
     int code;
 
     if (!parse_word(word, name, &flag))
-        return refuse(named, NAME_HINT, "\"%.64s\" is no " NAME_FORM "%s", word, "");
+        return refuse(named, NAME_HINT, "\"%.64s\" is no " NAME_FORM, word);
     write_key(named->key, user->uid, name, job->id, true);
     write_key(other, user->uid, name, 0, false);
     if (is_step(name))
@@ -192,26 +195,25 @@ enum found find_named(struct named *named, const char *word, const char *image,
         return join(named, name, flag, image, output);
     if (flag == EXEC || is_step(name))
         return refuse(named, "start it first, or look with squeue --steps where it runs",
-                      "no container \"%s\" of yours runs on this node%s", name, "");
+                      "no container \"%s\" of yours runs on this node", name);
     if (!read_place(named, name, site, job, output))
         return refuse(named, "look at the node's syslog, and try there: hpcimg containers",
-                      "where containers are kept is not known: \"%s\"%s", name, "");
+                      "where containers are kept is not known: \"%s\"", name);
     code = run_finder("look", user, site, more, output, size);
     if (code == 0)
         return read_kept(named, name, flag, image, output);
     if (code != FINDER_NOTHING)
-        return refuse(named, "see the line before", "the container \"%s\" was not found%s", name,
-                      "");
+        return refuse(named, "see the line before", "the container \"%s\" was not found", name);
     if (flag == NO_EXEC || image == NULL)
         return refuse(named, "create it with --container-image=NAME",
-                      "there is no container \"%s\" on this node%s", name, "");
+                      "there is no container \"%s\" on this node", name);
     named->is_new = true;
     return FOUND_NOTHING;
 }
 
-enum found find_unnamed(struct named *named, bool wants_layer, bool is_batch,
-                        const struct identity *user, const struct site *site, const struct job *job,
-                        char *output)
+static enum found find_unnamed(struct named *named, bool wants_layer, bool is_batch,
+                               const struct identity *user, const struct site *site,
+                               const struct job *job, char *output)
 {
     char step[64], folder[80];
 
@@ -225,37 +227,105 @@ enum found find_unnamed(struct named *named, bool wants_layer, bool is_batch,
     (void)snprintf(folder, sizeof(folder), ".%s", step);
     if (!read_place(named, folder, site, job, output))
         return refuse(named, "look at the node's syslog, and try there: hpcimg containers",
-                      "where containers are kept is not known%s%s", "", "");
+                      "where containers are kept is not known");
     named->is_new = named->is_brief = true;
     return FOUND_NOTHING;
 }
 
-bool make_named(struct named *named, const struct identity *user, const struct site *site,
-                const struct job *job, char *output)
+/* What is joined is as it is. */
+static void warn_idle(const char *const *asked, const char *node)
 {
-    char number[16];
-    const char *const more[] = {"--path", named->place, "--folder", named->folder,
-                                "--job",  number,       NULL};
-    size_t size = 0;
+    static const enum word idle[] = {MOUNTS, HOME, WRITABLE, UNSHARE, ROOT};
 
-    (void)snprintf(number, sizeof(number), "%u", job->id);
-    return !named->is_new || run_finder("make", user, site, more, output, &size) == 0;
+    for (size_t i = 0; i < sizeof(idle) / sizeof(*idle); i++)
+        if (asked[idle[i]] != NULL)
+            slurm_spank_log("hpcimg: %s: warning: %s changes nothing in a container that runs",
+                            node, option_name(idle[i]));
 }
 
-void note_named(const struct named *named, const char *image, const char *reference,
-                const char *stamp, const struct identity *user, const struct site *site,
-                char *output)
+static bool is_no(const char *word)
 {
-    static char about[ABOUT_LIMIT];
-    const char *const more[] = {"--path",  named->place, "--folder", named->folder,
-                                "--about", about,        NULL};
-    size_t size = 0;
+    return word != NULL && strcmp(word, "no") == 0;
+}
 
-    if (!named->is_new || named->is_brief)
-        return;
-    (void)snprintf(about, sizeof(about), "image=%s\nreference=%s\nstamp=%s\n", image, reference,
-                   stamp);
-    (void)run_finder("note", user, site, more, output, &size);
+enum found find_container(struct named *named, const char *const *asked, bool is_batch,
+                          const struct identity *user, const struct site *site,
+                          const struct job *job, const char *node, char *output, size_t *size)
+{
+    bool wants_layer = asked[SAVE] != NULL && !is_no(asked[WRITABLE]);
+    enum found found;
+
+    *named = (struct named){.has_name = asked[NAME] != NULL};
+    if (!named->has_name)
+        return find_unnamed(named, wants_layer, is_batch, user, site, job, output);
+    found = find_named(named, asked[NAME], asked[IMAGE], user, site, job, output, size);
+    if (found == FOUND_RUNNING)
+        warn_idle(words, node);
+    return found;
+}
+
+bool join_running(char *output, size_t size, struct container *container)
+{
+    char *result = strstr(output, "\nanchor ");
+
+    if (result == NULL ||
+        !parse_container(result + 1, size - (size_t)(result + 1 - output), container))
+        return false;
+    container->keeper_count = 0;
+    return true;
+}
+
+/* A tag may move and a layer may not: it lies on the very image that the tag was. */
+static void describe_layer(const char *image, const char *text, char *about, size_t size)
+{
+    char reference[NAME_LENGTH + 160] = "", digest[160] = "", stamp[64] = "", *at;
+
+    (void)parse_line(text, "digest=", digest, sizeof(digest));
+    (void)parse_line(text, "stamp=", stamp, sizeof(stamp));
+    if (digest[0] != '\0' && parse_line(text, "reference=", reference, NAME_LENGTH)) {
+        if ((at = strstr(reference, "@sha")) != NULL)
+            *at = '\0';
+        (void)snprintf(reference + strlen(reference), sizeof(reference) - strlen(reference), "@%s",
+                       digest);
+    }
+    (void)snprintf(about, size, "image=%s\nreference=%s\nstamp=%s\n", image, reference, stamp);
+}
+
+size_t add_named(const struct named *named, const char *const *asked, const char *text,
+                 char *argv[], size_t next)
+{
+    static char about[PATH_MAX + NAME_LENGTH + 512];
+
+    argv[next++] = "--key";
+    argv[next++] = (char *)named->key;
+    argv[next++] = "--told";
+    argv[next++] = (char *)text;
+    if (named->has_name)
+        argv[next++] = "--named";
+    if (named->folder[0] == '\0')
+        return next;
+    argv[next++] = "--layers";
+    argv[next++] = (char *)named->place;
+    argv[next++] = "--folder";
+    argv[next++] = (char *)named->folder;
+    if (is_no(asked[WRITABLE]))
+        argv[next++] = "--frozen";
+    if (named->is_new)
+        argv[next++] = "--new";
+    if (named->is_new && !named->is_brief) {
+        describe_layer(asked[IMAGE], text, about, sizeof(about));
+        argv[next++] = "--about";
+        argv[next++] = about;
+    }
+    return next;
+}
+
+bool is_unchanged(const struct named *named, const char *text)
+{
+    char stamp[64] = "";
+
+    (void)parse_line(text, "stamp=", stamp, sizeof(stamp));
+    return strcmp(stamp, named->stamp) == 0;
 }
 
 void drop_named(const struct named *named, const struct identity *user, const struct site *site)

@@ -3,17 +3,19 @@
 #ifndef HPCIMG_NAMES_H
 #define HPCIMG_NAMES_H
 
+#include "container.h"
 #include "identity.h"
 #include "job.h"
 #include "programs.h"
 #include "running.h"
+#include "words.h"
 
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define NAME_FORM "container's name"
+#define NAME_FORM "name of a container"
 #define NAME_HINT                                                                                  \
     "write NAME, NAME:create, NAME:exec or NAME:no_exec, of letters, digits, . _ and -"
 
@@ -25,9 +27,8 @@ enum found {
 };
 
 struct named {
-    char key[KEY_SIZE];    /* of the container in the list of those that run */
-    char layer[PATH_MAX];  /* the directory of what it changes; empty: nothing is kept */
-    bool is_new, is_brief; /* it has to be made; it goes with the step */
+    char key[KEY_SIZE];              /* of the container in the list of those that run */
+    bool has_name, is_new, is_brief; /* it has to be made; it goes with the step */
     char image[PATH_MAX + 8], reference[NAME_LENGTH + 160], stamp[64]; /* what a kept one lies on */
     char place[PATH_MAX], folder[256];                                 /* the layer in two parts */
     char what[PATH_MAX + 256];
@@ -37,26 +38,22 @@ struct named {
 /* The part of NAME[:FLAG] that is wrong, or NULL. */
 const char *find_wrong_name(const char *word);
 
-/* Find what `word` means on this node, for a step that asks for `image` or for none (NULL). Of one
- * that runs, `output` has what the list says. */
-enum found find_named(struct named *named, const char *word, const char *image,
-                      const struct identity *user, const struct site *site, const struct job *job,
-                      char *output, size_t *size);
+/* Find what a step's words mean on this node: the name, or that of the step where it has none. Of
+ * one that runs, `output` has what the list says. */
+enum found find_container(struct named *named, const char *const *words, bool is_batch,
+                          const struct identity *user, const struct site *site,
+                          const struct job *job, const char *node, char *output, size_t *size);
 
-/* The same for a step whose container has no name; `wants_layer` when it must be writable on disk
- * until the step ends. */
-enum found find_unnamed(struct named *named, bool wants_layer, bool is_batch,
-                        const struct identity *user, const struct site *site, const struct job *job,
-                        char *output);
+/* What the starter is told of it, added to its command line from `next` on; the new end. */
+size_t add_named(const struct named *named, const char *const *words, const char *text,
+                 char *argv[], size_t next);
 
-/* Once its image is there: make the layer of one that is new. */
-bool make_named(struct named *named, const struct identity *user, const struct site *site,
-                const struct job *job, char *output);
+/* Of one that runs: what the tasks join, out of what the list says. Its processes stay the affair
+ * of the step that started it. */
+bool join_running(char *output, size_t size, struct container *container);
 
-/* Once it runs: write down what the new layer lies on. */
-void note_named(const struct named *named, const char *image, const char *reference,
-                const char *stamp, const struct identity *user, const struct site *site,
-                char *output);
+/* Whether what a kept one lies on is still what it was. */
+bool is_unchanged(const struct named *named, const char *text);
 
 /* Root, once it has ended: remove what goes with the step. */
 void drop_named(const struct named *named, const struct identity *user, const struct site *site);

@@ -1,4 +1,4 @@
-/* The SPANK plugin: its options, and which hook does what. It starts programs and hands descriptors
+/* The SPANK plugin: which hook does what. It starts programs and hands descriptors
  * on; it never parses a manifest, picks an image or touches the store. Built for the Slurm release
  * whose headers it was compiled with.
  *
@@ -6,6 +6,7 @@
  *                 [python=/opt/hpcimg/bin/python] [apptainer=/usr/bin/apptainer] [libexec=DIR]
  *                 [pin=submit|start] */
 #define _GNU_SOURCE
+#include "options.h"
 #include "request.h"
 #include "step.h"
 
@@ -23,55 +24,6 @@ SPANK_PLUGIN(hpcimg, 1)
 #define EXPORT __attribute__((visibility("default")))
 
 static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC, "submit"};
-
-/* Our options; the names begin with the site's prefix, and `value` is of this component or step. */
-static struct {
-    const char *word, *argument, *usage;
-    char name[64], variable[128], *value;
-} options[] = {
-    {.word = "image",
-     .argument = "NAME",
-     .usage = "[hpcimg] run in the build of image NAME that fits the node; \"none\" for the host"},
-    {.word = "match",
-     .argument = "WORD",
-     .usage = "[hpcimg] how a job's nodes choose their builds: " MATCH_WORDS},
-    {.word = "pull",
-     .argument = "WORD",
-     .usage = "[hpcimg] when a registry is asked what a tag stands for: " PULL_WORDS},
-};
-enum { IMAGE, MATCH, PULL, OPTIONS };
-_Static_assert(sizeof(options) / sizeof(*options) == OPTIONS, "each option has a number");
-
-static int take_option(int number, const char *argument, int remote)
-{
-    (void)remote;
-    free(options[number].value);
-    options[number].value = strdup(argument);
-    return options[number].value != NULL ? 0 : -1;
-}
-
-static int register_options(spank_t spank)
-{
-    for (int i = 0; i < OPTIONS; i++) {
-        struct spank_option option = {
-            .name = options[i].name,
-            .arginfo = (char *)options[i].argument,
-            .usage = (char *)options[i].usage,
-            .has_arg = 1,
-            .val = i,
-            .cb = take_option,
-        };
-        (void)snprintf(options[i].name, sizeof(options[i].name), "%s-%s", site.prefix,
-                       options[i].word);
-        write_option_variable(options[i].name, options[i].variable, sizeof(options[i].variable));
-        if (spank_option_register(spank, &option) == ESPANK_SUCCESS)
-            continue;
-        slurm_error("hpcimg: could not register --%s: is Pyxis loaded too? see prefix=",
-                    options[i].name);
-        return -1;
-    }
-    return 0;
-}
 
 static bool read_argument(const char *argument)
 {
@@ -106,40 +58,30 @@ static bool is_submit_side(void)
 
 EXPORT int slurm_spank_init(spank_t spank, int argc, char **argv)
 {
-    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable,
-                                    options[PULL].variable};
-
     for (int i = 0; i < argc; i++) {
         if (!read_argument(argv[i])) {
             slurm_error("hpcimg: plugstack.conf: unknown or wrong argument \"%s\"", argv[i]);
             return -1;
         }
     }
-    if (register_options(spank) != 0)
+    if (!register_options(spank, site.prefix))
         return -1;
     if (is_submit_side())
-        request_init(&variables);
+        request_init();
     return 0;
 }
 
 EXPORT int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 {
-    const struct asked asked = {options[IMAGE].value, options[MATCH].value, options[PULL].value};
-    const struct asked variables = {options[IMAGE].variable, options[MATCH].variable,
-                                    options[PULL].variable};
     int code = 0;
 
     (void)argc;
     (void)argv;
     if (is_submit_side())
-        code = request_complete(spank, &site, &asked);
+        code = request_complete(spank, &site);
     else if (spank_context() == S_CTX_REMOTE)
-        step_request(spank, &asked, &variables);
-    /* The next component of a heterogeneous command has options of its own. */
-    for (int i = 0; i < OPTIONS; i++) {
-        free(options[i].value);
-        options[i].value = NULL;
-    }
+        step_request(spank);
+    forget_options();
     /* Nothing is allocated yet, and an error would add two lines of Slurm's own to ours. */
     if (code != 0 && is_submit_side())
         exit(1);
@@ -183,6 +125,6 @@ EXPORT int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    step_task_ended(spank);
+    step_task_ended(spank, &site);
     return 0;
 }

@@ -4,6 +4,8 @@
 #include "request.h"
 
 #include "common.h"
+#include "forms.h"
+#include "options.h"
 #include "pin.h"
 
 #include <errno.h>
@@ -22,56 +24,14 @@ extern char *slurm_option_get(void *options, const char *name) __attribute__((we
 extern bool slurm_option_reset(void *options, const char *name) __attribute__((weak));
 extern bool slurm_option_isset(void *options, const char *name) __attribute__((weak));
 
+static const char *outer_bundle; /* SLURM_CONTAINER: what an outer command runs in */
+
+/* What is said of a word beside this command's options. */
 static struct {
-    const char *container; /* SLURM_CONTAINER: a bundle that an outer command runs in */
-    const char *image;     /* what an outer command asked for, for all its steps */
-    const char *option;    /* the same as the value that Slurm gives our option by default */
-} outer;
-
-/* A word of the request that goes on to the steps and the prolog beside the image. */
-static struct word {
-    const char *variable, *prolog_variable, *twin;
-    const char *wrong, *differ, *words; /* what a refusal says */
-    bool (*is_valid)(const char *word);
-    const char *outer; /* what an outer command said */
-    const char *own;   /* what this command's own environment says, in `twin` */
-    const char *first; /* what a component said; they share one environment */
-} match = {.variable = MATCH_VARIABLE,
-           .prolog_variable = "SLURM_SPANK_" MATCH_PROLOG_VARIABLE,
-           .twin = MATCH_TWIN,
-           .wrong = "this is no way to match the nodes of a job:",
-           .differ = "the components of one command match differently, one of them",
-           .words = "write " MATCH_WORDS,
-           .is_valid = is_match},
-  pull = {.variable = PULL_VARIABLE,
-          .prolog_variable = "SLURM_SPANK_" PULL_PROLOG_VARIABLE,
-          .twin = PULL_TWIN,
-          .wrong = "this is no way to pull an image:",
-          .differ = "the components of one command pull differently, one of them",
-          .words = "write " PULL_WORDS,
-          .is_valid = is_pull};
-
-bool is_image_name(const char *name)
-{
-    size_t length = strlen(name);
-
-    return length > 0 && length <= NAME_LENGTH &&
-           strspn(name,
-                  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/@#[]") ==
-               length;
-}
-
-bool is_match(const char *word)
-{
-    return strcmp(word, "per-node") == 0 || strcmp(word, "uniform") == 0 ||
-           strcmp(word, "uniform-or-fail") == 0;
-}
-
-bool is_pull(const char *word)
-{
-    return strcmp(word, "missing") == 0 || strcmp(word, "newer") == 0 ||
-           strcmp(word, "always") == 0;
-}
+    const char *outer;           /* by an outer command */
+    const char *twin, *variable; /* by this command's own environment, and where */
+    const char *first;           /* by a component; they share one environment */
+} beside[WORDS];
 
 /* Paths are Slurm's own bundles; they stay with Slurm. */
 static bool is_bundle(const char *value)
@@ -79,18 +39,12 @@ static bool is_bundle(const char *value)
     return value[0] == '/' || strncmp(value, "./", 2) == 0 || strncmp(value, "../", 3) == 0;
 }
 
-/* A bundle is a directory. With an image file, as Apptainer and Pyxis take them, Slurm would run
- * the command on the host. */
+/* A bundle is a directory, so what is a file, or is called as one, is an image. */
 static bool is_file(const char *path)
 {
-    static const char *const suffixes[] = {".sif", ".sqsh", ".squashfs", ".img"};
-    const char *suffix = strrchr(path, '.');
     struct stat status;
 
-    for (size_t i = 0; suffix != NULL && i < sizeof(suffixes) / sizeof(*suffixes); i++)
-        if (strcmp(suffix, suffixes[i]) == 0)
-            return true;
-    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+    return stat(path, &status) == 0 ? S_ISREG(status.st_mode) : ends_like_image(path);
 }
 
 static bool is_beside(const char *slurm_conf)
@@ -120,37 +74,28 @@ static const char *remember(const char *name)
     return value != NULL ? strdup(value) : NULL;
 }
 
-void write_option_variable(const char *option, char *name, size_t size)
+static void init_word(enum word number)
 {
-    (void)snprintf(name, size, "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_%s", option);
-    for (char *c = name; *c != '\0'; c++)
-        if (*c == '-')
-            *c = '_';
+    const struct wording *word = &words[number];
+    static char text[VALUE_SIZE], variable[64];
+
+    if (read_twins(number, text, sizeof(text), variable, sizeof(variable))) {
+        beside[number].twin = strdup(text);
+        beside[number].variable = strdup(variable);
+    }
+    if (word->carried == NULL)
+        (void)unsetenv(word->variable);
+    else if ((beside[number].outer = remember(word->variable)) == NULL)
+        /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */
+        beside[number].outer = remember(word->carried);
 }
 
-/* What is settled goes on in the word's variable. Left in place, the option's would give it an
- * outer command's word as if this one had said it, the twin would overrule this command's word in
- * the commands of its job. */
-static void init_word(struct word *word, const char *option_variable)
+void request_init(void)
 {
-    word->outer = remember(word->variable);
-    if (word->outer == NULL)
-        word->outer = remember(word->prolog_variable);
-    word->own = remember(word->twin);
-    (void)unsetenv(option_variable);
-    (void)unsetenv(word->twin);
-}
-
-void request_init(const struct asked *variables)
-{
-    outer.option = remember(variables->image);
-    outer.container = remember("SLURM_CONTAINER");
-    outer.image = remember(IMAGE_VARIABLE);
-    /* sbatch --export-file drops all but what Slurm itself carries for the prolog. */
-    if (outer.image == NULL)
-        outer.image = remember("SLURM_SPANK_" PROLOG_VARIABLE);
-    init_word(&match, variables->match);
-    init_word(&pull, variables->pull);
+    outer_bundle = remember("SLURM_CONTAINER");
+    for (size_t i = 0; i < WORDS; i++)
+        init_word((enum word)i);
+    clear_twins();
     /* A job's own pin, which is none of another job that one of its commands submits. */
     if (spank_context() == S_CTX_ALLOCATOR) {
         (void)unsetenv(PIN_VARIABLE);
@@ -165,20 +110,12 @@ static int refuse(const char *what, const char *value, const char *hint)
     return -1;
 }
 
-static int refuse_path(const char *path)
-{
-    return refuse(is_file(path) ? "image files cannot be run yet:" : "a path is no image's name:",
-                  path, "name an image of a registry, or run: apptainer exec FILE COMMAND");
-}
-
 static int check_bundle(const char *path)
 {
-    if (is_file(path))
-        return refuse_path(path);
     if (runs_bundles())
         return 0;
     return refuse("Slurm runs no OCI bundles here, but the command on the host:", path,
-                  "name an image of a registry, or set up Slurm's oci.conf");
+                  "write --container-image=PATH for a directory with an image in it");
 }
 
 /* The image that --container names, NULL when it names none; after it Slurm knows no container. */
@@ -188,15 +125,15 @@ static int take_container(char **image)
 
     *image = NULL;
     if (slurm_options == NULL || slurm_option_get == NULL || slurm_option_reset == NULL) {
-        if (variable == NULL || outer.container != NULL)
+        if (variable == NULL || outer_bundle != NULL)
             return 0;
-        if (is_bundle(variable))
+        if (is_bundle(variable) && !is_file(variable))
             return check_bundle(variable);
         return refuse("this Slurm does not let go of --container", variable,
                       "write --container-image=NAME");
     }
     *image = slurm_option_get(slurm_options, "container");
-    if (*image != NULL && is_bundle(*image)) {
+    if (*image != NULL && is_bundle(*image) && !is_file(*image)) {
         if (check_bundle(*image) != 0)
             return -1;
         *image = NULL;
@@ -204,30 +141,43 @@ static int take_container(char **image)
     if (*image == NULL)
         return 0;
     (void)slurm_option_reset(slurm_options, "container");
-    return outer.container != NULL ? setenv("SLURM_CONTAINER", outer.container, 1)
-                                   : unsetenv("SLURM_CONTAINER");
+    return outer_bundle != NULL ? setenv("SLURM_CONTAINER", outer_bundle, 1)
+                                : unsetenv("SLURM_CONTAINER");
+}
+
+/* A path counts from where the step begins to work, not from where its nested commands do. */
+static const char *from_workdir(const char *value)
+{
+    char here[PATH_MAX], directory[2 * PATH_MAX], text[FORM_SIZE], *chosen = NULL;
+
+    if (getcwd(here, sizeof(here)) == NULL)
+        return value;
+    if (slurm_options != NULL && slurm_option_get != NULL)
+        chosen = slurm_option_get(slurm_options, "chdir");
+    (void)snprintf(directory, sizeof(directory), "%s%s%s",
+                   chosen != NULL && chosen[0] == '/' ? "" : here, chosen != NULL ? "/" : "",
+                   chosen != NULL ? chosen : "");
+    return make_absolute(value, directory, text) ? strdup(text) : value;
 }
 
 /* The image of the component at hand, NULL for none: this command's words go before its
  * environment, and that before what an outer command asked for. */
-static int settle(const char *option, const char **image)
+static int settle_image(const char **image)
 {
-    const char *variable = getenv("SRUN_CONTAINER");
-    bool by_outer = option != NULL && outer.option != NULL && strcmp(option, outer.option) == 0;
+    const char *option = option_value(IMAGE), *variable = getenv("SRUN_CONTAINER");
     char *container = NULL;
 
     if (take_container(&container) != 0)
         return -1;
-    if (option != NULL && !by_outer && container != NULL && strcmp(option, container) != 0 &&
+    if (option != NULL && container != NULL && strcmp(option, container) != 0 &&
         (variable == NULL || strcmp(variable, container) != 0))
         return refuse("two images in one command, with --container", container,
                       "leave out --container or --container-image");
-    if (option != NULL && !by_outer)
-        *image = option;
-    else if (container != NULL)
-        *image = container;
-    else
-        *image = outer.image != NULL ? outer.image : option;
+    *image = option != NULL ? option : container;
+    if (*image == NULL)
+        *image = beside[IMAGE].twin != NULL ? beside[IMAGE].twin : beside[IMAGE].outer;
+    if (*image != NULL && is_local_image(*image))
+        *image = from_workdir(*image);
     return 0;
 }
 
@@ -242,30 +192,87 @@ static bool is_same_for_all(const char *image)
     return strcmp(first, image) == 0;
 }
 
-/* Carried on also without an image, which a later step may name. */
-static int complete_word(spank_t spank, struct word *word, const char *option, bool has_image)
+static int refuse_word(enum word number, const char *part, bool is_by_option)
 {
-    const char *said = option != NULL ? option : word->own;
+    char what[96], hint[200];
+    bool is_by_twin = !is_by_option && beside[number].twin != NULL;
+
+    (void)snprintf(what, sizeof(what), "this is no %s:", words[number].form);
+    (void)snprintf(hint, sizeof(hint), "%s%s%s", words[number].hint, is_by_twin ? ", in " : "",
+                   is_by_twin ? beside[number].variable : "");
+    return refuse(what, part, hint);
+}
+
+static int carry(spank_t spank, const struct wording *word, const char *value)
+{
+    if (value == NULL || value[0] == '\0') {
+        (void)unsetenv(word->variable);
+        return word->carried != NULL ? unsetenv(word->carried) : 0;
+    }
+    if (setenv(word->variable, value, 1) != 0)
+        return -1;
+    /* Refused inside an existing job, which has no prolog to come. */
+    if (word->carried != NULL)
+        (void)spank_job_control_setenv(spank, word->carried + strlen("SLURM_SPANK_"), value, 1);
+    return 0;
+}
+
+/* What is settled of a word for this component, `said` of it by its options or beside them. A word
+ * of one component is for all. */
+static int settle_word(enum word number, bool has_image, const char **settled)
+{
+    const char *option = option_value(number), *said = option, *part;
 
     if (said == NULL)
-        said = word->outer;
-    if (said == NULL || said[0] == '\0')
-        return 0;
-    if (!word->is_valid(said)) {
+        said = beside[number].twin != NULL ? beside[number].twin : beside[number].outer;
+    if (said != NULL && said[0] != '\0' && (part = words[number].find_wrong(said)) != NULL) {
         /* Only who asks for an image is held up by what an environment says of it. */
-        if (option == NULL && !has_image)
-            return 0;
-        return refuse(word->wrong, said, word->words);
+        if (option != NULL || has_image)
+            return refuse_word(number, part, option != NULL);
+        said = NULL;
     }
-    if (option != NULL && word->first != NULL && strcmp(word->first, option) != 0)
-        return refuse(word->differ, option, "say it once, or the same in each component");
-    if (option != NULL && word->first == NULL && (word->first = strdup(option)) == NULL)
-        return -1;
-    said = word->first != NULL ? word->first : said;
-    if (setenv(word->variable, said, 1) != 0)
-        return -1;
-    (void)spank_job_control_setenv(spank, word->prolog_variable + strlen("SLURM_SPANK_"), said, 1);
+    if (option != NULL && beside[number].first == NULL)
+        beside[number].first = strdup(option);
+    else if (option != NULL && strcmp(beside[number].first, option) != 0) {
+        char what[128];
+        (void)snprintf(what, sizeof(what), "the components of one command differ in %s, one says",
+                       option_name(number));
+        return refuse(what, option, "say it once, or the same in each component");
+    }
+    *settled = beside[number].first != NULL ? beside[number].first : said;
+    if (number == SAVE && *settled != NULL && (*settled)[0] != '\0')
+        *settled = from_workdir(*settled);
     return 0;
+}
+
+/* sbatch and salloc may say ahead what the job's steps then get. */
+static int refuse_alone(const char *image)
+{
+    for (size_t i = 0; i < WORDS; i++)
+        if (i != IMAGE && image == NULL && spank_context() == S_CTX_LOCAL &&
+            option_value((enum word)i) != NULL && option_value(NAME) == NULL)
+            return refuse("there is no image for", option_name((enum word)i),
+                          "name one: --container-image=NAME");
+    return 0;
+}
+
+static int settle_words(spank_t spank, const char *image)
+{
+    char text[256];
+    enum word twice;
+
+    if (find_contradiction(&twice, text)) {
+        slurm_error("hpcimg: %s exclude each other", text);
+        slurm_error("hpcimg: hint: leave one of them out");
+        return -1;
+    }
+    for (size_t i = 0; i < WORDS; i++) {
+        const char *settled = NULL;
+        if (i != IMAGE && (settle_word((enum word)i, image != NULL, &settled) != 0 ||
+                           carry(spank, &words[i], settled) != 0))
+            return -1;
+    }
+    return refuse_alone(image);
 }
 
 /* What the tag stands for now, for a batch job, which may wait long; and all tasks of an array, and
@@ -277,7 +284,7 @@ static void pin_for_batch(spank_t spank, const struct site *site, const char *im
     char pinned[NAME_LENGTH + 1];
 
     if (done || strcmp(program_invocation_short_name, "sbatch") != 0 ||
-        strcmp(site->pin, "submit") != 0 || strcmp(image, NO_IMAGE) == 0 ||
+        strcmp(site->pin, "submit") != 0 || strcmp(image, NO_IMAGE) == 0 || is_local_image(image) ||
         strchr(image, '@') != NULL)
         return;
     done = true;
@@ -302,13 +309,11 @@ static bool would_miss_joiner(void)
 #endif
 }
 
-int request_complete(spank_t spank, const struct site *site, const struct asked *options)
+int request_complete(spank_t spank, const struct site *site)
 {
     const char *image = NULL;
 
-    if (settle(options->image, &image) != 0 ||
-        complete_word(spank, &match, options->match, image != NULL) != 0 ||
-        complete_word(spank, &pull, options->pull, image != NULL) != 0)
+    if (settle_image(&image) != 0 || settle_words(spank, image) != 0)
         return -1;
     if (!is_same_for_all(image != NULL ? image : NO_IMAGE))
         return refuse("the components of one command ask for different images, one of them for",
@@ -316,18 +321,15 @@ int request_complete(spank_t spank, const struct site *site, const struct asked 
                       "name the same image in each component, or start them as steps of their own");
     if (image == NULL)
         return 0;
-    if (is_bundle(image))
-        return refuse_path(image);
-    if (!is_image_name(image))
-        return refuse("this is not an image name:", image,
-                      "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
+    if (advise_scheme(image) != NULL)
+        return refuse("this is no image of a registry, nor a file:", image, advise_scheme(image));
+    if (words[IMAGE].find_wrong(image) != NULL)
+        return refuse_word(IMAGE, image, option_value(IMAGE) != NULL);
     if (strcmp(image, NO_IMAGE) != 0 && spank_context() == S_CTX_LOCAL && would_miss_joiner())
         return refuse("this release of Slurm cannot start --multi-prog in", image,
                       "start the programs as components: srun -n1 A : -n3 B");
-    if (setenv(IMAGE_VARIABLE, image, 1) != 0)
+    if (carry(spank, &words[IMAGE], image) != 0)
         return -1;
-    /* Refused inside an existing job, which has no prolog to come. */
-    (void)spank_job_control_setenv(spank, PROLOG_VARIABLE, image, 1);
     pin_for_batch(spank, site, image);
     return 0;
 }

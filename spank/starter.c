@@ -10,6 +10,8 @@
 #define _GNU_SOURCE
 #include "common.h"
 #include "copies.h"
+#include "keep.h"
+#include "layers.h"
 #include "mounts.h"
 #include "namespaces.h"
 #include "processes.h"
@@ -37,7 +39,8 @@ struct request {
     struct user user;
     unsigned long job;
     const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
-    bool has_gpu, by_kernel;
+    bool has_gpu, by_kernel, is_frozen; /* the layer: nothing may change it */
+    struct keep keep;
     uid_t account; /* whose image the kernel may be given */
 };
 
@@ -72,7 +75,10 @@ static bool parse_request(int argc, char **argv, struct request *request)
         {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},   {"name", 1, NULL, 'n'},
         {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'}, {"apptainer", 1, NULL, 'a'},
         {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},     {"script", 1, NULL, 's'},
-        {"kernel", 1, NULL, 'k'}, {NULL, 0, NULL, 0},
+        {"kernel", 1, NULL, 'k'}, {"key", 1, NULL, 'K'},     {"layers", 1, NULL, 'l'},
+        {"folder", 1, NULL, 'f'}, {"about", 1, NULL, 'A'},   {"new", 0, NULL, 'e'},
+        {"named", 0, NULL, 'm'},  {"frozen", 0, NULL, 'z'},  {"told", 1, NULL, 't'},
+        {NULL, 0, NULL, 0},
     };
     const char *uid = NULL, *gid = NULL, *job = NULL, *account = NULL;
     char *groups = NULL;
@@ -92,10 +98,21 @@ static bool parse_request(int argc, char **argv, struct request *request)
         case 's': request->script = optarg; break;
         case 'v': request->has_gpu = true; break;
         case 'k': account = optarg; break;
+        case 'K': request->keep.key = optarg; break;
+        case 'l': request->keep.path = optarg; break;
+        case 'f': request->keep.folder = optarg; break;
+        case 'A': request->keep.about = optarg; break;
+        case 't': request->keep.told = optarg; break;
+        case 'e': request->keep.is_new = true; break;
+        case 'm': request->keep.must_claim = true; break;
+        case 'z': request->is_frozen = true; break;
         default: return false;
         }
     }
     if (account != NULL && !parse_account(account, request))
+        return false;
+    if (request->keep.path != NULL &&
+        (request->keep.folder == NULL || !is_folder(request->keep.folder)))
         return false;
     return request->image && request->name && request->node && request->workdir &&
            request->apptainer && request->holder && parse_number(job, UINT_MAX, &request->job) &&
@@ -107,7 +124,7 @@ static bool parse_request(int argc, char **argv, struct request *request)
 static void exec_apptainer(const struct request *request)
 {
     struct passwd *account = getpwuid(request->user.uid);
-    char home[PATH_MAX], holder[PATH_MAX], script[PATH_MAX * 2];
+    char home[PATH_MAX], holder[PATH_MAX], script[PATH_MAX * 2], layer[PATH_MAX];
     char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
                            home, NULL};
     const char *argv[20];
@@ -127,6 +144,12 @@ static void exec_apptainer(const struct request *request)
     }
     if (request->has_gpu)
         argv[count++] = "--nv";
+    if (request->keep.path != NULL) {
+        (void)snprintf(layer, sizeof(layer), "%.3600s/%u/%s%s", request->keep.path,
+                       request->user.uid, request->keep.folder, request->is_frozen ? ":ro" : "");
+        argv[count++] = "--overlay";
+        argv[count++] = layer;
+    }
     argv[count++] = request->image;
     argv[count++] = HOLDER_INSIDE;
     argv[count] = NULL;
@@ -206,16 +229,17 @@ static void last_words(int messages, char *text, size_t size)
     (void)snprintf(text, size, "%.*s", (int)size - 1, line);
 }
 
-static bool send_result(const struct report *report, pid_t anchor)
+/* To the plugin, and into the list of those that run. */
+static bool send_result(struct request *request, const struct report *report, pid_t anchor)
 {
-    static char processes[LIST_SIZE];
-    char head[LIST_SIZE + 256];
-    int length;
+    static char processes[LIST_SIZE], head[LIST_SIZE + 128];
 
     list_descendants(getpid(), processes, sizeof(processes));
-    length = snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s\nenvironment %zu\n",
-                      (int)anchor, start_time(anchor), processes, report->size);
-    return write_all(STDOUT_FILENO, head, (size_t)length) &&
+    (void)snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s", (int)anchor,
+                   start_time(anchor), processes);
+    return keep_container(&request->keep, &request->user, request->name, head, report->environment,
+                          report->size) &&
+           dprintf(STDOUT_FILENO, "%s\nenvironment %zu\n", head, report->size) > 0 &&
            write_all(STDOUT_FILENO, report->environment, report->size);
 }
 
@@ -229,7 +253,7 @@ static const char *advice(const char *why)
     return "try the same by hand on that node: hpcimg run NAME -- true";
 }
 
-static int start(const struct request *request, int messages)
+static int start(struct request *request, int messages)
 {
     static struct report report;
     char why[512];
@@ -244,19 +268,33 @@ static int start(const struct request *request, int messages)
     (void)close(channel[1]);
     if (!read_report(channel[0], &report)) {
         end_descendants();
+        give_up_container(&request->keep);
         last_words(messages, why, sizeof(why));
         return refuse(request, "start", why, advice(why));
     }
     mount_namespace = open_mount_namespace(report.holder, request->user.uid);
     if (mount_namespace >= 0)
         anchor = start_anchor(mount_namespace, &request->user, STDIN_FILENO);
-    if (anchor < 0 || !send_result(&report, anchor)) {
+    if (anchor < 0 || !send_result(request, &report, anchor)) {
         int reason = errno;
         end_descendants();
+        give_up_container(&request->keep);
         return refuse(request, "enter", strerror(reason),
                       "the container's namespaces are not what they should be: tell the site");
     }
     return 0;
+}
+
+static int claim(struct request *request)
+{
+    request->keep.job = request->job;
+    switch (claim_container(&request->keep, &request->user)) {
+    case KEPT_READY: return 0;
+    case KEPT_BUSY: return STARTER_BUSY;
+    case KEPT_FAILED: break;
+    }
+    return refuse(request, "keep what changes in", strerror(errno),
+                  "look at \"containers\" in the site's settings, and at its disk");
 }
 
 /* FUSE shows the same files, so nobody but the site needs to know. */
@@ -314,9 +352,9 @@ static void use_copy(struct request *request, int copy, const char *place)
 
 int main(int argc, char **argv)
 {
-    static struct request request;
+    static struct request request = {.keep = {.claim = -1}};
     static char place[PATH_MAX];
-    int messages, copy = -1;
+    int messages, copy = -1, code;
 
     reset_signals();
     close_on_exec_from(3);
@@ -333,5 +371,7 @@ int main(int argc, char **argv)
         return refuse(&request, "start", strerror(errno), "is job_container/tmpfs in order?");
     if (copy >= 0)
         use_copy(&request, copy, place);
+    if ((code = claim(&request)) != 0)
+        return code;
     return start(&request, messages);
 }

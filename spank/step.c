@@ -4,11 +4,16 @@
 
 #include "common.h"
 #include "container.h"
+#include "forms.h"
 #include "get.h"
 #include "identity.h"
 #include "job.h"
 #include "join.h"
+#include "names.h"
+#include "options.h"
 #include "request.h"
+#include "running.h"
+#include "save.h"
 #include "stage.h"
 #include "ticket.h"
 
@@ -23,9 +28,10 @@
 #include <unistd.h>
 
 static struct {
-    char image[NAME_LENGTH + 2]; /* empty: on the host; one more than allowed: refused later */
-    bool refused;                /* asked for, but it could not start: nothing may run */
-    bool is_fetch;               /* nothing was to run: `cache warm` only wants the image there */
+    const char *words[WORDS]; /* what was asked for, NULL where nothing was */
+    const char *image;        /* of the words; NULL: on the host */
+    bool refused;             /* asked for, but it could not start: nothing may run */
+    bool is_fetch;            /* nothing was to run: `cache warm` only wants the image there */
     int lifeline[2];
     uint32_t id;
     struct job job;
@@ -34,71 +40,65 @@ static struct {
     struct start start;
     char *ticket; /* to be written by root once the container stands */
     struct container container;
+    struct identity user;
+    struct named named; /* how other steps find it, and what it keeps */
+    struct save save;
+    bool is_joined; /* another step's */
     int descriptors[3];
 } step = {.lifeline = {-1, -1}};
 
-/* For a step the environment goes first: it holds what was settled on the submit side, where the
- * option may only be the default of an outer command. For a batch script the option goes alone,
- * which sbatch --export-file leaves only in `variable`. A name that is too long is cut, and found
- * to be none when the step starts. */
-static void read_name(spank_t spank, const char *option, const char *variable)
+/* A word as it was settled on the submit side; sbatch --export-file leaves only what Slurm itself
+ * carries. An option may be the default of an outer command, so it goes last; but whether a batch
+ * script itself goes into an image is said by the option alone. One that is too long is cut, and
+ * found to be none when the step starts. */
+static const char *read_word(spank_t spank, enum word number)
 {
-    const size_t size = sizeof(step.image);
+    static char value[VALUE_SIZE + 1];
+    const struct wording *word = &words[number];
+    bool is_settled = number != IMAGE || step.id != SLURM_BATCH_SCRIPT;
+    const char *option = option_value(number);
 
-    if (step.id != SLURM_BATCH_SCRIPT)
-        (void)spank_getenv(spank, IMAGE_VARIABLE, step.image, size);
-    if (step.image[0] == '\0' && option != NULL)
-        (void)snprintf(step.image, size, "%s", option);
-    if (step.image[0] == '\0')
-        (void)spank_getenv(spank, variable, step.image, size);
-    if (strcmp(step.image, NO_IMAGE) == 0)
-        step.image[0] = '\0';
+    value[0] = '\0';
+    if (is_settled)
+        (void)spank_getenv(spank, word->variable, value, sizeof(value));
+    if (is_settled && value[0] == '\0' && word->carried != NULL)
+        (void)spank_getenv(spank, word->carried, value, sizeof(value));
+    if (value[0] == '\0' && option != NULL)
+        (void)snprintf(value, sizeof(value), "%s", option);
+    if (value[0] == '\0')
+        (void)read_left_option(spank, number, value, sizeof(value));
+    return value[0] != '\0' ? strdup(value) : NULL;
 }
 
-/* As settled on the submit side; sbatch --export-file leaves it only where Slurm itself carries it.
- * A word that is too long is cut, and found to be none when the step starts. */
-static void read_word(spank_t spank, const char *variable, const char *option, char *word,
-                      size_t size)
+static void read_pin(spank_t spank)
 {
-    char carried[64];
+    char *pinned = step.job.pinned;
+    const int size = sizeof(step.job.pinned);
 
-    (void)snprintf(carried, sizeof(carried), "SLURM_SPANK_%s", variable + strlen("SLURM_"));
-    (void)spank_getenv(spank, variable, word, (int)size);
-    if (word[0] == '\0')
-        (void)spank_getenv(spank, carried, word, (int)size);
-    if (word[0] == '\0' && option != NULL)
-        (void)snprintf(word, size, "%s", option);
-}
-
-/* What this step's own commands get by default is its image. Slurm keeps the option of salloc or
- * sbatch in their environment all the same, and with it gone stale, a command that names just that
- * image could not be told from one that names none. */
-static void renew_default(spank_t spank, const char *variable)
-{
-    char image[sizeof(step.image)], stale[sizeof(step.image)];
-
-    if (spank_getenv(spank, IMAGE_VARIABLE, image, sizeof(image)) == ESPANK_SUCCESS &&
-        spank_getenv(spank, variable, stale, sizeof(stale)) == ESPANK_SUCCESS)
-        (void)spank_setenv(spank, variable, image, 1);
+    if (spank_getenv(spank, PIN_VARIABLE, pinned, size) != ESPANK_SUCCESS || pinned[0] == '\0')
+        (void)spank_getenv(spank, "SLURM_SPANK_" PIN_PROLOG_VARIABLE, pinned, size);
+    if (!is_image_name(pinned))
+        pinned[0] = '\0';
 }
 
 /* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
  * --container-image` asks for the script itself. */
-void step_request(spank_t spank, const struct asked *options, const struct asked *variables)
+void step_request(spank_t spank)
 {
     if (spank_get_item(spank, S_JOB_STEPID, &step.id) != ESPANK_SUCCESS ||
         step.id == SLURM_EXTERN_CONT || step.id == SLURM_INTERACTIVE_STEP ||
         step.id == SLURM_PENDING_STEP)
         return;
-    read_name(spank, options->image, variables->image);
-    renew_default(spank, variables->image);
-    read_word(spank, MATCH_VARIABLE, options->match, step.job.match, sizeof(step.job.match));
-    read_word(spank, PULL_VARIABLE, options->pull, step.job.pull, sizeof(step.job.pull));
-    read_word(spank, PIN_VARIABLE, NULL, step.job.pinned, sizeof(step.job.pinned));
-    if (!is_image_name(step.job.pinned))
-        step.job.pinned[0] = '\0';
+    for (size_t i = 0; i < WORDS; i++)
+        step.words[i] = read_word(spank, (enum word)i);
+    if (step.words[IMAGE] != NULL && strcmp(step.words[IMAGE], NO_IMAGE) != 0)
+        step.image = step.words[IMAGE];
+    /* A batch script goes into an image when it is told to, and by that word alone. */
+    if (step.words[IMAGE] == NULL && step.id != SLURM_BATCH_SCRIPT)
+        step.image = step.words[NAME]; /* the name of a container stands for its image */
+    read_pin(spank);
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
-    if (step.image[0] != '\0')
+    if (step.image != NULL)
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
 }
 
@@ -120,6 +120,45 @@ static bool check_programs(const struct site *site)
     return false;
 }
 
+static int check_get(int code)
+{
+    if (code == -1)
+        return refuse("the image could not be fetched: hpcimg get did not run to its end",
+                      "look at the node's syslog, and try there: hpcimg node show");
+    return code; /* any other failure was said by what failed */
+}
+
+static int get_own(const struct identity *user, const struct site *site, char *output)
+{
+    int code =
+        get_entry(user, "own", site->python, &step.job, step.image, step.node, output, &step.entry);
+
+    step.entry.by_kernel = false; /* whatever it printed: it is the user's process */
+    return check_get(code);
+}
+
+/* What the container's name means here, or what an unnamed one is found by. */
+static int find(const struct identity *user, const struct site *site, char *output)
+{
+    bool is_batch = step.id == SLURM_BATCH_SCRIPT;
+    size_t size = 0;
+    enum found found = find_container(&step.named, step.words, is_batch, user, site, &step.job,
+                                      step.node, output, &size);
+
+    if (found == FOUND_WRONG)
+        return refuse(step.named.what, step.named.hint);
+    if (found == FOUND_NOTHING)
+        return 0;
+    step.words[IMAGE] = step.image = strdup(step.named.image);
+    if (found == FOUND_KEPT && step.named.reference[0] != '\0')
+        step.image = strdup(step.named.reference);
+    step.is_joined = found == FOUND_RUNNING;
+    if (step.is_joined &&
+        !(parse_entry(output, &step.entry) && join_running(output, size, &step.container)))
+        return refuse("what the node says of that container is not in order", "tell the site");
+    return 0;
+}
+
 static int ensure_entry(const struct identity *user, const struct site *site, char *output)
 {
     struct identity account = {.uid = 0};
@@ -128,6 +167,10 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
     step.start.name = step.image;
     step.start.scope = "site";
 
+    if (is_local_image(step.image)) {
+        step.start.scope = "own";
+        return get_own(user, site, output);
+    }
     if (read_ticket(&step.job, step.image, &step.entry) ||
         (await_ticket(&step.job, step.image) && read_ticket(&step.job, step.image, &step.entry))) {
         step.start.by_ticket = true;
@@ -142,14 +185,9 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
         step.ticket = strdup(output);
     else if (code == GET_NOT_FOR_THE_SITE) {
         step.start.scope = "own";
-        code = get_entry(user, "own", site->python, &step.job, step.image, step.node, output,
-                         &step.entry);
-        step.entry.by_kernel = false; /* whatever it printed: it is the user's process */
+        return get_own(user, site, output);
     }
-    if (code == -1)
-        return refuse("the image could not be fetched: hpcimg get did not run to its end",
-                      "look at the node's syslog, and try there: hpcimg node show");
-    return code; /* any other failure was said by what failed */
+    return check_get(code);
 }
 
 /* With contain_spank this is a clone whose working directory is /: the parent has the step's. */
@@ -196,7 +234,8 @@ static int start_container(spank_t spank, const struct identity *user, const str
     char uid[16], gid[16], job[16], account[16];
     char workdir[PATH_MAX], starter[PATH_MAX], holder[PATH_MAX];
     const char *script = batch_script(spank);
-    char *argv[32] = {starter,
+    int code;
+    char *argv[48] = {starter,
                       "--uid",
                       uid,
                       "--gid",
@@ -208,7 +247,7 @@ static int start_container(spank_t spank, const struct identity *user, const str
                       "--image",
                       step.entry.image,
                       "--name",
-                      step.image,
+                      (char *)step.image,
                       "--node",
                       step.node,
                       "--workdir",
@@ -238,8 +277,9 @@ static int start_container(spank_t spank, const struct identity *user, const str
         argv[next++] = "--script";
         argv[next++] = (char *)script;
     }
-    if (run_stage(NULL, argv, step.lifeline[0], output, &size) != 0)
-        return -1;
+    next = add_named(&step.named, step.words, step.entry.text, argv, next);
+    if ((code = run_stage(NULL, argv, step.lifeline[0], output, &size)) != 0)
+        return code;
     return parse_container(output, size, &step.container)
                ? 0
                : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
@@ -258,41 +298,70 @@ static void tell_warnings(void)
         slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
 }
 
-void step_start(spank_t spank, const struct site *site)
+/* What the submit side sent may be forged, and a step's environment may hold anything. */
+static bool check_words(void)
 {
-    struct identity user = {.uid = 0};
-    struct timespec began, ended;
-    char *output;
+    for (size_t i = 0; i < WORDS; i++) {
+        const char *part = step.words[i] != NULL ? words[i].find_wrong(step.words[i]) : NULL;
+        char shown[65], image[65], what[160];
+        if (part == NULL)
+            continue;
+        (void)snprintf(shown, sizeof(shown), "%s", part);
+        keep_shown(shown);
+        (void)snprintf(what, sizeof(what), "\"%s\" is no %s", shown, words[i].form);
+        (void)snprintf(image, sizeof(image), "%s", step.image);
+        keep_shown(image);
+        step.image = i == IMAGE ? strdup(image) : step.image;
+        (void)refuse(what, words[i].hint);
+        return false;
+    }
+    return true;
+}
 
-    if (step.image[0] == '\0')
-        return;
-    step.refused = true;
-    (void)gethostname(step.node, sizeof(step.node) - 1);
-    step.node[strcspn(step.node, ".")] = '\0';
-    if (!is_image_name(step.image)) {
-        keep_shown(step.image); /* a step's environment may hold anything */
-        (void)refuse("that is not an image name", "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]");
-        return;
-    }
-    if (step.job.match[0] != '\0' && !is_match(step.job.match)) {
-        (void)refuse("the step's way to match its nodes is none", "write " MATCH_WORDS);
-        return;
-    }
-    if (step.job.pull[0] != '\0' && !is_pull(step.job.pull)) {
-        (void)refuse("the step's way to pull its image is none", "write " PULL_WORDS);
-        return;
-    }
-    /* Kept for the life of the step: the image's environment stays in it. */
-    output = malloc(STAGE_OUTPUT + 1);
-    if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &user) ||
-        !read_job(spank, step.id == SLURM_BATCH_SCRIPT, &step.job)) {
-        (void)refuse("this step's request is not in order", "look at the slurmd log");
-        return;
-    }
-    step.job.user = user.uid;
+/* Those that are given on as they are. */
+static void share_words(struct job *job)
+{
+    const struct {
+        enum word word;
+        char *text;
+        size_t size;
+    } shared[] = {{MATCH, job->match, sizeof(job->match)},
+                  {PULL, job->pull, sizeof(job->pull)},
+                  {PLATFORM, job->platform, sizeof(job->platform)}};
+
+    for (size_t i = 0; i < sizeof(shared) / sizeof(*shared); i++)
+        if (step.words[shared[i].word] != NULL)
+            (void)snprintf(shared[i].text, shared[i].size, "%s", step.words[shared[i].word]);
+}
+
+static int prepare(spank_t spank)
+{
+    const char *what = NULL, *hint = NULL;
+    uint32_t tasks = 0;
+
+    if (step.words[SAVE] == NULL)
+        return 0;
+    (void)spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &tasks);
+    return prepare_save(&step.save, step.words[SAVE], step.node, &step.job, tasks, &what, &hint)
+               ? 0
+               : refuse(what, hint);
+}
+
+static int start_or_join(spank_t spank, const struct site *site, char *output)
+{
+    struct timespec began, ended;
+
     (void)clock_gettime(CLOCK_MONOTONIC, &began);
-    if (!check_programs(site) || ensure_entry(&user, site, output) != 0)
-        return;
+    if (find(&step.user, site, output) != 0)
+        return -1;
+    if (step.is_joined)
+        return 0;
+    if (ensure_entry(&step.user, site, output) != 0)
+        return -1;
+    if (step.named.reference[0] == '\0' && step.named.stamp[0] != '\0' &&
+        !is_unchanged(&step.named, step.entry.text))
+        return refuse("the file has changed since the container was made of it",
+                      "take another name, and bring what the container has over by hand");
     (void)clock_gettime(CLOCK_MONOTONIC, &ended);
     step.start.millis =
         (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
@@ -300,13 +369,42 @@ void step_start(spank_t spank, const struct site *site)
     /* Of an image that somebody warms no line is run, which would be as its user, with all files.
      */
     step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
-    if (!step.is_fetch)
-        step.refused = start_container(spank, &user, site, output) != 0;
+    return step.is_fetch ? -1 : start_container(spank, &step.user, site, output);
+}
+
+void step_start(spank_t spank, const struct site *site)
+{
+    char *output;
+    int code;
+
+    if (step.image == NULL)
+        return;
+    step.refused = true;
+    (void)gethostname(step.node, sizeof(step.node) - 1);
+    step.node[strcspn(step.node, ".")] = '\0';
+    if (!check_words())
+        return;
+    /* Kept for the life of the step: the image's environment stays in it. */
+    output = malloc(STAGE_OUTPUT + 1);
+    if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &step.user) ||
+        !read_job(spank, step.id == SLURM_BATCH_SCRIPT, &step.job)) {
+        (void)refuse("this step's request is not in order", "look at the slurmd log");
+        return;
+    }
+    step.job.user = step.user.uid;
+    share_words(&step.job);
+    if (!check_programs(site) || prepare(spank) != 0)
+        return;
+    /* Another step may start one of that name between the look and the start: then it is joined. */
+    code = start_or_join(spank, site, output);
+    if (code == STARTER_BUSY && (code = start_or_join(spank, site, output)) == STARTER_BUSY)
+        (void)refuse("other steps start a container of that name", "try again");
+    step.refused = code != 0;
 }
 
 void step_open(void)
 {
-    if (step.image[0] == '\0' || step.refused)
+    if (step.image == NULL || step.refused)
         return;
     if (!open_container(&step.container, step.descriptors)) {
         slurm_spank_log("hpcimg: the container of \"%s\" ended before its tasks: %s", step.image,
@@ -320,9 +418,11 @@ void step_adopt(spank_t spank)
     static bool adopted;
     pid_t task = 0;
 
-    if (step.image[0] == '\0' || step.refused || adopted)
+    if (step.image == NULL || step.refused || adopted)
         return;
     adopted = true;
+    if (step.is_joined)
+        return;
     if (spank_get_item(spank, S_TASK_PID, &task) == ESPANK_SUCCESS)
         adopt_container(&step.container, task);
     note_start(&step.job, &step.start, &step.entry);
@@ -330,15 +430,23 @@ void step_adopt(spank_t spank)
         write_ticket(&step.job, step.image, step.ticket);
 }
 
-void step_task_ended(spank_t spank)
+void step_task_ended(spank_t spank, const struct site *site)
 {
     static uint32_t ended;
     uint32_t count = 0;
 
-    if (step.image[0] == '\0' || step.refused)
+    if (step.image == NULL || step.refused)
         return;
-    if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) == ESPANK_SUCCESS && ++ended == count)
-        end_container(&step.container);
+    if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) != ESPANK_SUCCESS || ++ended != count)
+        return;
+    if (!was_begun(&step.save))
+        slurm_spank_log("hpcimg: %s: the container was not saved to \"%s\": a task was killed",
+                        step.node, step.save.path);
+    if (step.is_joined)
+        return;
+    end_container(&step.container);
+    forget_running(step.named.key, step.container.anchor, step.container.anchor_start);
+    drop_named(&step.named, &step.user, site);
 }
 
 /* Put the joiner before the user's command, whatever has happened: it is what refuses. */
@@ -346,11 +454,12 @@ void step_join(spank_t spank, const struct site *site)
 {
     char joiner[PATH_MAX];
 
-    if (step.image[0] == '\0')
+    if (step.image == NULL)
         return;
     (void)snprintf(joiner, sizeof(joiner), "%.4000s/joiner", site->libexec);
     if (access(joiner, X_OK) == 0 &&
-        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors, !step.is_fetch))
+        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors, !step.is_fetch) &&
+        (step.refused || put_saver(spank, &step.save, &step.container, site, step.node)))
         return;
     if (!step.refused)
         slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);

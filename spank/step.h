@@ -4,13 +4,11 @@
 #define HPCIMG_STEP_H
 
 #include "programs.h"
-#include "request.h"
 
 #include <slurm/spank.h>
 
-/* Root: note what this step asked for; `options` are the values of our options, and `variables` is
- * where sbatch and salloc leave them in the job's environment. */
-void step_request(spank_t spank, const struct asked *options, const struct asked *variables);
+/* Root: note what this step asked for. */
+void step_request(spank_t spank);
 
 /* The user's effective uid, once a step: have the image ready and start its container. What fails
  * here is told to the user, and then no task runs. */
@@ -26,6 +24,6 @@ void step_adopt(spank_t spank);
 void step_join(spank_t spank, const struct site *site);
 
 /* Root, when a task has ended: with the last one ends the container. */
-void step_task_ended(spank_t spank);
+void step_task_ended(spank_t spank, const struct site *site);
 
 #endif

@@ -1,6 +1,7 @@
-/* See ticket.h. The file's name is IMAGE~GPUS~NODES, and ~MATCH where the job says it, with "+" for
- * "/": a step with other GPUs than its job may need another image, and so may one that knows of
- * more nodes than the prolog, which is told of one component of a heterogeneous job. */
+/* See ticket.h. The file's name is IMAGE~GPUS~NODES, and ~MATCH and ~PLATFORM where the job says
+ * them, with "+" for "/": a step with other GPUs than its job may need another image, and so may
+ * one that knows of more nodes than the prolog, which is told of one component of a heterogeneous
+ * job. */
 #define _GNU_SOURCE
 #include "ticket.h"
 
@@ -53,8 +54,10 @@ bool parse_entry(const char *text, struct entry *entry)
 
 static bool ticket_name(const struct job *job, const char *name, char *text, size_t size)
 {
-    int length = snprintf(text, size, "%s~%s~%u%s%s", name, job->gpus, job->node_count,
-                          job->match[0] != '\0' ? "~" : "", job->match);
+    bool is_placed = job->platform[0] != '\0';
+    int length = snprintf(text, size, "%s~%s~%u%s%s%s%s", name, job->gpus, job->node_count,
+                          is_placed || job->match[0] != '\0' ? "~" : "", job->match,
+                          is_placed ? "~" : "", job->platform);
 
     if (length <= 0 || length >= NAME_MAX || (size_t)length >= size ||
         strchr(job->gpus, '/') != NULL)

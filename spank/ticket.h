@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #define JOB_FILE_SIZE (1 << 17)
-#define TICKET_SIZE   (1 << 14)
+#define TICKET_SIZE   (1 << 16) /* libraries of GPUs are many */
 
 struct entry {
     char image[PATH_MAX];   /* the SIF to run */

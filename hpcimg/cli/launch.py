@@ -88,6 +88,9 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pull", default="", metavar="WORD", help=f"overrides pull: {_PULLS}")
     parser.add_argument(
+        "--platform", default="", metavar="WORDS", help="what to choose for instead of the node"
+    )
+    parser.add_argument(
         "--place", default="", metavar="N/COUNT", help="of the node among those of the step"
     )
     parser.add_argument(
@@ -229,7 +232,8 @@ def _ready(arguments: argparse.Namespace, settings: Settings) -> Ready:
     from hpcimg.workflow.match import together
     from hpcimg.workflow.pin import read_pull
 
-    match = arguments.match or settings.match
+    # Words that stand for each node make all of them choose alike.
+    match = "per-node" if arguments.platform else arguments.match or settings.match
     # Where each node chooses alone, the others' names are nobody's matter.
     nodes = nodes_of_list(arguments.nodelist) if arguments.nodelist and match != "per-node" else ()
     named = (arguments.cluster, arguments.leader or arguments.job, arguments.uid, arguments.started)
@@ -252,6 +256,7 @@ def _ready(arguments: argparse.Namespace, settings: Settings) -> Ready:
             job,
             request=request,
             step=arguments.step,
+            platform=arguments.platform,
             several=names_several(arguments.nodelist),
             lease=lease_key(arguments.cluster, arguments.job, arguments.uid),
         ),

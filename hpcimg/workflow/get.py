@@ -116,14 +116,14 @@ def get(
     with failures_noted(name, settings, scope, job):
         reference, access = _asked(name, settings, is_site=is_site)
         heard = Heard(on_progress)
-        profile = job_profile(settings, gpus, nodes=together.size)
+        profile = job_profile(settings, gpus, nodes=together.size, platform=together.platform)
         try:
             answer = resolve_in_job(reference, profile, access, settings, together)
         except NoCandidateError:
-            if is_site and job:
+            if is_site and job and not together.platform:
                 _note_refused(reference, profile, access, settings, job)
             raise
-        if is_site:
+        if is_site and not together.platform:
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)

@@ -46,7 +46,7 @@ class Together:
     Without a `key`, the job's name in the store, each node computes for itself what all can run.
     `step` is empty before there is one. `several` says that there are more nodes than this one
     where their names do not matter. `request` is what decides the index of a tag; the `lease` is
-    the job's on what it runs.
+    the job's on what it runs. `platform` are words that stand for each node's own.
     """
 
     match: str = "per-node"
@@ -55,6 +55,7 @@ class Together:
     step: str = ""
     several: bool = False
     lease: LeaseKey | None = None
+    platform: str = ""
 
     @property
     def key(self) -> JobKey | None:

@@ -30,8 +30,15 @@ def this_node(*, refresh: bool = False) -> NodeProfile:
     return kept or detect()
 
 
-def job_profile(settings: Settings, gpus: tuple[str, ...] | None, *, nodes: int = 1) -> NodeProfile:
-    """Give this node's profile with the GPUs of its job, which spans `nodes` nodes."""
+def job_profile(
+    settings: Settings, gpus: tuple[str, ...] | None, *, nodes: int = 1, platform: str = ""
+) -> NodeProfile:
+    """Give this node's profile with the GPUs of its job, which spans `nodes` nodes.
+
+    The words of a `platform` stand for all that, as in `chosen_profile`.
+    """
+    if platform:
+        return profile_from_words(platform, node=this_node().node)
     scope = None if settings.gpu_scope == "node" else gpus
     # In this order: GPUs that the site's words offer count whatever the job got.
     return with_offered(this_node().allocated(scope, nodes=nodes), settings.platform_features)

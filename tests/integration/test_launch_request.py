@@ -146,14 +146,6 @@ def test_nested_srun_inherits(job: Allocation) -> None:
     assert "cpu:broadwell" in ended.output, ended.errors
 
 
-def test_nested_default_is_the_steps_image(job: Allocation) -> None:
-    """Or a command in a step on the host could not ask for the very image that salloc had."""
-    default = "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_container_image"
-    asked = ("--container-image=none", "env")
-    ended = job.step(*asked, image=None, environment=f"export {default}={IMAGE}")
-    assert f"{default}=none" in ended.output.splitlines(), ended.errors
-
-
 @pytest.mark.parametrize(
     ("first", "second", "where"),
     [
@@ -243,3 +235,24 @@ def test_salloc(cluster: Cluster) -> None:
     script = shlex.quote(f"{WHERE}; srun sh -c '{WHERE}'; srun --container-image=none hostname")
     done = cluster.shell(f"salloc -w bdw1 --mem=100 --container-image={IMAGE} sh -c {script}")
     assert done.stdout == "host\ncontainer\nbdw1\n", done.stderr
+
+
+DEFAULT = "SLURM_SPANK__SLURM_SPANK_OPTION_hpcimg_container_image"
+
+
+def test_a_step_has_no_default_of_salloc(job: Allocation) -> None:
+    """Or a command in a step on the host could not ask for the very image that salloc had."""
+    asked = ("--container-image=none", "env")
+    ended = job.step(*asked, image=None, environment=f"export {DEFAULT}={IMAGE}")
+    assert DEFAULT not in ended.output, ended.errors
+    assert "SLURM_HPCIMG_IMAGE=none" in ended.output.splitlines()
+
+
+def test_a_job_in_a_job_has_the_image_that_it_names(cluster: Cluster) -> None:
+    """`sbatch --container B` inside of `salloc --container-image=A` kept A for its script."""
+    inner = "sbatch -W -w bdw1 --mem=100 -o said --container qnib/plain-featuretest:generic script"
+    done = cluster.shell(
+        f"cd; printf %s {shlex.quote(SCRIPT)} >script; rm -f said; "
+        f"{DEFAULT}={IMAGE} SLURM_HPCIMG_IMAGE={IMAGE} {inner}; cat said"
+    )
+    assert done.stdout.split("\n", 1)[1] == ON_HOST, done.stderr

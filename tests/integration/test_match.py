@@ -146,7 +146,10 @@ def test_components_match_together(cluster):
     words = ["--container-match=uniform", *first, ":", "--container-match=per-node", *second]
     done = cluster.run("srun", *words)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "the components of one command match differently" in done.stderr
+    assert (
+        'the components of one command differ in --container-match, one says "per-node"'
+        in done.stderr
+    )
 
 
 def test_the_site_decides_where_nobody_says(cluster):
@@ -310,22 +313,23 @@ def test_a_bad_variable_holds_up_nobody_else(cluster):
 
 
 HOSTILE = {
-    "newline": "uniform\nhpcimg: all is well",
-    "quotes": "uniform\"';touch /tmp/x;'",
-    "long": "u" * 10000,
-    "option": "--store=own",
+    "newline": ("uniform\nhpcimg: all is well", "uniform?hpcimg: all is well"),
+    "quotes": ("uniform\"';touch /tmp/x;'", "uniform\"';touch /tmp/x;'"),
+    "long": ("u" * 10000, "u" * 64),
+    "option": ("--store=own", "--store=own"),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_forged_word_is_refused_on_the_node(cluster, case):
     """What srun never saw reaches the node in the step's environment, and stops there."""
-    forged = shlex.quote(f"--export=ALL,SLURM_HPCIMG_MATCH={HOSTILE[case]}")
+    value, shown = HOSTILE[case]
+    forged = shlex.quote(f"--export=ALL,SLURM_HPCIMG_MATCH={value}")
     done = cluster.shell(f"srun -w bdw1 {forged} --container-image={BENCH} bench")
     assert (done.returncode, done.stdout) == (125, ""), done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("hpcimg: bdw1: ")]
     assert said == [
-        f'hpcimg: bdw1: could not run "{BENCH}": the step\'s way to match its nodes is none',
+        f'hpcimg: bdw1: could not run "{BENCH}": "{shown}" is no way to match the nodes of a job',
         "hpcimg: bdw1: hint: write per-node, uniform or uniform-or-fail",
     ]
 
