@@ -260,7 +260,7 @@ enum found find_container(struct named *named, const char *const *asked, bool is
         return find_unnamed(named, wants_layer, is_batch, user, site, job, output);
     found = find_named(named, asked[NAME], asked[IMAGE], user, site, job, output, size);
     if (found == FOUND_RUNNING)
-        warn_idle(words, node);
+        warn_idle(asked, node);
     return found;
 }
 

@@ -171,10 +171,25 @@ def _srun(arguments: argparse.Namespace) -> int:
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    return _print_ready(arguments, lambda ready, _: ready.lines())
+    def lines(settings: Settings) -> str:
+        return _file_lines(arguments, settings) or _ready(arguments, settings).lines()
+
+    return _print_ready(arguments, lines)
 
 
-def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings], str]) -> int:
+def _file_lines(arguments: argparse.Namespace, settings: Settings) -> str:
+    """Have nothing made of what runs as it is; its user alone may look whether there is any."""
+    if arguments.store == "site":
+        return ""
+    from hpcimg.slurm import parse_gpus
+    from hpcimg.workflow.get import get_file
+    from hpcimg.workflow.local import image_path
+
+    path = image_path(arguments.name)
+    return get_file(path, settings, parse_gpus(arguments.gpus)) if path else ""
+
+
+def _print_ready(arguments: argparse.Namespace, lines: Callable[[Settings], str]) -> int:
     from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
     from hpcimg.settings import read_settings
@@ -183,8 +198,9 @@ def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings
         with _errors_alone():
             # Root-owned settings alone decide here, whatever the environment says.
             settings = read_settings({})
-            lines = write(_ready(arguments, settings), settings)
-        sys.stdout.write(lines)
+            found = lines(settings)
+        # A path may have bytes that are no text.
+        sys.stdout.buffer.write(found.encode(errors="surrogateescape"))
     except NotListedError as error:
         print_error(error, arguments.node)
         return int(error.exit_code)
@@ -291,7 +307,8 @@ def _prefetch(arguments: argparse.Namespace) -> int:
     # The log knows which node it is of.
     node, arguments.node = arguments.node, ""
 
-    def write(ready: Ready, settings: Settings) -> str:
+    def lines(settings: Settings) -> str:
+        ready = _ready(arguments, settings)
         if settings.accounting == "none":
             return ready.lines()
         from hpcimg.workflow.job import accounting_line
@@ -299,7 +316,7 @@ def _prefetch(arguments: argparse.Namespace) -> int:
         line = accounting_line(ready, settings, node, arguments.nodelist)
         return f"{ready.lines()}accounting={line}\n"
 
-    code = _print_ready(arguments, write)
+    code = _print_ready(arguments, lines)
     if code == ASK_AS_USER:
         print(f"the site may not read {arguments.name}: its user will fetch it", file=sys.stderr)
     return code

@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING
 from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
+from hpcimg.slurm import job_gpus
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
+from hpcimg.workflow.gpu_mounts import gpu_mounts
+from hpcimg.workflow.host_mpi import host_mpi
+from hpcimg.workflow.image_own import image_own
 from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
-from hpcimg.workflow.surroundings import NOTHING, Surroundings
+from hpcimg.workflow.site_mounts import site_mounts
+from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hpcimg.node.profile import NodeProfile
     from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
@@ -128,7 +135,12 @@ def get(
         lease = together.lease if is_site else None
         entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
     by_kernel = is_site and settings.mount == "kernel"
-    ready = replace(_ready(answer, entry, heard), by_kernel=by_kernel, owner=access.store.owner)
+    ready = replace(
+        _ready(answer, entry, heard),
+        by_kernel=by_kernel,
+        owner=access.store.owner,
+        around=surroundings(entry, profile, gpus, settings),
+    )
     if ready.notice:
         log.warning("%s", ready.notice)
     _record(ready, name, access.store, scope, together, job)
@@ -183,6 +195,19 @@ def _note_refused(
         note_missed(alone, access.store, job, profile.node, is_refused=True)
 
 
+def get_file(path: Path, settings: Settings, gpus: tuple[str, ...] | None) -> str:
+    """Write for the plugin what `Ready.lines` says, of a file or a directory that is run as it is.
+
+    Its stamp tells whether it is still the file that it was.
+    """
+    about = path.stat()
+    profile = job_profile(settings, gpus)
+    stamp = "" if path.is_dir() else f"{about.st_size}:{about.st_mtime_ns}"
+    has_gpu = "yes" if profile.gpus.state == "present" else "no"
+    facts = f"image={path}\nstamp={stamp}\ngpu={has_gpu}\nsource=file\n"
+    return facts + surroundings(None, profile, gpus, settings).lines()
+
+
 def get_for_user(
     name: str,
     settings: Settings,
@@ -201,7 +226,26 @@ def get_for_user(
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    return _ready(answer, entry, heard)
+    around = surroundings(entry, profile, job_gpus(environment), settings)
+    return replace(_ready(answer, entry, heard), around=around)
+
+
+def surroundings(
+    entry: Entry | None, profile: NodeProfile, gpus: tuple[str, ...] | None, settings: Settings
+) -> Surroundings:
+    """Say what this node puts around an image for a job with these GPUs; the site's word is last.
+
+    `gpus` is None where nobody manages them, and `profile` has those that the job may use. A file
+    of the user's has no entry, so that nothing is known of what is in it.
+    """
+    of_image = () if entry is None else (image_own(entry), host_mpi(entry, settings))
+    return join(
+        (
+            *of_image,
+            gpu_mounts(profile, gpus, settings),
+            site_mounts(settings),
+        )
+    )
 
 
 def ensure_pick(
