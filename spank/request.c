@@ -154,9 +154,11 @@ static const char *from_workdir(const char *value)
         return value;
     if (slurm_options != NULL && slurm_option_get != NULL)
         chosen = slurm_option_get(slurm_options, "chdir");
-    (void)snprintf(directory, sizeof(directory), "%s%s%s",
-                   chosen != NULL && chosen[0] == '/' ? "" : here, chosen != NULL ? "/" : "",
-                   chosen != NULL ? chosen : "");
+    if (chosen != NULL && chosen[0] == '/')
+        (void)snprintf(directory, sizeof(directory), "%s", chosen);
+    else
+        (void)snprintf(directory, sizeof(directory), "%s%s%s", here, chosen != NULL ? "/" : "",
+                       chosen != NULL ? chosen : "");
     return make_absolute(value, directory, text) ? strdup(text) : value;
 }
 

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "save.h"
 
+#include "common.h"
 #include "forms.h"
 
 #include <slurm/slurm.h>
@@ -100,5 +101,6 @@ bool put_saver(spank_t spank, const struct save *save, const struct container *c
 
 bool was_begun(const struct save *save)
 {
-    return save->left == NULL || atomic_load(save->left) == 0;
+    return save->left == NULL || atomic_load(save->left) == 0 ||
+           atomic_load(save->left) >= SAVE_REFUSED;
 }

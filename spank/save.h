@@ -31,7 +31,8 @@ bool prepare_save(struct save *save, const char *value, const char *node, const 
 bool put_saver(spank_t spank, const struct save *save, const struct container *container,
                const struct site *site, const char *node);
 
-/* Root, when the last task has ended: whether a saver has begun to save. */
+/* Root, when the last task has ended: whether a saver has begun to save, or said why it does not.
+ */
 bool was_begun(const struct save *save);
 
 #endif

@@ -4,8 +4,9 @@
  *
  * It stays outside the container, as the user whose task it is, waits for COMMAND and ends as that
  * did. COUNTFD is memory that the step's savers on this node share: the number of tasks that have
- * not ended. Whose task is the last one copies the container's root directory, without what is
- * mounted in it, and starts `hpcimg save` there; where that fails the task fails. */
+ * not ended, or SAVE_REFUSED. Whose task is the last one copies the container's root directory,
+ * without what is mounted in it, and starts `hpcimg save` there; where that fails the task fails.
+ */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -224,8 +225,14 @@ int main(int argc, char **argv)
                       "usage: saver COUNTFD ANCHOR STARTTIME NODE PYTHON PATH -- COMMAND\n");
         return LAUNCH_FAILED;
     }
-    if (!check_place(&request))
+    if (!check_place(&request)) {
+        int reason = errno;
+        /* The savers of a node's other tasks find the same. */
+        if (atomic_exchange(request.left, SAVE_REFUSED) == SAVE_REFUSED)
+            return LAUNCH_FAILED;
+        errno = reason;
         return fail(&request, "its directory");
+    }
     if ((pid = fork()) == 0) {
         execvp(request.command[0], request.command);
         _exit(LAUNCH_FAILED);
@@ -236,7 +243,8 @@ int main(int argc, char **argv)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     close_on_exec_from(3);
-    if (atomic_fetch_sub(request.left, 1) == 1 && (code = save(&request)) != 0)
+    if (atomic_load(request.left) != SAVE_REFUSED && atomic_fetch_sub(request.left, 1) == 1 &&
+        (code = save(&request)) != 0)
         return code;
     return end_as(status);
 }
