@@ -264,10 +264,20 @@ enum found find_container(struct named *named, const char *const *asked, bool is
     return found;
 }
 
-bool join_running(char *output, size_t size, struct container *container)
+/* A word of the step that started it, whose tasks the joining ones are to be like. */
+static const char *read_kept_word(const char *text, const char *key)
+{
+    char value[64];
+
+    return parse_line(text, key, value, sizeof(value)) && value[0] != '\0' ? strdup(value) : NULL;
+}
+
+bool join_running(char *output, size_t size, const char **asked, struct container *container)
 {
     char *result = strstr(output, "\nanchor ");
 
+    asked[ROOT] = read_kept_word(output, "root=");
+    asked[UNSHARE] = read_kept_word(output, "unshare=");
     if (result == NULL ||
         !parse_container(result + 1, size - (size_t)(result + 1 - output), container))
         return false;
@@ -291,33 +301,27 @@ static void describe_layer(const char *image, const char *text, char *about, siz
     (void)snprintf(about, size, "image=%s\nreference=%s\nstamp=%s\n", image, reference, stamp);
 }
 
-size_t add_named(const struct named *named, const char *const *asked, const char *text,
-                 char *argv[], size_t next)
+void add_named(const struct named *named, const char *const *asked, const char *text,
+               struct argv *argv)
 {
-    static char about[PATH_MAX + NAME_LENGTH + 512];
+    char about[PATH_MAX + NAME_LENGTH + 512];
 
-    argv[next++] = "--key";
-    argv[next++] = (char *)named->key;
-    argv[next++] = "--told";
-    argv[next++] = (char *)text;
+    add_words(argv, "--key", named->key, "--told", NULL);
+    add_word(argv, "root=%s\nunshare=%s\n%s", asked[ROOT] != NULL ? asked[ROOT] : "",
+             asked[UNSHARE] != NULL ? asked[UNSHARE] : "", text);
     if (named->has_name)
-        argv[next++] = "--named";
+        add_words(argv, "--named", NULL);
     if (named->folder[0] == '\0')
-        return next;
-    argv[next++] = "--layers";
-    argv[next++] = (char *)named->place;
-    argv[next++] = "--folder";
-    argv[next++] = (char *)named->folder;
+        return;
+    add_words(argv, "--layers", named->place, "--folder", named->folder, NULL);
     if (is_no(asked[WRITABLE]))
-        argv[next++] = "--frozen";
+        add_words(argv, "--frozen", NULL);
     if (named->is_new)
-        argv[next++] = "--new";
-    if (named->is_new && !named->is_brief) {
-        describe_layer(asked[IMAGE], text, about, sizeof(about));
-        argv[next++] = "--about";
-        argv[next++] = about;
-    }
-    return next;
+        add_words(argv, "--new", NULL);
+    if (!named->is_new || named->is_brief)
+        return;
+    describe_layer(asked[IMAGE], text, about, sizeof(about));
+    add_words(argv, "--about", about, NULL);
 }
 
 bool is_unchanged(const struct named *named, const char *text)

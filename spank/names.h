@@ -3,6 +3,7 @@
 #ifndef HPCIMG_NAMES_H
 #define HPCIMG_NAMES_H
 
+#include "argv.h"
 #include "container.h"
 #include "identity.h"
 #include "job.h"
@@ -40,17 +41,17 @@ const char *find_wrong_name(const char *word);
 
 /* Find what a step's words mean on this node: the name, or that of the step where it has none. Of
  * one that runs, `output` has what the list says. */
-enum found find_container(struct named *named, const char *const *words, bool is_batch,
+enum found find_container(struct named *named, const char *const *asked, bool is_batch,
                           const struct identity *user, const struct site *site,
                           const struct job *job, const char *node, char *output, size_t *size);
 
-/* What the starter is told of it, added to its command line from `next` on; the new end. */
-size_t add_named(const struct named *named, const char *const *words, const char *text,
-                 char *argv[], size_t next);
+/* What the starter is told of it; `text` is what `hpcimg get` printed. */
+void add_named(const struct named *named, const char *const *asked, const char *text,
+               struct argv *argv);
 
 /* Of one that runs: what the tasks join, out of what the list says. Its processes stay the affair
  * of the step that started it. */
-bool join_running(char *output, size_t size, struct container *container);
+bool join_running(char *output, size_t size, const char **asked, struct container *container);
 
 /* Whether what a kept one lies on is still what it was. */
 bool is_unchanged(const struct named *named, const char *text);

@@ -278,3 +278,26 @@ bool read_left_option(spank_t spank, enum word word, char *text, size_t size)
     }
     return false;
 }
+
+/* A word as it was settled on the submit side; sbatch --export-file leaves only what Slurm itself
+ * carries. An option may be the default of an outer command, so it goes last; but whether a batch
+ * script itself goes into an image is said by the option alone. One that is too long is cut, and
+ * found to be none when the step starts. */
+const char *read_word(spank_t spank, enum word number, bool is_batch)
+{
+    static char value[VALUE_SIZE + 1];
+    const struct wording *word = &words[number];
+    bool is_settled = number != IMAGE || !is_batch;
+    const char *option = option_value(number);
+
+    value[0] = '\0';
+    if (is_settled)
+        (void)spank_getenv(spank, word->variable, value, sizeof(value));
+    if (is_settled && value[0] == '\0' && word->carried != NULL)
+        (void)spank_getenv(spank, word->carried, value, sizeof(value));
+    if (value[0] == '\0' && option != NULL)
+        (void)snprintf(value, sizeof(value), "%s", option);
+    if (value[0] == '\0')
+        (void)read_left_option(spank, number, value, sizeof(value));
+    return value[0] != '\0' ? strdup(value) : NULL;
+}

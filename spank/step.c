@@ -9,6 +9,7 @@
 #include "identity.h"
 #include "job.h"
 #include "join.h"
+#include "launch.h"
 #include "names.h"
 #include "options.h"
 #include "request.h"
@@ -47,29 +48,6 @@ static struct {
     int descriptors[3];
 } step = {.lifeline = {-1, -1}};
 
-/* A word as it was settled on the submit side; sbatch --export-file leaves only what Slurm itself
- * carries. An option may be the default of an outer command, so it goes last; but whether a batch
- * script itself goes into an image is said by the option alone. One that is too long is cut, and
- * found to be none when the step starts. */
-static const char *read_word(spank_t spank, enum word number)
-{
-    static char value[VALUE_SIZE + 1];
-    const struct wording *word = &words[number];
-    bool is_settled = number != IMAGE || step.id != SLURM_BATCH_SCRIPT;
-    const char *option = option_value(number);
-
-    value[0] = '\0';
-    if (is_settled)
-        (void)spank_getenv(spank, word->variable, value, sizeof(value));
-    if (is_settled && value[0] == '\0' && word->carried != NULL)
-        (void)spank_getenv(spank, word->carried, value, sizeof(value));
-    if (value[0] == '\0' && option != NULL)
-        (void)snprintf(value, sizeof(value), "%s", option);
-    if (value[0] == '\0')
-        (void)read_left_option(spank, number, value, sizeof(value));
-    return value[0] != '\0' ? strdup(value) : NULL;
-}
-
 static void read_pin(spank_t spank)
 {
     char *pinned = step.job.pinned;
@@ -90,7 +68,7 @@ void step_request(spank_t spank)
         step.id == SLURM_PENDING_STEP)
         return;
     for (size_t i = 0; i < WORDS; i++)
-        step.words[i] = read_word(spank, (enum word)i);
+        step.words[i] = read_word(spank, (enum word)i, step.id == SLURM_BATCH_SCRIPT);
     if (step.words[IMAGE] != NULL && strcmp(step.words[IMAGE], NO_IMAGE) != 0)
         step.image = step.words[IMAGE];
     /* A batch script goes into an image when it is told to, and by that word alone. */
@@ -153,8 +131,8 @@ static int find(const struct identity *user, const struct site *site, char *outp
     if (found == FOUND_KEPT && step.named.reference[0] != '\0')
         step.image = strdup(step.named.reference);
     step.is_joined = found == FOUND_RUNNING;
-    if (step.is_joined &&
-        !(parse_entry(output, &step.entry) && join_running(output, size, &step.container)))
+    if (step.is_joined && !(parse_entry(output, &step.entry) &&
+                            join_running(output, size, step.words, &step.container)))
         return refuse("what the node says of that container is not in order", "tell the site");
     return 0;
 }
@@ -190,96 +168,20 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
     return check_get(code);
 }
 
-/* With contain_spank this is a clone whose working directory is /: the parent has the step's. */
-static void read_workdir(char *path, size_t size)
+static int start_container(const struct launch *launch, char *output)
 {
-    char link[64];
-    ssize_t length;
-
-    if (getcwd(path, size) != NULL && strcmp(path, "/") != 0)
-        return;
-    (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)getppid());
-    if ((length = readlink(link, path, size - 1)) > 0)
-        path[length] = '\0';
-    if (length <= 0 || getppid() == 1)
-        (void)snprintf(path, size, "/");
-}
-
-/* The batch script that a `sbatch --container-image` wants inside: Slurm's own copy of it. */
-static const char *batch_script(spank_t spank)
-{
-    char **command = NULL;
-    int count = 0;
-
-    if (step.id != SLURM_BATCH_SCRIPT ||
-        spank_get_item(spank, S_JOB_ARGV, &count, &command) != ESPANK_SUCCESS || count < 1)
-        return NULL;
-    return command[0];
-}
-
-/* Only what the store's account has written may be given to the kernel. */
-static void write_account(const struct site *site, char *text, size_t size)
-{
-    struct identity account = {.uid = 0};
-
-    if (step.entry.by_kernel)
-        step.entry.by_kernel = find_identity(site->account, 0, &account);
-    (void)snprintf(text, size, "%u", account.uid);
-}
-
-static int start_container(spank_t spank, const struct identity *user, const struct site *site,
-                           char *output)
-{
-    static char groups[1 << 16];
-    char uid[16], gid[16], job[16], account[16];
-    char workdir[PATH_MAX], starter[PATH_MAX], holder[PATH_MAX];
-    const char *script = batch_script(spank);
+    struct argv argv = {.words = NULL};
+    const char *why = NULL;
+    size_t size = 0;
     int code;
-    char *argv[48] = {starter,
-                      "--uid",
-                      uid,
-                      "--gid",
-                      gid,
-                      "--groups",
-                      groups,
-                      "--job",
-                      job,
-                      "--image",
-                      step.entry.image,
-                      "--name",
-                      (char *)step.image,
-                      "--node",
-                      step.node,
-                      "--workdir",
-                      workdir,
-                      "--apptainer",
-                      (char *)site->apptainer,
-                      "--holder",
-                      holder};
-    size_t next = 21, size = 0;
 
-    (void)snprintf(uid, sizeof(uid), "%u", user->uid);
-    (void)snprintf(gid, sizeof(gid), "%u", user->gid);
-    (void)snprintf(job, sizeof(job), "%u", step.job.id);
-    (void)snprintf(starter, sizeof(starter), "%.4000s/starter", site->libexec);
-    (void)snprintf(holder, sizeof(holder), "%.4000s/holder", site->libexec);
-    read_workdir(workdir, sizeof(workdir));
-    if (!write_groups(user, groups, sizeof(groups)))
-        return refuse("the user is in too many groups", "ask the site");
-    write_account(site, account, sizeof(account));
-    if (step.entry.has_gpu)
-        argv[next++] = "--gpu";
-    if (step.entry.by_kernel) {
-        argv[next++] = "--kernel";
-        argv[next++] = account;
-    }
-    if (script != NULL) {
-        argv[next++] = "--script";
-        argv[next++] = (char *)script;
-    }
-    next = add_named(&step.named, step.words, step.entry.text, argv, next);
-    if ((code = run_stage(NULL, argv, step.lifeline[0], output, &size)) != 0)
-        return code;
+    if (!write_launch(launch, &argv, &why))
+        return refuse(why, "ask the site");
+    add_named(&step.named, step.words, step.entry.text, &argv);
+    code = run_stage(NULL, argv.words, step.lifeline[0], output, &size);
+    free_words(&argv);
+    if (code != 0)
+        return code == STARTER_BUSY ? code : -1; /* said by the starter */
     return parse_container(output, size, &step.container)
                ? 0
                : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
@@ -347,29 +249,51 @@ static int prepare(spank_t spank)
                : refuse(what, hint);
 }
 
-static int start_or_join(spank_t spank, const struct site *site, char *output)
+static int have_image(const struct site *site, char *output)
 {
     struct timespec began, ended;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &began);
-    if (find(&step.user, site, output) != 0)
-        return -1;
-    if (step.is_joined)
-        return 0;
     if (ensure_entry(&step.user, site, output) != 0)
         return -1;
-    if (step.named.reference[0] == '\0' && step.named.stamp[0] != '\0' &&
-        !is_unchanged(&step.named, step.entry.text))
-        return refuse("the file has changed since the container was made of it",
-                      "take another name, and bring what the container has over by hand");
     (void)clock_gettime(CLOCK_MONOTONIC, &ended);
     step.start.millis =
         (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
+    if (step.named.stamp[0] != '\0' && !is_unchanged(&step.named, step.entry.text))
+        return refuse("the file has changed since the container was made of it",
+                      "take another name, and bring what the container has over by hand");
     tell_warnings();
+    return 0;
+}
+
+static int start_or_join(spank_t spank, const struct site *site, char *output)
+{
+    char workdir[PATH_MAX];
+    const struct launch launch = {
+        .site = site,
+        .user = &step.user,
+        .job = &step.job,
+        .entry = &step.entry,
+        .words = step.words,
+        .node = step.node,
+        .workdir = workdir,
+        .script = batch_script(spank),
+    };
+    int code = find(&step.user, site, output);
+
+    if (code == 0 && !step.is_joined)
+        code = have_image(site, output);
     /* Of an image that somebody warms no line is run, which would be as its user, with all files.
      */
     step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
-    return step.is_fetch ? -1 : start_container(spank, &step.user, site, output);
+    if (code != 0 || step.is_fetch)
+        return -1;
+    read_workdir(workdir, sizeof(workdir));
+    if (!step.is_joined && (code = start_container(&launch, output)) != 0)
+        return code;
+    return complete_environment(&launch, &step.container)
+               ? 0
+               : refuse("the variables of the image are too many", "ask who made the image");
 }
 
 void step_start(spank_t spank, const struct site *site)

@@ -8,10 +8,17 @@ from pathlib import Path
 
 SPANK = Path(__file__).resolve().parents[2] / "spank"
 SOURCES = {
-    "joiner": ("joiner.c", "common.c"),
+    "joiner": ("joiner.c", "as_root.c", "common.c"),
     "holder": ("holder.c", "common.c"),
     "starter": (
         "starter.c",
+        "starter_words.c",
+        "memory.c",
+        "engine.c",
+        "arrange.c",
+        "binds.c",
+        "argv.c",
+        "users.c",
         "namespaces.c",
         "processes.c",
         "mounts.c",

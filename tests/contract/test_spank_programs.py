@@ -63,7 +63,7 @@ def container() -> Iterator[Container]:
     fds = (
         os.pidfd_open(child.pid),
         os.open(f"/proc/{child.pid}/root", os.O_RDONLY),
-        memory(b"PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0HOME=/image\0SLURM_X=image\0"),
+        memory(b"\0PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0HOME=/image\0SLURM_X=image\0"),
     )
     for fd in fds:
         os.set_inheritable(fd, True)
