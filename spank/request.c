@@ -105,7 +105,11 @@ void request_init(void)
 
 static int refuse(const char *what, const char *value, const char *hint)
 {
-    slurm_error("hpcimg: %s \"%.64s\"", what, value);
+    char shown[65];
+
+    (void)snprintf(shown, sizeof(shown), "%s", value);
+    keep_shown(shown);
+    slurm_error("hpcimg: %s \"%s\"", what, shown);
     slurm_error("hpcimg: hint: %s", hint);
     return -1;
 }

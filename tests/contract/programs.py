@@ -13,6 +13,9 @@ SOURCES = {
     "starter": (
         "starter.c",
         "starter_words.c",
+        "keep.c",
+        "layers.c",
+        "running.c",
         "memory.c",
         "engine.c",
         "arrange.c",
@@ -27,6 +30,8 @@ SOURCES = {
         "sif.c",
         "common.c",
     ),
+    "finder": ("finder.c", "layers.c", "running.c", "users.c", "common.c"),
+    "saver": ("saver.c", "common.c"),
     "mounter": ("mounter.c", "namespaces.c", "mounts.c", "loop.c", "sif.c", "common.c"),
 }
 MERGE = SPANK.parent / "merge"
