@@ -166,8 +166,8 @@ static void be_owner(const struct request *request, int mount_namespace, int mes
     }
     is_done = is_done && hide(&request->hidden, &path);
     if (!is_done)
-        (void)dprintf(messages, "the mount at \"%s\" could not be made as it is wanted: %s\n", path,
-                      strerror(errno));
+        (void)dprintf(messages, "what is wanted of \"%s\" in the container cannot be done: %s\n",
+                      path, strerror(errno));
     _exit(is_done ? 0 : LAUNCH_FAILED);
 }
 

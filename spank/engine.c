@@ -92,7 +92,7 @@ static void add_command(struct argv *argv, const struct request *request)
 
 static bool write_command(const struct request *request, const char *home, struct argv *argv)
 {
-    add_words(argv, request->apptainer, "exec", "--userns", NULL);
+    add_words(argv, request->apptainer, "--quiet", "exec", "--userns", NULL);
     if (request->has_gpu)
         add_words(argv, "--nv", NULL);
     if (request->has_no_home)

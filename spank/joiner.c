@@ -108,13 +108,15 @@ static bool read_told(int fd, struct told *told)
     struct stat status;
     char *entry;
 
-    if (fstat(fd, &status) < 0 || status.st_size <= 0 || status.st_size > ENVIRONMENT_SIZE)
+    if (fstat(fd, &status) < 0)
+        return false;
+    errno = EINVAL;
+    if (status.st_size <= 0 || status.st_size > ENVIRONMENT_SIZE)
         return false;
     entry = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
     if (entry == MAP_FAILED)
         return false;
     told->end = entry + status.st_size;
-    errno = EINVAL;
     if (told->end[-1] != '\0')
         return false;
     for (; entry < told->end && *entry != '\0'; entry += strlen(entry) + 1)

@@ -151,6 +151,7 @@ static const char *advice(const char *why)
         const char *part, *hint;
     } known[] = {
         {"of a mount cannot be used", "write a path that is on this node, or leave it out"},
+        {"in the container cannot be done", "leave it out: it is no mount, or has no such flag"},
         {"has no directory", "name one that it has, or mount one there: --container-mounts"},
         {"entrypoint", "leave out --container-entrypoint"},
         {"namespace", "unprivileged user namespaces are off on this node: set "

@@ -200,21 +200,27 @@ static void tell_warnings(void)
         slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
 }
 
+static void cut(char *text, size_t size, const char *whole)
+{
+    (void)snprintf(text, size, "%s", whole);
+    keep_shown(text);
+}
+
 /* What the submit side sent may be forged, and a step's environment may hold anything. */
 static bool check_words(void)
 {
+    static char image[65];
+    char shown[65], what[160];
+
     for (size_t i = 0; i < WORDS; i++) {
         const char *part = step.words[i] != NULL ? words[i].find_wrong(step.words[i]) : NULL;
-        char shown[65], image[65], what[160];
         if (part == NULL)
             continue;
-        (void)snprintf(shown, sizeof(shown), "%s", part);
-        keep_shown(shown);
+        cut(shown, sizeof(shown), part);
+        cut(image, sizeof(image), step.image);
+        step.image = image;
         (void)snprintf(what, sizeof(what), "\"%s\" is no %s", shown, words[i].form);
-        (void)snprintf(image, sizeof(image), "%s", step.image);
-        keep_shown(image);
-        step.image = i == IMAGE ? strdup(image) : step.image;
-        (void)refuse(what, words[i].hint);
+        (void)refuse(i == IMAGE ? "that is not an image name" : what, words[i].hint);
         return false;
     }
     return true;

@@ -84,6 +84,18 @@ def test_many_tasks(job: Allocation) -> None:
     assert ours.output == "one\n" * 8, ours.errors
 
 
+def test_options_of_a_container(job: Allocation) -> None:
+    """Mounts come from the job's own /tmp, and what is written goes with the step."""
+    words = [
+        "--container-mounts=/tmp/work:/w:ro,tmpfs:/s", "--container-writable",
+        "--container-workdir=/w", "--container-remap-root", "--container-entrypoint",
+    ]  # fmt: skip
+    script = "pwd; cat file; touch /w/x; echo y >/usr/y && cat /usr/y; id -u; cat /tmp/bare"
+    ours = job.step(*words, "sh", "-c", f"echo $APP_READY; {script}", image="app")
+    assert ours.output == "yes\n/w\nhere\ny\n0\none\n", ours.errors
+    assert "Read-only file system" in ours.errors
+
+
 @needs_kernel_mount
 def test_mounted_by_the_kernel(job: Allocation) -> None:
     """A step whose image the node has mounted sees it and the job's /tmp; the job does not."""

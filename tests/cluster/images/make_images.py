@@ -104,6 +104,12 @@ def cv_tf_entries(image: str) -> list[Entry]:
     return [Entry("usr/bin/cv-tf", content=f"#!/bin/sh\necho '{image}'\n".encode())]
 
 
+def app_entries() -> list[Entry]:
+    """An image with a directory of its own, and an entrypoint that sets something up."""
+    script = "#!/bin/sh\necho 'the app is set up'\nexport APP_READY=yes\nexec \"$@\"\n"
+    return [Entry("app/enter", content=script.encode()), Entry("app/data", content=b"1\n")]
+
+
 def mpi_entries() -> list[Entry]:
     """The two MPI programs with all that they load: libraries, plugins, their settings."""
     programs = [Path("/usr/local/bin/pingpong"), Path("/usr/local/bin/mpihello")]
@@ -220,6 +226,8 @@ def main() -> None:
     for image in CV_TF_IMAGES:
         settings = {"Env": [f"PATH={_PATH}"], "Cmd": ["cv-tf"]}
         push(f"{registry}/qnib/{image}", [busybox, pack(cv_tf_entries(image))], settings)
+    app = {"Env": [f"PATH={_PATH}"], "Entrypoint": ["/app/enter"], "WorkingDir": "/app"}
+    push(f"{registry}/app:latest", [busybox, pack(app_entries())], app)
     mpi = {"Env": [f"PATH={_PATH}"], "Cmd": ["mpihello"]}
     push(f"{registry}/mpi:latest", [busybox, pack(mpi_entries())], mpi)
 
