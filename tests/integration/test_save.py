@@ -164,9 +164,8 @@ def test_where_the_kernel_mounts_the_image(cluster: Cluster) -> None:
     line = f"srun -w bdw1 --mem=100 --container-image={IMAGE} --container-save=kernel.sqsh"
     # A node's disk is an overlay here, and the kernel puts none on top of another.
     with settings(cluster, mount="kernel", containers={"path": "/run/kept"}):
-        done = cluster.shell(
-            f"cd ~/saved; {line} sh -c 'echo k >/k; head -1 /proc/mounts; wc -l </proc/self/gid_map'"
-        )
+        script = "'echo k >/k; head -1 /proc/mounts; wc -l </proc/self/gid_map'"
+        done = cluster.shell(f"cd ~/saved; {line} sh -c {script}")
         again = cluster.shell("cd ~/saved; srun -w bdw1 --container-image=kernel.sqsh cat /k")
     assert done.stdout.startswith("overlay / overlay rw"), done.stderr
     assert done.stdout.splitlines()[-1] == "3"
