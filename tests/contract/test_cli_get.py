@@ -120,3 +120,28 @@ def test_the_kernel_mounts_the_site_s_images(job_site, monkeypatch, tmp_path, mo
     settings = replace(read_settings({}), mount=mount)
     lines = get(job_site.generic, settings, scope=scope, gpus=()).lines()
     assert ("mount=kernel" in lines.splitlines()) is said
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (["--platform", "linux/amd64"], "the generic image"),
+        (["--platform", "linux/amd64:broadwell"], "cpu:broadwell"),
+        (["--platform", "linux/amd64:skylake_avx512", "--match", "uniform"], "cpu:skylake_avx512"),
+    ],
+)
+def test_a_platform_stands_for_the_node(job_site, capsys, words, label):
+    """All nodes of a step choose for the words, and nobody notes that a build was missed."""
+    capsys.readouterr()
+    code, out, said = call(capsys, "get", "--job", "7", "--nodelist", "x[1-3]", *words, "tool")
+    assert (code, said) == (0, [])
+    assert f"label={label}" in out.splitlines()
+    assert not (job_site.store.root / "wanted").exists()
+
+
+def test_a_platform_that_nothing_is_built_for(job_site, capsys):
+    """The refusal is about the words; one that means nothing is a wrong use."""
+    code, out, said = call(capsys, "get", "--platform", "linux/arm64", "tool")
+    assert (code, out) == (69, "")
+    assert "is for linux/amd64 (this node is linux/arm64)" in said[0]
+    assert call(capsys, "get", "--platform", "broadwell", "tool")[0] == 2
