@@ -17,12 +17,14 @@ static struct option {
     const char *value; /* what one without an argument says */
     char typed[48], variable[128];
 } options[] = {
-    {"image", "NAME", "run in the build of image NAME that fits the node; \"none\" for the host",
-     IMAGE, NULL, "", ""},
+    {"image", "NAME|PATH",
+     "run in the build of image NAME that fits the node; \"none\" for the host", IMAGE, NULL, "",
+     ""},
     {"mounts", "SRC:DST[:FLAG+FLAG]", "show files of the host in the container, a list", MOUNTS,
      NULL, "", ""},
     {"workdir", "DIR", "start in this directory of the container", WORKDIR, NULL, "", ""},
-    {"name", "NAME", "name the container, so that other steps can use it", NAME, NULL, "", ""},
+    {"name", "NAME[:FLAG]", "name the container, so that other steps can use it", NAME, NULL, "",
+     ""},
     {"save", "FILE", "write the container to FILE when the step has ended", SAVE, NULL, "", ""},
     {"mount-home", NULL, "show the home directory in the container", HOME, "yes", "", ""},
     {"no-mount-home", NULL, "do not show it", HOME, "no", "", ""},
