@@ -133,16 +133,17 @@ static void last_words(const struct request *request, char *said, char *text, si
     (void)snprintf(text, size, "%.*s", (int)size - 1, line);
 }
 
-static bool send_result(const struct report *report, pid_t anchor)
+/* To the plugin, and into the list of those that run. */
+static bool send_result(struct request *request, const struct report *report, pid_t anchor)
 {
-    static char processes[LIST_SIZE];
-    char head[LIST_SIZE + 256];
-    int length;
+    static char processes[LIST_SIZE], head[LIST_SIZE + 128];
 
     list_descendants(getpid(), processes, sizeof(processes));
-    length = snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s\nenvironment %zu\n",
-                      (int)anchor, start_time(anchor), processes, report->size);
-    return write_all(STDOUT_FILENO, head, (size_t)length) &&
+    (void)snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s", (int)anchor,
+                   start_time(anchor), processes);
+    return keep_container(&request->keep, &request->user, request->name, head, report->environment,
+                          report->size) &&
+           dprintf(STDOUT_FILENO, "%s\nenvironment %zu\n", head, report->size) > 0 &&
            write_all(STDOUT_FILENO, report->environment, report->size);
 }
 
@@ -171,16 +172,17 @@ static const char *advice(const char *why)
 }
 
 /* No container stands, or not the one that was asked for. */
-static int give_up(const struct request *request, int messages)
+static int give_up(struct request *request, int messages)
 {
     char why[512];
 
     end_descendants();
+    give_up_container(&request->keep);
     last_words(request, read_messages(messages), why, sizeof(why));
     return refuse(request, "start", why, advice(why));
 }
 
-static int start(const struct request *request, int messages)
+static int start(struct request *request, int messages)
 {
     static struct report report;
     int channel[2], mount_namespace = -1;
@@ -206,13 +208,25 @@ static int start(const struct request *request, int messages)
         return give_up(request, messages);
     if (mount_namespace >= 0)
         anchor = start_anchor(mount_namespace, &request->user, &request->inside, STDIN_FILENO);
-    if (anchor < 0 || !send_result(&report, anchor)) {
+    if (anchor < 0 || !send_result(request, &report, anchor)) {
         int reason = errno;
         end_descendants();
+        give_up_container(&request->keep);
         return refuse(request, "enter", strerror(reason),
                       "the container's namespaces are not what they should be: tell the site");
     }
     return 0;
+}
+
+static int claim(struct request *request)
+{
+    switch (claim_container(&request->keep, &request->user)) {
+    case KEPT_READY: return 0;
+    case KEPT_BUSY: return STARTER_BUSY;
+    case KEPT_FAILED: break;
+    }
+    return refuse(request, "keep what changes in", strerror(errno),
+                  "look at \"containers\" in the site's settings, and at its disk");
 }
 
 /* FUSE shows the same files, so nobody but the site needs to know. */
@@ -272,7 +286,7 @@ int main(int argc, char **argv)
 {
     static struct request request;
     static char place[PATH_MAX];
-    int messages, copy = -1;
+    int messages, copy = -1, code;
 
     reset_signals();
     close_on_exec_from(3);
@@ -289,6 +303,8 @@ int main(int argc, char **argv)
         return refuse(&request, "start", strerror(errno), "is job_container/tmpfs in order?");
     if (copy >= 0)
         use_copy(&request, copy, place);
+    if ((code = claim(&request)) != 0)
+        return code;
     if (!make_memory(&request))
         return refuse(&request, "start", strerror(errno), "look at the node's memory");
     return start(&request, messages);

@@ -1,6 +1,7 @@
 /* The starter's command line, see starter.h. */
 #define _GNU_SOURCE
 #include "common.h"
+#include "layers.h"
 #include "starter.h"
 #include "users.h"
 
@@ -108,6 +109,24 @@ static bool parse_numbers(const struct numbers *numbers, struct request *request
            parse_user(numbers->uid, numbers->gid, numbers->groups, &request->user);
 }
 
+/* What is written to the image's files goes into the user's layer. */
+static bool use_layer(struct request *request)
+{
+    const struct keep *keep = &request->keep;
+    char *layer = NULL;
+
+    request->keep.job = request->job;
+    request->keep.claim = -1;
+    if (keep->path == NULL)
+        return true;
+    if (keep->folder == NULL || !is_folder(keep->folder) ||
+        asprintf(&layer, "%s/%u/%s%s", keep->path, request->user.uid, keep->folder,
+                 request->is_frozen ? ":ro" : "") < 0)
+        return false;
+    request->overlay = layer;
+    return true;
+}
+
 bool parse_starter(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
@@ -135,6 +154,14 @@ bool parse_starter(int argc, char **argv, struct request *request)
         {"unshare", 1, NULL, 'U'},
         {"entrypoint-log", 0, NULL, 'l'},
         {"seconds", 1, NULL, 'S'},
+        {"key", 1, NULL, 'K'},
+        {"layers", 1, NULL, 'L'},
+        {"folder", 1, NULL, 'F'},
+        {"about", 1, NULL, 'A'},
+        {"told", 1, NULL, 'T'},
+        {"new", 0, NULL, 'E'},
+        {"named", 0, NULL, 'M'},
+        {"frozen", 0, NULL, 'z'},
         {NULL, 0, NULL, 0},
     };
     struct numbers numbers = {.uid = NULL};
@@ -167,10 +194,18 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 'b': is_right = add_bind(request, optarg); break;
         case 'U': is_right = parse_namespaces(optarg, &request->inside.namespaces); break;
         case 'm': mounts = optarg; break;
+        case 'K': request->keep.key = optarg; break;
+        case 'L': request->keep.path = optarg; break;
+        case 'F': request->keep.folder = optarg; break;
+        case 'A': request->keep.about = optarg; break;
+        case 'T': request->keep.told = optarg; break;
+        case 'E': request->keep.is_new = true; break;
+        case 'M': request->keep.must_claim = true; break;
+        case 'z': request->is_frozen = true; break;
         default: is_right = false;
         }
     }
     return is_right && request->image && request->name && request->node && request->workdir &&
            request->apptainer && request->holder && parse_numbers(&numbers, request) &&
-           add_mounts(request, mounts) && !request->hidden.is_short;
+           add_mounts(request, mounts) && use_layer(request) && !request->hidden.is_short;
 }
