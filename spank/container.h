@@ -14,7 +14,8 @@
 struct container {
     pid_t anchor; /* in the namespaces that the tasks join; 0: none */
     unsigned long long anchor_start;
-    struct process keepers[KEEPERS]; /* all processes that keep it: anchor, holder, Apptainer's monitor, FUSE */
+    struct process keepers[KEEPERS]; /* all processes that keep it: anchor, holder, Apptainer's
+                                        monitor, FUSE */
     size_t keeper_count;
     char *environment; /* what the image sets, NUL-separated */
     size_t environment_size;

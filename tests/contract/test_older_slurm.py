@@ -136,7 +136,7 @@ def test_nothing_runs_on_the_host(folder: Path, tmp_path: Path) -> None:
     """A name that is none is refused, and a joiner that is missing ends the task."""
     refused = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="a b")
     assert (refused.returncode, refused.stdout) == (125, "")
-    assert '"a b" is no image name' in refused.stderr
+    assert 'could not run "a b": that is not an image name' in refused.stderr
     missing = run(
         folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any", libexec=str(tmp_path)
     )
@@ -185,3 +185,21 @@ def test_multi_prog_is_refused(folder: Path, variables: dict[str, str], code: in
     refusal = 'this release of Slurm cannot start --multi-prog in "any"'
     assert (refusal in done.stderr) == bool(code), done.stderr
     assert ("HPCIMG_IMAGE=any" in done.stderr) == (not code and "CONTAINER" in variables)
+
+
+def test_what_is_too_long_is_refused_and_not_cut(folder: Path) -> None:
+    """Of a list that is cut a part would be missing without a word, or be another's."""
+    many = folder / "many"
+    many.write_text(
+        "#!/bin/sh\necho image=/image.sif; seq 4000 | sed 's,.*,bind=/usr/lib\\t/lib/&,'\n"
+    )
+    many.chmod(0o755)
+    usual = (folder / "python").rename(folder / "usual")
+    many.rename(folder / "python")
+    done = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any")
+    usual.rename(folder / "python")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "this node puts more files around an image than a launch can carry" in done.stderr
+    twin = run(folder, "srun", "-n2", CONTAINER="any", HPCIMG_CONTAINER_ENV="A" * 20_000)
+    assert twin.returncode == 1, twin.stderr
+    assert 'this is no name of a variable: "AAAA' in twin.stderr
