@@ -183,7 +183,7 @@ def test_what_an_entrypoint_starts_ends_with_the_step(job: Allocation) -> None:
     crowd = (
         "#!/bin/sh\nfor i in $(seq 60); do setsid sleep 4242 </dev/null >/dev/null 2>&1 & done\n"
         "setsid sh -c 'for i in $(seq 60); do (setsid sleep 4242 &); sleep 0.01; done' "
-        "</dev/null >/dev/null 2>&1 &\nexec \"$@\"\n"
+        '</dev/null >/dev/null 2>&1 &\nexec "$@"\n'
     )
     made = job.cluster.run("python3", "-c", MAKE_CROWD, user="root")
     assert made.returncode == 0, made.stderr
