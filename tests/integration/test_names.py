@@ -216,7 +216,7 @@ def test_another_user(cluster: Cluster, job: Allocation, running: str) -> None:
         ended = cluster.shell(f"cd /tmp; {line}{name} id", user="bob")
         assert ended.stdout == ""
         assert f'no container "{name.partition(":")[0]}" of yours runs' in ended.stderr
-    assert job.on_node(f"stat -c '%a %U' {RUNNING}") == "700 root\n"
+    assert job.on_node(f"stat -c '%a %U %G' {RUNNING}") == "700 root root\n"
 
 
 def test_the_job_ends(cluster: Cluster) -> None:
