@@ -67,7 +67,7 @@ void adopt_container(const struct container *container, pid_t task)
     join_groups_of(task, container->keepers, container->keeper_count);
 }
 
-void end_container(const struct container *container)
+void end_container(const struct container *container, uid_t uid)
 {
     struct pollfd ends[KEEPERS];
 
@@ -89,6 +89,7 @@ void end_container(const struct container *container)
             (void)poll(&ends[i], 1, END_MILLISECONDS);
         (void)close(ends[i].fd);
     }
+    end_beside(uid);
 }
 
 static int open_environment(const struct container *container)

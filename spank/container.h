@@ -29,7 +29,7 @@ void adopt_container(const struct container *container, pid_t task);
 
 /* Root, when the last task has ended: end them and wait until they are gone. Slurm would kill them
  * too, but then sleeps a whole second before it looks again. */
-void end_container(const struct container *container);
+void end_container(const struct container *container, uid_t uid);
 
 /* Root, in a task's process: open what the joiner needs, to be inherited: anchor's pidfd, root
  * directory, image environment. False with errno set when the anchor is gone. */

@@ -7,11 +7,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+#define ROUNDS 100
 
 static void write_pids(const char *directory, const struct process *processes, size_t count)
 {
@@ -133,4 +144,84 @@ void join_step(const char *step)
     const struct process self = {.pid = getpid(), .start = start_time(getpid())};
 
     join_groups(getpid(), step, &self, 1);
+}
+
+/* Of "36 25 0:30 / POINT … - cgroup2 cgroup2 rw" the point. */
+static bool find_version_2(char point[PATH_MAX])
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    bool found = false;
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+
+    while (!found && mounts != NULL && getline(&line, &capacity, mounts) > 0)
+        found =
+            strstr(line, " - cgroup2 ") != NULL && sscanf(line, "%*s %*s %*s / %4095s", point) == 1;
+    free(line);
+    if (mounts != NULL)
+        (void)fclose(mounts);
+    return found;
+}
+
+/* Only a leaf of slurmstepd's own: no task is in it. */
+static bool read_own_group(pid_t pid, char group[PATH_MAX])
+{
+    static const char leaf[] = "/slurm";
+    char path[64], *line = NULL;
+    size_t capacity = 0, length;
+    bool found = false;
+    FILE *groups;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+    groups = fopen(path, "re");
+    while (!found && groups != NULL && getline(&line, &capacity, groups) > 0)
+        found = sscanf(line, "0::%4095s", group) == 1;
+    free(line);
+    if (groups != NULL)
+        (void)fclose(groups);
+    length = found ? strlen(group) : 0;
+    return length > strlen(leaf) && strcmp(group + length - strlen(leaf), leaf) == 0 &&
+           strstr(group, "/step_") != NULL;
+}
+
+/* Looked at once its pidfd holds it: a pid that was used again is left alone. */
+static bool end_if_users(pid_t pid, uid_t uid, const char *group)
+{
+    char path[64], its[PATH_MAX];
+    struct stat status;
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    bool ended = false;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+    if (fd >= 0 && stat(path, &status) == 0 && status.st_uid == uid && read_own_group(pid, its) &&
+        strcmp(its, group) == 0)
+        ended = syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return ended;
+}
+
+static size_t end_listed(const char *list, uid_t uid, const char *group)
+{
+    FILE *file = fopen(list, "re");
+    size_t ended = 0;
+    int pid;
+
+    while (file != NULL && fscanf(file, "%d", &pid) == 1)
+        ended += end_if_users((pid_t)pid, uid, group);
+    if (file != NULL)
+        (void)fclose(file);
+    return ended;
+}
+
+void end_beside(uid_t uid)
+{
+    char point[PATH_MAX], group[PATH_MAX], list[2 * PATH_MAX + 32];
+
+    if (uid == 0 || !read_own_group(getpid(), group) || !find_version_2(point))
+        return;
+    (void)snprintf(list, sizeof(list), "%s%s/cgroup.procs", point, group);
+    /* Those that were ended may have started others meanwhile. */
+    for (int left = ROUNDS; left > 0 && end_listed(list, uid, group) > 0; left--)
+        continue;
 }

@@ -17,4 +17,8 @@ void join_groups_of(pid_t task, const struct process *processes, size_t count);
  * the process is not there: what it starts then ends with the step, whatever it starts. */
 void join_step(const char *step);
 
+/* Root, when a step's last task has ended: end what the user has in slurmstepd's own group, where
+ * version 2 keeps what a plugin has started; Slurm ends only what is in those of the tasks. */
+void end_beside(uid_t uid);
+
 #endif

@@ -375,7 +375,7 @@ void step_task_ended(spank_t spank, const struct site *site)
                         step.node, step.save.path);
     if (step.is_joined)
         return;
-    end_container(&step.container);
+    end_container(&step.container, step.user.uid);
     forget_running(step.named.key, step.container.anchor, step.container.anchor_start);
     drop_named(&step.named, &step.user, site);
 }
