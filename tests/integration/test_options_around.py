@@ -52,12 +52,12 @@ def test_what_the_node_puts_in(cluster: Cluster, job: Allocation) -> None:
     lines = (
         "bind=/site/a b\t/put/a,b:c\tro,nosuid", "bind=/site\t/site\t", "bind=/gone\t/x\toptional",
         "bind=tmpfs\t/put/t\t", "setenv=FROM_SITE=a b=c", "setenv=PATH=/bin:/site/bin",
-        "setenv=SLURM_JOB_ID=7", "hide=/site/secret", "hide=/site/file", "hide=/dev/zero",
+        "setenv=SLURM_JOB_ID=999999", "hide=/site/secret", "hide=/site/file", "hide=/dev/zero",
         "hide=/nothing/here", "home=no", "unknown=x",
     )  # fmt: skip
     script = (
         "exec 2>&1; cat '/put/a,b:c/file'; echo x >'/put/a,b:c/x'; echo x >/put/t/x && ls /put/t;"
-        'echo "$FROM_SITE,$PATH"; [ "$SLURM_JOB_ID" = 7 ] && echo forged; ls /site/secret;'
+        'echo "$FROM_SITE,$PATH"; [ "$SLURM_JOB_ID" = 999999 ] && echo forged; ls /site/secret;'
         "cat /site/file; head -c1 /dev/zero; chmod 700 /site/secret; pwd; bench"
     )
     expected = [
