@@ -12,7 +12,7 @@ check:  ## quality gates, unit and contract tests; needs no root
 
 test: prepare  ## everything a new machine needs, then all tests
 	@$(RUN) tests/gates && python -m pytest && tests/cluster/cluster up && \
-		python -m pytest -m integration tests/integration
+		python -m pytest -m integration tests/integration && tests/newest
 
 demo: prepare  ## everything a new machine needs, then the main job, on this screen
 	@tests/cluster/demo
@@ -23,6 +23,12 @@ bench: prepare  ## side by side with bare srun and Apptainer: one table, build/b
 plugin:  ## build the SPANK plugin and its helpers against this machine's Slurm, and the merger
 	@$(MAKE) -C spank
 	@$(MAKE) -C merge
+
+deb:  ## build/packages/*.deb for this machine's Python and Slurm
+	@packaging/deb
+
+rpm:  ## build/packages/*.rpm for this machine's Python and Slurm
+	@packaging/rpm
 
 man:  ## write the manual pages into build/man
 	@$(RUN) python docs/make_man.py build/man
@@ -36,5 +42,5 @@ prepare:
 clean:  ## remove what was built in this checkout
 	rm -rf build spank/build merge/build
 
-.PHONY: help check test demo bench plugin man format prepare clean
+.PHONY: help check test demo bench plugin deb rpm man format prepare clean
 .DEFAULT_GOAL := help

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,6 +22,8 @@ from hpcimg.cli import VERBS
 from hpcimg.cli.parser import make_parser
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
+_TABLE = "<!-- The table is written by docs/make_reference.py from settings.schema.json. -->\n"
+_END = "<!-- Here it ends. -->\n"
 _NOTE = "<!-- Written by docs/make_reference.py; change the code, then run it. -->"
 
 
@@ -30,6 +33,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "features.md": features_page(),
         REFERENCE / "exit-codes.md": exit_codes_page(),
+        REFERENCE / "settings.md": settings_page(),
     }
 
 
@@ -46,7 +50,8 @@ def cli_page() -> str:
         "`hpcimg -v COMMAND` says what is decided, `-v -v` also why.",
         "`HPCIMG_DEBUG=1` in the environment shows a failure's full trace.",
         "`HPCIMG_SETTINGS=FILE` names other [settings](settings.md) for a user's own commands.",
-        "`HPCIMG_CONTAINER_MATCH=WORD` is `run --match` where the command line does not say.",
+        "`HPCIMG_CONTAINER_MOUNTS`, and after it `PYXIS_CONTAINER_MOUNTS`, is what `run --mounts`",
+        "says where the command line does not, and so on for its options that tell of a container.",
         "How commands end is listed under [exit codes](exit-codes.md).",
         "",
         *_verbs(parser, "hpcimg"),
@@ -161,6 +166,40 @@ def features_page() -> str:
 
 def _approximate(row: dict[str, object]) -> str:
     return ", approximate" if "approximate" in row else ""
+
+
+def settings_page() -> str:
+    """The page as it is, with its table from the schema that editors use as well."""
+    page = (REFERENCE / "settings.md").read_text(encoding="utf-8")
+    path = Path(hpcimg.errors.__file__).parent / "data" / "settings.schema.json"
+    rows = _rows(json.loads(path.read_text(encoding="utf-8")), "")
+    table = ["| key | default | means |", "| --- | --- | --- |", *rows]
+    start, _, rest = page.partition(_TABLE)
+    return f"{start}{_TABLE}\n{chr(10).join(table)}\n\n{_END}{rest.partition(_END)[2]}"
+
+
+def _rows(schema: dict[str, Any], start: str) -> Iterator[str]:
+    """One row for each key that has no keys of its own."""
+    for key, one in schema["properties"].items():
+        inner = one.get("additionalProperties") or {}
+        if "properties" in one:
+            yield from _rows(one, f"{start}{key}.")
+        elif "properties" in inner:
+            yield from _rows(inner, f"{start}{key}.{one['x-name']}.")
+        else:
+            yield f"| `{start}{key}` | {_default(one)} | {one['description']}{_see(one)} |"
+
+
+def _default(one: dict[str, Any]) -> str:
+    if "x-default" in one or "default" not in one:
+        return str(one.get("x-default", "none"))
+    value = one["default"]
+    text = json.dumps(int(value) if isinstance(value, float) else value).strip('"')
+    return f"`{text}`"
+
+
+def _see(one: dict[str, Any]) -> str:
+    return f"; [more]({one['x-see']})" if "x-see" in one else ""
 
 
 def exit_codes_page() -> str:

@@ -5,7 +5,7 @@ Knows no settings and no recipe: it gives nodes with their marks, and who reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.quoting import quoted
@@ -15,21 +15,28 @@ if TYPE_CHECKING:
 
 
 class MistakeError(Exception):
-    """What is wrong with a text, and in which line; `key` is the one that stands twice, if so."""
+    """What is wrong with a text, and in which line; `key` is the one that stands twice, if so.
 
-    def __init__(self, line: int, what: str, key: str = "") -> None:
+    `file` is the name that the text was composed with.
+    """
+
+    def __init__(self, line: int, what: str, key: str = "", file: str = "") -> None:
         super().__init__(what)
         self.line = line
         self.what = what
         self.key = key
+        self.file = file
 
 
-def compose(text: str) -> yaml.Node | None:
-    """Parse YAML to nodes that know their lines, None for an empty text; raises MistakeError."""
+def compose(text: str, name: str = "") -> yaml.Node | None:
+    """Parse YAML to nodes that know their lines, None for an empty text; raises MistakeError.
+
+    `name` is what the text's file is called where the places of nodes are told.
+    """
     import yaml
 
     try:
-        root = yaml.compose(text, Loader=_loader())
+        root = yaml.compose(_Stream(text, name), Loader=_loader())
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be read"
@@ -37,6 +44,45 @@ def compose(text: str) -> yaml.Node | None:
     if root is not None:
         _refuse_twins(root)
     return root
+
+
+class _Stream:
+    """A text with a name: PyYAML gives it to each mark."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.text = text
+        self.name = name
+
+    def read(self, _size: int = -1) -> str:
+        text, self.text = self.text, ""
+        return text
+
+
+def merge(
+    older: yaml.Node | None,
+    newer: yaml.Node | None,
+    named: Callable[[tuple[object, ...], str], str] = lambda _way, key: key,
+    way: tuple[object, ...] = (),
+) -> yaml.Node | None:
+    """Lay one document over another: mappings join by key, of all else the newer counts.
+
+    A key without a value takes no mapping away. `named` gives the name by which keys are the same.
+    """
+    import yaml
+
+    if newer is None or older is None:
+        return newer or older
+    if not isinstance(older, yaml.MappingNode):
+        return newer
+    if not isinstance(newer, yaml.MappingNode):
+        return older if newer.tag == "tag:yaml.org,2002:null" else newer
+    rows = {named(way, str(key.value)): (key, value) for key, value in older.value}
+    for key, value in newer.value:
+        name = named(way, str(key.value))
+        kept = rows.get(name)
+        joined = merge(kept[1], value, named, (*way, name)) if kept else value
+        rows[name] = kept if kept and joined is kept[1] else (key, joined)
+    return yaml.MappingNode(newer.tag, list(rows.values()), newer.start_mark, newer.end_mark)
 
 
 def _loader() -> type[yaml.SafeLoader]:
@@ -68,10 +114,12 @@ def construct(root: yaml.Node | None) -> object:
         return None
     try:
         return yaml.constructor.SafeConstructor().construct_document(root)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # What PyYAML's own parts raise for `!!bool x` or `!!timestamp x`.
+        mark = getattr(error, "problem_mark", None) or root.start_mark
         problem = getattr(error, "problem", None) or error
-        raise MistakeError(mark.line + 1 if mark else 1, f"not YAML: {quoted(problem)}") from error
+        what = f"not YAML: {quoted(problem)}"
+        raise MistakeError(mark.line + 1, what, file=mark.name) from error
 
 
 def has_aliases(root: yaml.Node | None) -> bool:
@@ -88,36 +136,57 @@ def has_aliases(root: yaml.Node | None) -> bool:
     return False
 
 
-def line_of(root: yaml.Node | None, path: Iterable[object]) -> int:
-    """Find the line of the key or item that `path` leads to, or of its last step that is there."""
-    line = 1 if root is None else root.start_mark.line + 1
-    node = root
+def place_of(root: yaml.Node | None, path: Iterable[object]) -> str:
+    """Name the file and line of what `path` leads to, or of its last step that is there."""
+    mark, node = None if root is None else root.start_mark, root
     for step in path:
-        found = next((one for one in _below((), node) if str(one[0][0]) == str(step)), None)
+        found = next((one for one in _below(node) if str(one[0]) == str(step)), None)
         if found is None:
             break
-        _, line, node = found
-    return line
+        _, mark, node = found
+    return ":1" if mark is None else _place(mark)
 
 
-def places_of(root: yaml.Node | None) -> dict[tuple[object, ...], int]:
-    """Give the line of each key, and of each item of a list by its number, two levels deep."""
-    found: dict[tuple[object, ...], int] = {}
-    for way, line, node in _below((), root):
-        found[way] = line
-        found.update({deeper: at for deeper, at, _ in _below(way, node)})
+def places_of(
+    root: yaml.Node | None, depth: int = 3, way: tuple[object, ...] = ()
+) -> dict[tuple[object, ...], str]:
+    """Give `FILE:LINE` of each key, and of each item of a list by its number, some levels deep."""
+    found: dict[tuple[object, ...], str] = {}
+    for step, mark, node in _below(root) if depth else ():
+        here = (*way, step)
+        found[here] = _place(mark)
+        found.update(places_of(node, depth - 1, here))
     return found
 
 
-def _below(
-    way: tuple[object, ...], node: yaml.Node | None
-) -> list[tuple[tuple[object, ...], int, yaml.Node]]:
+def without(root: yaml.Node | None, path: tuple[object, ...]) -> bool:
+    """Take what `path` leads to out of a document, or its last step that is there; tell if any."""
+    node, last = root, None
+    for step in path:
+        rows = _below(node)
+        at = next((at for at, one in enumerate(rows) if str(one[0]) == str(step)), None)
+        if at is None:
+            break
+        last = (node, at)
+        node = rows[at][2]
+    if last is None or last[0] is None:
+        return False
+    del last[0].value[last[1]]
+    return True
+
+
+def _place(mark: Any) -> str:
+    return f"{mark.name}:{mark.line + 1}"
+
+
+def _below(node: yaml.Node | None) -> list[tuple[object, Any, yaml.Node]]:
+    """Give the steps that lead on from a node: key or number, where it stands, and the node."""
     import yaml
 
     if isinstance(node, yaml.MappingNode):
-        return [((*way, k.value), k.start_mark.line + 1, value) for k, value in node.value]
+        return [(key.value, key.start_mark, value) for key, value in node.value]
     if isinstance(node, yaml.SequenceNode):
-        return [((*way, at), item.start_mark.line + 1, item) for at, item in enumerate(node.value)]
+        return [(at, item.start_mark, item) for at, item in enumerate(node.value)]
     return []
 
 

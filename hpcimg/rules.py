@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hpcimg.features import canonical_words, is_meaningful, parse_feature
 from hpcimg.policy import CHANGES, KINDS, Avoid, PolicyRule
 from hpcimg.quoting import quoted
+from hpcimg.sections import near
 from hpcimg.vocabulary import facts
 
 if TYPE_CHECKING:
@@ -118,7 +119,4 @@ def _weights(
 
 def _unknown(word: str, known: Iterable[str], what: str) -> str:
     """Say that a word is not known, and which one it may have been meant to be."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, sorted(known), 1)
-    return f"{quoted(word)} is no known {what}{f'; did you mean {near[0]}?' if near else ''}"
+    return f"{quoted(word)} is no known {what}{near(word, known)}"

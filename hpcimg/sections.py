@@ -6,6 +6,7 @@ Knows no setting; each section is described by a dataclass.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,24 @@ _WORDS = {bool: "true or false", int: "a number", float: "a number", str: "a tex
 _HINT = "correct the settings file"
 
 
+class WrongSettingError(SettingsError):
+    """A mistake in the settings: its file and line, what it is, and the way to it by keys."""
+
+    def __init__(self, place: str, what: str, hint: str, at: tuple[object, ...]) -> None:
+        super().__init__(f"{place}: {what}", hint)
+        self.place = place
+        self.what = what
+        self.at = at
+
+
 class SectionReader:
     """Reads mappings and lists; keeps the nodes to name a wrong key's line.
 
     `at` is always the way to a value, from key to key, in the file's own spelling.
     """
 
-    def __init__(self, root: yaml.Node | None, source: str) -> None:
+    def __init__(self, root: yaml.Node | None) -> None:
         self.root = root
-        self.source = source
 
     def section(self, value: Any, kind: type, at: tuple[object, ...]) -> dict[str, Any]:
         """Check one mapping against the fields of `kind`: known keys, values of the right type."""
@@ -35,7 +45,8 @@ class SectionReader:
         for key, given in section.items():
             here = (*at, key)
             if key not in known:
-                raise self.error(here, f'"{key}" is no setting; known: {", ".join(sorted(known))}')
+                meant = near(str(key), known) or f"; known: {', '.join(sorted(known))}"
+                raise self.error(here, f'"{key}" is no setting{meant}')
             scalar = _scalar_of(known[key])
             if (given is None and known[key].default is None) or scalar is None:
                 continue
@@ -67,11 +78,19 @@ class SectionReader:
             raise self.error(at, f'"{name}" must be a mapping of keys to values')
         return value
 
-    def error(self, at: tuple[object, ...], message: str) -> SettingsError:
+    def error(self, at: tuple[object, ...], message: str, hint: str = _HINT) -> WrongSettingError:
         """Make the error for what stands at `at`, with its file and line."""
-        from hpcimg.document import line_of
+        from hpcimg.document import place_of
 
-        return SettingsError(f"{self.source}:{line_of(self.root, at)}: {message}", _HINT)
+        return WrongSettingError(place_of(self.root, at), message, hint, at)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Say which known word a wrong one may have been meant to be; empty where none is near."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, sorted(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _scalar_of(item: Field[Any]) -> bool | float | str | None:

@@ -1,4 +1,4 @@
-"""The site's settings: one YAML file, read once into a frozen type.
+"""The site's settings: one YAML file and its drop-ins, read once into a frozen type.
 
 Root-owned on a compute node; what a user may change comes by option, never from here.
 """
@@ -6,20 +6,26 @@ Root-owned on a compute node; what a user may change comes by option, never from
 from __future__ import annotations
 
 import os
-import re
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcimg.amounts import parse_size
+from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
-from hpcimg.oci.reference import is_location
+from hpcimg.gpu_settings import GpuSettings, read_gpu_settings
 from hpcimg.policy import KINDS, PolicyRule
+from hpcimg.registry_settings import RegistrySettings, read_proxy, read_registry
 from hpcimg.rules import read_rules
 from hpcimg.sections import SectionReader
+from hpcimg.settings_files import SettingsFile, drop_in_folder, own_file, site_files
+
+if TYPE_CHECKING:
+    import yaml
+
+    from hpcimg.host_mpi_settings import HostMpi
 
 DEFAULT_PATH = Path("/etc/hpcimg/settings.yaml")
 PATH_VARIABLE = "HPCIMG_SETTINGS"
@@ -51,38 +57,6 @@ LOCAL_STAGE = "/var/cache/hpcimg"
 _SPELLINGS = {"platform-features": "platform_features"}
 """The first post's spelling of a key."""
 _HINT = "correct the settings file"
-_PROXY = re.compile(r"https?://([^/@\s]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?/?")
-
-
-@dataclass(frozen=True)
-class KeyRule:
-    """Images of the repositories that a pattern matches bear a signature of one of these keys."""
-
-    repository: str
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RegistrySettings:
-    """What the site says of one registry host; `repositories` are patterns, None means all.
-
-    `mirrors` are HOST[:PORT][/PATH], asked before the host itself. `credentials` is a file that the
-    site's account uses for the repositories that match `readable`, which all users may read.
-    Of `signatures` the first rule that matches counts.
-    """
-
-    plain_http: bool = False
-    ca_file: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    referrers: bool = True
-    mirrors: tuple[str, ...] = ()
-    connections: int = 4
-    proxy: str | None = field(default=None, repr=False)
-    credentials: str | None = None
-    readable: tuple[str, ...] = ()
-    repositories: tuple[str, ...] | None = None
-    signatures: tuple[KeyRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +70,6 @@ class StoreSettings:
 
     path: str = "/srv/hpcimg/store"
     account: str = "hpcimg"
-    shared: bool = True
     lock: str = "flock"
     lock_timeout: float = 3600.0
     lease_days: float = 30.0
@@ -105,6 +78,7 @@ class StoreSettings:
     high_water: int = 0
     low_water: int = 0
     blob_bytes: int = 20 * 10**9
+    shared: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +118,13 @@ class ContainerSettings:
 
 
 @dataclass(frozen=True)
+class PrologSettings:
+    """What the prolog does; it waits for nothing whatever is said here."""
+
+    prefetch: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a site decides. The defaults serve a machine without a settings file."""
 
@@ -162,11 +143,17 @@ class Settings:
     accounting: str = "none"
     platform_features: tuple[str, ...] = ()
     gpu_scope: str = "job"
+    gpus: GpuSettings = field(default_factory=GpuSettings)
     mount: str = "fuse"
     proxy: str | None = field(default=None, repr=False)
     no_proxy: tuple[str, ...] = ()
     apptainer: str = "apptainer"
     merger: str = "/usr/local/libexec/hpcimg/merger"
+    mounts: tuple[Bind, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    mount_home: bool = True
+    host_mpi: tuple[HostMpi, ...] = ()
+    prolog: PrologSettings = PrologSettings()
 
     def policy_rules(self) -> tuple[PolicyRule, ...]:
         """Give all rules of the choice, the general one first."""
@@ -174,68 +161,86 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the site's file, or the one that HPCIMG_SETTINGS names; no file means the defaults."""
+    """Read the site's files, or the one that HPCIMG_SETTINGS names; none means the defaults."""
+    files = settings_files(environ)
+    return parse_files(files) if files else Settings()
+
+
+def settings_files(environ: Mapping[str, str]) -> tuple[SettingsFile, ...]:
+    """Read the files that count, a later one over an earlier; a file of a user's own is alone."""
     named = environ.get(PATH_VARIABLE)
-    path = Path(named) if named else DEFAULT_PATH
-    try:
-        with path.open(encoding="utf-8") as file:
-            if not named:
-                _check_owner(path, os.fstat(file.fileno()))
-            text = file.read()
-    except FileNotFoundError as error:
-        if named:
-            raise SettingsError(
-                f'settings file "{path}" does not exist', f"{PATH_VARIABLE} names it"
-            ) from error
-        return Settings()
-    except OSError as error:
-        raise SettingsError(f'could not read settings file "{path}": {error.strerror}') from error
-    except UnicodeError as error:
-        raise SettingsError(f'settings file "{path}" is not UTF-8 text') from error
-    return parse_settings(text, source=str(path))
+    return (own_file(Path(named), PATH_VARIABLE),) if named else site_files(DEFAULT_PATH)
 
 
 def places_of_settings(environ: Mapping[str, str] = os.environ) -> dict[tuple[object, ...], str]:
-    """Say where each key of the settings file stands, and each rule by its number: `FILE:LINE`."""
-    from hpcimg.document import compose, places_of
+    """Say where each key of the settings stands, and each rule by its number: `FILE:LINE`."""
+    return places_in(compose_files(settings_files(environ)))
 
-    path = Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
-    try:
-        root = compose(path.read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    found = places_of(root)
+
+def places_in(root: yaml.Node | None) -> dict[tuple[object, ...], str]:
+    """Say where each key of a composed document stands, by its one spelling."""
+    from hpcimg.document import places_of
+
     return {
-        tuple(_SPELLINGS.get(str(word), word) for word in way): f"{path}:{line}"
-        for way, line in found.items()
+        tuple(
+            _name_of_key(way[:at], word) if isinstance(word, str) else word
+            for at, word in enumerate(way)
+        ): place
+        for way, place in places_of(root).items()
     }
 
 
 def has_site_file() -> bool:
     """Tell whether there is a site's file at all, which is the first question of a new site."""
-    return DEFAULT_PATH.exists()
+    return DEFAULT_PATH.exists() or drop_in_folder(DEFAULT_PATH).exists()
 
 
 def parse_settings(text: str, *, source: str = "settings") -> Settings:
     """Parse YAML text; a key that is not known or stands twice is an error that names its line."""
-    from hpcimg.document import MistakeError, compose, construct
+    return parse_files((SettingsFile(Path(source), text),))
+
+
+def parse_files(files: Sequence[SettingsFile]) -> Settings:
+    """Parse files as one document; an error names the file and the line of the mistake."""
+    return parse_document(compose_files(files))
+
+
+def parse_document(root: yaml.Node | None) -> Settings:
+    """Make settings of a composed document; raises SettingsError."""
+    from hpcimg.document import MistakeError, construct
 
     try:
-        root = compose(text)
-        return _Reader(root, source).settings(construct(root))
+        document = construct(root)
     except MistakeError as error:
-        raise SettingsError(f"{source}:{error.line}: {error.what}", _HINT) from error
+        raise SettingsError(f"{error.file}:{error.line}: {error.what}", _HINT) from error
+    return _Reader(root).settings(document)
 
 
-def _check_owner(path: Path, found: os.stat_result) -> None:
-    """Refuse a site's file that others may write: it says where root's stages get images from."""
-    mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid == 0 and not mode & 0o022:
-        return
-    raise SettingsError(
-        f'settings file "{path}" is not safe: it belongs to uid {found.st_uid} (mode {mode:04o})',
-        f"as root: chown root {path} && chmod go-w {path}",
-    )
+def compose_files(files: Iterable[SettingsFile]) -> yaml.Node | None:
+    """Lay the files' documents over each other; the places of their nodes are kept."""
+    from hpcimg.document import MistakeError, compose
+
+    root = None
+    for file in files:
+        try:
+            root = join_documents(root, compose(file.text, str(file.path)))
+        except MistakeError as error:
+            raise SettingsError(f"{file.path}:{error.line}: {error.what}", _HINT) from error
+    return root
+
+
+def join_documents(older: yaml.Node | None, newer: yaml.Node | None) -> yaml.Node | None:
+    """Lay one composed document over another: mappings join by key, all else is replaced."""
+    from hpcimg.document import merge
+
+    return merge(older, newer, _name_of_key)
+
+
+def _name_of_key(way: tuple[object, ...], key: str) -> str:
+    """Bring keys to one spelling, so that a later file changes what it means to change."""
+    if way == ("registries",):
+        return key.lower()
+    return key if way else _SPELLINGS.get(key, key)
 
 
 class _Reader(SectionReader):
@@ -246,16 +251,28 @@ class _Reader(SectionReader):
         top["registries"] = MappingProxyType(
             {
                 # Names of hosts are compared in lower case, as references have them.
-                str(host).lower(): self.registry(value, ("registries", host))
+                str(host).lower(): read_registry(self, value, ("registries", host))
                 for host, value in registries.items()
             }
         )
-        top["proxy"] = self.proxy(top.get("proxy"), ("proxy",))
+        top["proxy"] = read_proxy(self, top.get("proxy"), ("proxy",))
         top["no_proxy"] = self.words(top.get("no_proxy"), ("no_proxy",))
         aliases = self.mapping(top.get("aliases"), ("aliases",))
         top["aliases"] = MappingProxyType({str(k): str(v) for k, v in aliases.items()})
         top["store"] = self.store(top.get("store"))
+        top["gpus"] = read_gpu_settings(self, top.get("gpus"))
         top["stage"] = self.stage(top.get("stage"))
+        prolog = self.section(top.get("prolog"), PrologSettings, ("prolog",))
+        top["prolog"] = PrologSettings(**prolog)
+        if "mounts" in top or "environment" in top:
+            from hpcimg.container_settings import read_environment, read_mounts
+
+            top["mounts"] = read_mounts(self, top.get("mounts"))
+            top["environment"] = read_environment(self, top.get("environment"))
+        if "host_mpi" in top:
+            from hpcimg.host_mpi_settings import read_host_mpi
+
+            top["host_mpi"] = read_host_mpi(self, top["host_mpi"])
         top["limits"] = Limits(**self.section(top.get("limits"), Limits, ("limits",)))
         top["containers"] = self.containers(top.get("containers"))
         features = written.get("platform_features", "platform_features")
@@ -316,54 +333,6 @@ class _Reader(SectionReader):
             message = f'"keep" is {" or ".join(KEEPS)}, not {found.keep!r}'
             raise self.error(("containers", "keep"), message)
         return found
-
-    def registry(self, value: Any, at: tuple[object, ...]) -> RegistrySettings:
-        given = self.section(value, RegistrySettings, at)
-        for key in ("mirrors", "readable"):
-            given[key] = self.words(given.get(key), (*at, key))
-        for mirror in given["mirrors"]:
-            if not is_location(mirror):
-                message = f'"mirrors" has {mirror!r}, which is no HOST[:PORT][/PATH]'
-                raise self.error((*at, "mirrors"), message)
-        given["proxy"] = self.proxy(given.get("proxy"), (*at, "proxy"))
-        if "connections" in given and not (
-            type(given["connections"]) is int and given["connections"]
-        ):
-            raise self.error((*at, "connections"), '"connections" must be 1 or more')
-        for key, other in (("client_key", "client_certificate"), ("readable", "credentials")):
-            if given.get(key) and not given.get(other):
-                raise self.error((*at, key), f'"{key}" is of no use without "{other}"')
-        if "repositories" in given:
-            given["repositories"] = self.said(given["repositories"], (*at, "repositories"))
-        if "signatures" in given:
-            given["signatures"] = self.key_rules(given["signatures"], (*at, "signatures"))
-        return RegistrySettings(**given)
-
-    def proxy(self, value: Any, at: tuple[object, ...]) -> str | None:
-        """Check a proxy's URL; it may hold a login, so that it stands in no message."""
-        if value and not _PROXY.fullmatch(value):
-            raise self.error(at, '"proxy" must be http://[USER:PASSWORD@]HOST[:PORT], or https')
-        return None if value is None else str(value)
-
-    def key_rules(self, value: Any, at: tuple[object, ...]) -> tuple[KeyRule, ...]:
-        """Read a list of key files, for all repositories, or such a list for each pattern."""
-        if isinstance(value, dict):
-            rules = tuple(
-                KeyRule(str(pattern), self.said(files, (*at, pattern)))
-                for pattern, files in value.items()
-            )
-        else:
-            rules = (KeyRule("*", self.said(value, at)),)
-        for file in (file for rule in rules for file in rule.files):
-            if not Path(file).is_absolute():
-                raise self.error(at, f'"signatures" names paths that begin with /, not {file!r}')
-        return rules
-
-    def said(self, value: Any, at: tuple[object, ...]) -> tuple[str, ...]:
-        """Read a list that may be empty, and not missing: what it forbids would then pass."""
-        if value is None:
-            raise self.error(at, f'"{at[-1]}" says nothing: write a list, or [] for an empty one')
-        return self.words(value, at)
 
     def respelled(self, document: Any) -> tuple[Any, dict[str, str]]:
         """Bring keys to one spelling; also tell how each of those was written."""

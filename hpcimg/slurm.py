@@ -23,6 +23,8 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _FEATURE = re.compile(r"[A-Za-z0-9_.:+/-]+")
 """What a feature may be made of: Slurm reads `, & | * [ ] ( )`, and `=` and quotes, otherwise."""
 _CONFIG = re.compile(r"^(ClusterName|PrivateData) *= *(\S*) *$", re.MULTILINE)
+_NO_GPUS = frozenset({"none", "void"})
+_TOLD_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,9})")
 
 
@@ -215,7 +217,18 @@ def job_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     if "SLURM_JOB_ID" not in environment:
         return None
     is_step = "SLURM_STEP_ID" in environment
-    return parse_gpus(environment.get("SLURM_STEP_GPUS" if is_step else "SLURM_JOB_GPUS", ""))
+    given = parse_gpus(environment.get("SLURM_STEP_GPUS" if is_step else "SLURM_JOB_GPUS", ""))
+    if environment.get("NVIDIA_VISIBLE_DEVICES") in _NO_GPUS:
+        return ()
+    # No number tells a MIG slice, of which Slurm tells programs the UUID.
+    told = environment.get("CUDA_VISIBLE_DEVICES", "")
+    return parse_gpus(told) if given and told.startswith("MIG-") else given
+
+
+def has_node_numbers(environment: Mapping[str, str]) -> bool:
+    """Tell whether programs are told the node's numbers: where others are denied, they are not."""
+    given = environment.get("SLURM_STEP_GPUS") or environment.get("SLURM_JOB_GPUS", "")
+    return bool(given) and given in {environment.get(name) for name in _TOLD_GPUS}
 
 
 def node_name(environment: Mapping[str, str]) -> str:

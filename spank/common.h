@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#define CONTRACT         1 /* raise it when their words to each other change: no mixture may run */
 #define LAUNCH_FAILED    125  /* exit code when the container could not start, as engines have it */
 #define NAME_LENGTH      1024 /* longest image name, as in the reference grammar */
 #define ENVIRONMENT_SIZE (1 << 20) /* largest environment that an image may set, bytes */

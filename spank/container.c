@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,6 +168,7 @@ void end_container(const struct container *container)
         ends[i] = (struct pollfd){.events = POLLIN};
         ends[i].fd = (int)syscall(SYS_pidfd_open, keeper->pid, 0);
         /* Checked once the pidfd holds the process: a pid that was used again is left alone. */
+        /* Kernels without pidfds (before 5.3) end them a moment later, with the lifeline. */
         if (ends[i].fd >= 0 && start_time(keeper->pid) == keeper->start)
             (void)syscall(SYS_pidfd_send_signal, ends[i].fd, SIGKILL, NULL, 0);
         else
@@ -192,13 +194,37 @@ static int open_environment(const struct container *container)
     return fd;
 }
 
+/* setns(2) follows a pidfd since Linux 5.8, and has another errno than EINVAL where it does. To
+ * enter the host name's namespace that one is in already changes nothing. */
+static bool can_follow(void)
+{
+    int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    bool can = self >= 0 && (setns(self, CLONE_NEWUTS) == 0 || errno != EINVAL);
+
+    if (self >= 0)
+        (void)close(self);
+    return can;
+}
+
+/* What the joiner enters: the anchor, or on older kernels its mount namespace. */
+static int open_namespaces(pid_t anchor)
+{
+    char path[64];
+
+    if (can_follow())
+        return (int)syscall(SYS_pidfd_open, anchor, 0);
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)anchor);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 bool open_container(const struct container *container, int descriptors[3])
 {
     char path[64];
 
     (void)snprintf(path, sizeof(path), "/proc/%d/root", (int)container->anchor);
-    descriptors[0] = (int)syscall(SYS_pidfd_open, container->anchor, 0);
-    /* The pidfd holds the process: if it is still the one that was started, it stays that one. */
+    descriptors[0] = open_namespaces(container->anchor);
+    /* The descriptor holds the process, or its namespace: if it is still the one that was started,
+     * it stays that one. */
     if (descriptors[0] < 0 || start_time(container->anchor) != container->anchor_start) {
         errno = ESRCH;
         return false;
@@ -206,6 +232,6 @@ bool open_container(const struct container *container, int descriptors[3])
     /* A path and no more: root opens nothing in file systems that a user may have made. */
     descriptors[1] = open(path, O_PATH | O_DIRECTORY);
     descriptors[2] = open_environment(container);
-    /* pidfd_open sets close-on-exec; the joiner must inherit all three. */
+    /* Opened with close-on-exec; the joiner must inherit all three. */
     return descriptors[1] >= 0 && descriptors[2] >= 0 && fcntl(descriptors[0], F_SETFD, 0) == 0;
 }

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "common.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,10 +30,22 @@ static bool report(void)
     return true;
 }
 
-int main(void)
+/* A directory that the tasks are to start in is looked for once, and not by each of them. */
+static bool can_start_in(const char *directory)
+{
+    if (directory == NULL || chdir(directory) == 0)
+        return true;
+    (void)dprintf(STDERR_FILENO, "the container has no directory \"%s\": %s\n", directory,
+                  strerror(errno));
+    return false;
+}
+
+int main(int argc, char **argv)
 {
     char byte;
 
+    if (!can_start_in(argc > 1 ? argv[1] : NULL))
+        return LAUNCH_FAILED;
     /* A task of the same user must not trace the process that its container hangs on. */
     if (prctl(PR_SET_DUMPABLE, 0) < 0 || !report())
         return LAUNCH_FAILED;

@@ -11,6 +11,7 @@
 #define REPORTS_VARIABLE "SLURM_HPCIMG_REPORTS"
 
 #define DIGITS           "0123456789"
+#define GPUS             DIGITS ",-abcdefGPUMIG/"
 #define WORD             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-"
 
 /* A text of these characters alone that could not pass for an option; anything else is made none.
@@ -29,12 +30,41 @@ static void read_variable(spank_t spank, const char *name, const char *allowed, 
     keep_only(text, allowed);
 }
 
+/* Where the user says so, no GPU comes in. */
+static bool refuses_gpus(spank_t spank)
+{
+    char said[8];
+
+    read_variable(spank, "NVIDIA_VISIBLE_DEVICES", "nonevid", said, sizeof(said));
+    return strcmp(said, "none") == 0 || strcmp(said, "void") == 0;
+}
+
+/* What Slurm tells the step's programs: the node's numbers, or where a control group denies them
+ * the other GPUs, numbers from 0 up; of a MIG slice its UUID, which no number tells. */
+static void read_told_gpus(spank_t spank, struct job *job)
+{
+    static const char *const names[] = {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+                                        "ZE_AFFINITY_MASK"};
+    char told[sizeof(job->gpus)];
+
+    job->has_node_numbers = false;
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        read_variable(spank, names[i], GPUS, told, sizeof(told));
+        if (strcmp(told, job->gpus) == 0)
+            job->has_node_numbers = true;
+        if (strncmp(told, "MIG-", 4) == 0)
+            (void)snprintf(job->gpus, sizeof(job->gpus), "%s", told);
+    }
+}
+
 /* A step inherits the variable of the job's script, also when it got no GPU itself. */
 static void read_gpus(spank_t spank, bool is_batch, struct job *job)
 {
-    read_variable(spank, is_batch ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS",
-                  "0123456789,-abcdefGPUMIG/", job->gpus, sizeof(job->gpus));
-    if (job->gpus[0] == '\0')
+    read_variable(spank, is_batch ? "SLURM_JOB_GPUS" : "SLURM_STEP_GPUS", GPUS, job->gpus,
+                  sizeof(job->gpus));
+    if (job->gpus[0] != '\0')
+        read_told_gpus(spank, job);
+    if (job->gpus[0] == '\0' || refuses_gpus(spank))
         (void)snprintf(job->gpus, sizeof(job->gpus), "none");
 }
 

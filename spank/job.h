@@ -22,6 +22,8 @@ struct job {
     bool reports;           /* progress for a program, as `cache warm` wants it, and not in words */
     uint32_t place, places; /* this node's number among those of the step, and how many they are */
     char gpus[256];         /* of the step on this node, as Slurm numbers them, or "none" */
+    bool has_node_numbers;  /* its programs are told the node's numbers of them: nothing denies
+                               others */
     char match[WORD_SIZE];  /* empty: the site's */
     char pull[WORD_SIZE];   /* the same */
     char platform[160];     /* the words of the build that is wanted; empty: this node's */

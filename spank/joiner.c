@@ -2,8 +2,10 @@
  *
  *     joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]
  *
- * PIDFD is the anchor, a process that is in the container's namespaces; ROOTFD is the root
- * directory there; ENVFD holds the environment that the image sets, NUL-separated.
+ * PIDFD is the anchor, a process that is in the container's namespaces, or where the kernel cannot
+ * follow a pidfd, the anchor's mount namespace; ROOTFD is the root directory there; ENVFD holds,
+ * NUL-separated, what the task gets of its request (see `told`), an empty text, and the variables
+ * that the image and the node set.
  *     joiner --refuse -- COMMAND...
  * ends at once: the plugin has said why, and the command must not run on the host.
  *     joiner --end -- COMMAND...
@@ -11,19 +13,34 @@
  * Where Slurm cannot put words before a command (before 23.11), the same words and the command
  * come in SLURM_HPCIMG_JOIN, and argv[1] is the command's first argument already. */
 #define _GNU_SOURCE
+#include "as_root.h"
 #include "common.h"
+#include "gpu_numbers.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* The joiner's part of the request. */
+struct told {
+    const char *workdir;    /* start here and nowhere else */
+    const char *own;        /* the image's own directory, where the step's is not inside */
+    const char *kept;       /* variables that are the job's also where the image sets them */
+    const char *namespaces; /* beside the usual ones */
+    const char *order;      /* Slurm's numbers of the GPUs that are seen, which count from 0 */
+    bool as_root;
+    char *variables, *end; /* what follows */
+};
 
 static int fail(const char *what, const char *value)
 {
@@ -68,51 +85,134 @@ static bool belongs_to_job(const char *entry)
     return false;
 }
 
-/* Lay the image's variables over the job's. The blob stays mapped: putenv keeps its strings. */
-static bool set_environment(int fd)
+static const char *value_of(const char *entry, const char *key)
+{
+    size_t length = strlen(key);
+
+    return strncmp(entry, key, length) == 0 ? entry + length : NULL;
+}
+
+static void take(struct told *told, const char *entry)
+{
+    const struct {
+        const char *key, **place;
+    } known[] = {{"workdir=", &told->workdir},
+                 {"own=", &told->own},
+                 {"env=", &told->kept},
+                 {"unshare=", &told->namespaces},
+                 {"renumber=", &told->order}};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        if (value_of(entry, known[i].key) != NULL)
+            *known[i].place = value_of(entry, known[i].key);
+    told->as_root = told->as_root || value_of(entry, "root=yes") != NULL;
+}
+
+/* The texts stay mapped: putenv keeps what it is given. */
+static bool read_told(int fd, struct told *told)
 {
     struct stat status;
-    char *blob, *entry;
+    char *entry;
 
-    if (fstat(fd, &status) < 0 || status.st_size < 0 || status.st_size > ENVIRONMENT_SIZE)
+    if (fstat(fd, &status) < 0)
         return false;
-    if (status.st_size == 0)
-        return true;
-    blob = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-    if (blob == MAP_FAILED)
+    errno = EINVAL;
+    if (status.st_size <= 0 || status.st_size > ENVIRONMENT_SIZE)
         return false;
-    if (blob[status.st_size - 1] != '\0') {
-        errno = EINVAL;
+    entry = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    if (entry == MAP_FAILED)
         return false;
-    }
-    for (entry = blob; entry < blob + status.st_size; entry += strlen(entry) + 1) {
-        if (strchr(entry, '=') == NULL || belongs_to_job(entry))
+    told->end = entry + status.st_size;
+    if (told->end[-1] != '\0')
+        return false;
+    for (; entry < told->end && *entry != '\0'; entry += strlen(entry) + 1)
+        take(told, entry);
+    told->variables = entry + 1;
+    return entry < told->end;
+}
+
+/* Whether a list of names has that of a variable, and the job has a value for it. */
+static bool is_kept(const char *list, const char *entry)
+{
+    size_t length = strcspn(entry, "=");
+    char name[256];
+
+    for (; list != NULL && *list != '\0'; list += strcspn(list, ","), list += *list == ',')
+        if (strcspn(list, ",") == length && strncmp(list, entry, length) == 0 &&
+            snprintf(name, sizeof(name), "%.*s", (int)length, entry) < (int)sizeof(name))
+            return getenv(name) != NULL;
+    return false;
+}
+
+/* Lay the image's variables, and the node's, over the job's. */
+static bool set_environment(const struct told *told)
+{
+    for (char *entry = told->variables; entry < told->end; entry += strlen(entry) + 1) {
+        if (strchr(entry, '=') == NULL || belongs_to_job(entry) || is_kept(told->kept, entry))
             continue;
         if (putenv(entry) != 0)
             return false;
     }
+    if (told->order != NULL)
+        renumber_gpus(told->order);
     return true;
 }
 
-/* One call for both namespaces: the tasks' user namespace and the mount namespace's own one are
+static int namespaces(const struct told *told)
+{
+    const char *list = told->namespaces != NULL ? told->namespaces : "";
+
+    return CLONE_NEWUSER | CLONE_NEWNS | (strstr(list, "net") != NULL ? CLONE_NEWNET : 0) |
+           (strstr(list, "ipc") != NULL ? CLONE_NEWIPC : 0) |
+           (strstr(list, "uts") != NULL ? CLONE_NEWUTS : 0);
+}
+
+/* Before Linux 5.8 `fd` is the mount namespace, and the user namespace that owns it, Apptainer's,
+ * must be entered first. There, groups but the primary one have no name and no number; nobody may
+ * be root there, since more hangs on it than the task; and it has no other namespaces. */
+static bool enter_in_turn(int fd, const struct told *told)
+{
+    int owner = ioctl(fd, NS_GET_USERNS);
+    bool can = !told->as_root && namespaces(told) == (CLONE_NEWUSER | CLONE_NEWNS);
+    bool entered =
+        can && owner >= 0 && setns(owner, CLONE_NEWUSER) == 0 && setns(fd, CLONE_NEWNS) == 0;
+
+    if (owner >= 0)
+        (void)close(owner);
+    if (!can)
+        errno = ENOSYS;
+    return entered;
+}
+
+/* One call for all namespaces: the tasks' user namespace and the mount namespace's own one are
  * siblings, so neither can be entered from within the other. */
-static bool enter(int pidfd, int rootfd, const char *workdir)
+static bool enter(int fd, int rootfd, const struct told *told)
+{
+    bool entered = setns(fd, namespaces(told)) == 0 || (errno == EINVAL && enter_in_turn(fd, told));
+
+    return entered && fchdir(rootfd) == 0 && chroot(".") == 0;
+}
+
+/* Where the step was started, if that is inside too; else where the image wants to start. */
+static bool change_directory(const struct told *told, const char *workdir)
 {
     const char *home = getenv("HOME");
 
-    if (setns(pidfd, CLONE_NEWUSER | CLONE_NEWNS) < 0)
-        return false;
-    if (fchdir(rootfd) < 0 || chroot(".") < 0)
-        return false;
-    if (chdir(workdir) == 0 || (home != NULL && chdir(home) == 0))
-        return true;
-    return chdir("/") == 0;
+    if (told->workdir != NULL)
+        return chdir(told->workdir) == 0;
+    return (workdir[0] != '\0' && chdir(workdir) == 0) ||
+           (told->own != NULL && chdir(told->own) == 0) || (home != NULL && chdir(home) == 0) ||
+           chdir("/") == 0;
 }
 
-static bool drop_capabilities(void)
+/* Who is root inside keeps what root may in a namespace that owns nothing but the task. */
+static bool drop_capabilities(const struct told *told)
 {
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return false;
+    if (told->as_root)
+        return pretend_owners();
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
         return false;
     for (int capability = 0; capability <= CAP_LAST_CAP; capability++)
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 && errno != EINVAL)
@@ -175,10 +275,31 @@ static int explain(const char *command, int reason)
     return reason;
 }
 
+static int join(unsigned long fd[3], char **command)
+{
+    struct told told = {.workdir = NULL};
+    char workdir[PATH_MAX];
+
+    if (getcwd(workdir, sizeof(workdir)) == NULL)
+        workdir[0] = '\0';
+    if (!read_told((int)fd[2], &told))
+        return fail("read what was asked for to run", command[0]);
+    if (!enter((int)fd[0], (int)fd[1], &told))
+        return fail("enter the container to run", command[0]);
+    if (!change_directory(&told, workdir))
+        return fail("start in the directory", told.workdir != NULL ? told.workdir : "/");
+    if (!drop_capabilities(&told))
+        return fail("drop capabilities before running", command[0]);
+    if (!set_environment(&told))
+        return fail("set the image's environment for", command[0]);
+    close_descriptors();
+    execvp(command[0], command);
+    return explain(command[0], errno);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long fd[3];
-    char workdir[PATH_MAX];
 
     if (is_told("--refuse", argc, argv))
         return LAUNCH_FAILED;
@@ -189,15 +310,5 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: joiner PIDFD ROOTFD ENVFD -- COMMAND [ARGUMENT...]\n");
         return LAUNCH_FAILED;
     }
-    if (getcwd(workdir, sizeof(workdir)) == NULL)
-        workdir[0] = '\0';
-    if (!enter((int)fd[0], (int)fd[1], workdir))
-        return fail("enter the container to run", argv[0]);
-    if (!drop_capabilities())
-        return fail("drop capabilities before running", argv[0]);
-    if (!set_environment((int)fd[2]))
-        return fail("set the image's environment for", argv[0]);
-    close_descriptors();
-    execvp(argv[0], argv);
-    return explain(argv[0], errno);
+    return join(fd, argv);
 }

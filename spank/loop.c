@@ -9,12 +9,20 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define ATTEMPTS 64 /* others may take the device that was free */
+#define ATTEMPTS  64 /* others may take the device that was free */
+#define CONFIGURE 0x4C0A
+
+/* LOOP_CONFIGURE's argument (Linux 5.8); the headers of older systems lack both. */
+struct configuration {
+    unsigned int fd, block_size;
+    struct loop_info64 info;
+    unsigned long long reserved[8];
+};
 
 /* The descriptor is what is given, and no path: what was checked is what the kernel reads. */
 static int attach(int control, int file, const struct squashfs *part, char *device, size_t size)
 {
-    struct loop_config config = {
+    struct configuration config = {
         .fd = (unsigned int)file,
         .info = {.lo_offset = part->offset,
                  .lo_sizelimit = part->size,
@@ -28,7 +36,7 @@ static int attach(int control, int file, const struct squashfs *part, char *devi
     (void)snprintf((char *)config.info.lo_file_name, LO_NAME_SIZE, "hpcimg");
     if ((fd = open(device, O_RDONLY | O_CLOEXEC)) < 0)
         return -1;
-    if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+    if (ioctl(fd, CONFIGURE, &config) == 0)
         return fd;
     int reason = errno;
     (void)close(fd);

@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/nsfs.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,8 +81,9 @@ static bool write_file(pid_t pid, const char *name, const char *text)
 }
 
 /* Map every group to itself: `id` and `chgrp` then work as on the host. Unprivileged engines can
- * map the primary group alone. Groups past what fits in one page stay unmapped. */
-static bool write_maps(pid_t pid, const struct user *user)
+ * map the primary group alone. Groups past what fits in one page stay unmapped. Who is root there
+ * is so with the primary group too. */
+static bool write_maps(pid_t pid, const struct user *user, bool as_root)
 {
     char text[MAP_SIZE], line[64];
     size_t used = 0, count = user->group_count + 1;
@@ -94,16 +97,17 @@ static bool write_maps(pid_t pid, const struct user *user)
     qsort(groups, count, sizeof(*groups), compare_groups);
     text[0] = '\0';
     for (size_t i = 0; i < count; i++) {
-        if (i > 0 && groups[i] == groups[i - 1])
+        bool is_root = as_root && groups[i] == user->gid;
+        if ((i > 0 && groups[i] == groups[i - 1]) || (as_root && !is_root && groups[i] == 0))
             continue;
-        int length = snprintf(line, sizeof(line), "%u %u 1\n", groups[i], groups[i]);
+        int length = snprintf(line, sizeof(line), "%u %u 1\n", is_root ? 0 : groups[i], groups[i]);
         if (used + (size_t)length >= sizeof(text))
             break;
         memcpy(text + used, line, (size_t)length + 1);
         used += (size_t)length;
     }
     free(groups);
-    (void)snprintf(line, sizeof(line), "%u %u 1\n", user->uid, user->uid);
+    (void)snprintf(line, sizeof(line), "%u %u 1\n", as_root ? 0 : user->uid, user->uid);
     /* Without setgroups nobody can shed a group that an ACL holds against them. */
     written = write_file(pid, "setgroups", "deny") && write_file(pid, "uid_map", line);
     return written && write_file(pid, "gid_map", text);
@@ -112,13 +116,28 @@ static bool write_maps(pid_t pid, const struct user *user)
 /* A root that FUSE serves, as that of a writable container, answers only the user namespace that it
  * was mounted in and those below: the namespace of the tasks is made there. Its parent knows the
  * primary group alone, and nobody but a process in one of the two may map it. */
-static bool enter_below(int mount_namespace, const struct user *user)
+static bool enter_below(int mount_namespace, const struct user *user, const struct inside *inside)
 {
     struct user alone = {.uid = user->uid, .gid = user->gid};
     int owner = ioctl(mount_namespace, NS_GET_USERNS);
 
-    return owner >= 0 && setns(owner, CLONE_NEWUSER) == 0 && unshare(CLONE_NEWUSER) == 0 &&
-           write_maps(getpid(), &alone);
+    return owner >= 0 && setns(owner, CLONE_NEWUSER) == 0 &&
+           unshare(CLONE_NEWUSER | inside->namespaces) == 0 &&
+           write_maps(getpid(), &alone, inside->as_root);
+}
+
+/* A network of one's own has nothing but a loopback, which is down. */
+static void raise_loopback(const struct inside *inside)
+{
+    struct ifreq interface = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int fd;
+
+    if (!(inside->namespaces & CLONE_NEWNET))
+        return;
+    if ((fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) < 0)
+        return;
+    (void)ioctl(fd, SIOCSIFFLAGS, &interface);
+    (void)close(fd);
 }
 
 /* Whether the kernel lets this process see the root directory at all. */
@@ -131,7 +150,8 @@ static bool sees_root(void)
 
 /* Once dumpable, the anchor is open to every process of the user: before that it must have let go
  * of what belongs to root, above all the pipe that the plugin believes. */
-static void be_anchor(int mount_namespace, const struct user *user, int lifeline, int ready)
+static void be_anchor(int mount_namespace, const struct user *user, const struct inside *inside,
+                      int lifeline, int ready)
 {
     char byte;
 
@@ -147,8 +167,10 @@ static void be_anchor(int mount_namespace, const struct user *user, int lifeline
     if (prctl(PR_SET_DUMPABLE, 1) < 0)
         _exit(LAUNCH_FAILED);
     byte = sees_root() ? MAPS_WANTED : MAPS_WRITTEN;
-    if (byte == MAPS_WANTED ? unshare(CLONE_NEWUSER) < 0 : !enter_below(mount_namespace, user))
+    if (byte == MAPS_WANTED ? unshare(CLONE_NEWUSER | inside->namespaces) < 0
+                            : !enter_below(mount_namespace, user, inside))
         _exit(LAUNCH_FAILED);
+    raise_loopback(inside);
     (void)close(mount_namespace);
     if (!write_all(ready, &byte, 1))
         _exit(LAUNCH_FAILED);
@@ -158,7 +180,8 @@ static void be_anchor(int mount_namespace, const struct user *user, int lifeline
     _exit(0);
 }
 
-pid_t start_anchor(int mount_namespace, const struct user *user, int lifeline)
+pid_t start_anchor(int mount_namespace, const struct user *user, const struct inside *inside,
+                   int lifeline)
 {
     int ready[2];
     char byte;
@@ -167,10 +190,10 @@ pid_t start_anchor(int mount_namespace, const struct user *user, int lifeline)
     if (pipe2(ready, O_CLOEXEC) < 0)
         return -1;
     if ((pid = fork()) == 0)
-        be_anchor(mount_namespace, user, lifeline, ready[1]);
+        be_anchor(mount_namespace, user, inside, lifeline, ready[1]);
     (void)close(ready[1]);
-    if (pid > 0 &&
-        (read_all(ready[0], &byte, 1) != 1 || (byte == MAPS_WANTED && !write_maps(pid, user)))) {
+    if (pid > 0 && (read_all(ready[0], &byte, 1) != 1 ||
+                    (byte == MAPS_WANTED && !write_maps(pid, user, inside->as_root)))) {
         int reason = errno ? errno : EPERM;
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, 0);
@@ -195,11 +218,19 @@ bool join_node(void)
     return joined;
 }
 
-/* The plugin keeps each job's namespace alive by a bind mount BASE/JOBID/.ns; mountinfo names it
- * whatever the site's base path is (proc(5): field 5 is the mount point, after " - " the type). */
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), size = strlen(end);
+
+    return length >= size && strcmp(text + length - size, end) == 0;
+}
+
+/* Slurm keeps each job's namespace alive by a bind mount: job_container/tmpfs BASE/JOBID/.ns, and
+ * namespace/linux (25.11) BASE/JOBID/.ns/mnt. mountinfo names it whatever the site's base path is
+ * (proc(5): field 5 is the mount point, after " - " the type). */
 static bool find_job_container(unsigned long job, char *path, size_t size)
 {
-    char suffix[64], point[4096];
+    char one[64], other[64], point[4096];
     char *line = NULL;
     size_t capacity = 0;
     bool found = false;
@@ -207,13 +238,14 @@ static bool find_job_container(unsigned long job, char *path, size_t size)
 
     if (file == NULL)
         return false;
-    (void)snprintf(suffix, sizeof(suffix), "/%lu/.ns", job);
+    (void)snprintf(one, sizeof(one), "/%lu/.ns", job);
+    (void)snprintf(other, sizeof(other), "/%lu/.ns/mnt", job);
     while (!found && getline(&line, &capacity, file) > 0) {
         if (strstr(line, " - nsfs ") == NULL)
             continue;
-        if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || strlen(point) < strlen(suffix))
+        if (sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || strlen(point) >= size)
             continue;
-        if (strcmp(point + strlen(point) - strlen(suffix), suffix) == 0 && strlen(point) < size) {
+        if (ends_with(point, one) || ends_with(point, other)) {
             (void)strcpy(path, point);
             found = true;
         }

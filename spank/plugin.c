@@ -23,6 +23,11 @@ SPANK_PLUGIN(hpcimg, 1)
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* `hpcimg doctor` reads it in the file: which release this is of, and what counts unless
+ * plugstack.conf says more. */
+__attribute__((used)) static const char built[] =
+    "hpcimg-built version=" VERSION " python=" PYTHON " apptainer=" APPTAINER " libexec=" LIBEXEC;
+
 static struct site site = {"hpcimg", "container", PYTHON, APPTAINER, LIBEXEC, "submit"};
 
 static bool is_pin_time(const char *word)

@@ -12,7 +12,8 @@ struct site {
     char pin[8]; /* when a batch job's tag is read: at its `submit` or at its `start` */
 };
 
-/* False when one of them cannot be started; `path` then names it, and errno says why. */
-bool have_programs(const struct site *site, char *path, size_t size);
+/* False when one of them cannot be started, or they are no match for this plugin; `what` says it.
+ */
+bool have_programs(const struct site *site, char *what, size_t size);
 
 #endif

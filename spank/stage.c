@@ -147,6 +147,21 @@ static bool drain(int result, int messages, char *output, size_t *size)
     return wanted;
 }
 
+/* Until the stage has ended, which its parent has yet to reap, or somebody pulls the leash. Without
+ * pidfds (before Linux 5.3) it is looked at twenty times a second. */
+static void await_end(pid_t pid, struct pollfd polled[2])
+{
+    const int pause = polled[1].fd >= 0 ? -1 : 50;
+    siginfo_t ended = {.si_pid = 0};
+    int count;
+
+    do {
+        count = poll(polled, 2, pause);
+        if (count == 0 && waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT) < 0)
+            return;
+    } while (pid > 0 && (count == 0 || (count < 0 && errno == EINTR)) && ended.si_pid == 0);
+}
+
 /* The stage may be another account's, and user_init has not the rights to end it. So root minds it,
  * in a process between the two: when slurmstepd lets go of the leash, or ends, so does the stage.
  */
@@ -164,8 +179,7 @@ static void be_minder(const struct identity *who, char *const argv[], const int 
     if ((pid = fork()) == 0)
         be_stage(who, argv, descriptors, environment);
     polled[1].fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    while (polled[1].fd >= 0 && poll(polled, 2, -1) < 0 && errno == EINTR)
-        continue;
+    await_end(pid, polled);
     if (pid > 0 && polled[0].revents != 0)
         (void)kill(pid, SIGKILL);
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -8,18 +8,19 @@
  * Result: "anchor PID STARTTIME\n", "processes PID:STARTTIME...\n", "environment SIZE\n" and SIZE
  * bytes. */
 #define _GNU_SOURCE
+#include "starter.h"
+#include "arrange.h"
 #include "common.h"
 #include "copies.h"
+#include "engine.h"
+#include "memory.h"
 #include "mounts.h"
 #include "namespaces.h"
 #include "processes.h"
-#include "users.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
-#include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,16 +31,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#define HOLDER_INSIDE "/.hpcimg-holder"
-#define LIST_SIZE     4096
-
-struct request {
-    struct user user;
-    unsigned long job;
-    const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
-    bool has_gpu, by_kernel;
-    uid_t account; /* whose image the kernel may be given */
-};
+#define LIST_SIZE 4096
 
 struct report {
     pid_t holder;
@@ -54,85 +46,6 @@ static int refuse(const struct request *request, const char *what, const char *w
                   request->name, why);
     (void)fprintf(stderr, "hpcimg: %s: hint: %s\n", request->node, hint);
     return LAUNCH_FAILED;
-}
-
-static bool parse_account(const char *text, struct request *request)
-{
-    unsigned long number;
-
-    request->by_kernel = parse_number(text, UINT_MAX - 1, &number);
-    request->account = (uid_t)number;
-    return request->by_kernel;
-}
-
-static bool parse_request(int argc, char **argv, struct request *request)
-{
-    static const struct option options[] = {
-        {"uid", 1, NULL, 'u'},    {"gid", 1, NULL, 'g'},     {"groups", 1, NULL, 'G'},
-        {"job", 1, NULL, 'j'},    {"image", 1, NULL, 'i'},   {"name", 1, NULL, 'n'},
-        {"node", 1, NULL, 'N'},   {"workdir", 1, NULL, 'w'}, {"apptainer", 1, NULL, 'a'},
-        {"holder", 1, NULL, 'h'}, {"gpu", 0, NULL, 'v'},     {"script", 1, NULL, 's'},
-        {"kernel", 1, NULL, 'k'}, {NULL, 0, NULL, 0},
-    };
-    const char *uid = NULL, *gid = NULL, *job = NULL, *account = NULL;
-    char *groups = NULL;
-
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (option) {
-        case 'u': uid = optarg; break;
-        case 'g': gid = optarg; break;
-        case 'G': groups = optarg; break;
-        case 'j': job = optarg; break;
-        case 'i': request->image = optarg; break;
-        case 'n': request->name = optarg; break;
-        case 'N': request->node = optarg; break;
-        case 'w': request->workdir = optarg; break;
-        case 'a': request->apptainer = optarg; break;
-        case 'h': request->holder = optarg; break;
-        case 's': request->script = optarg; break;
-        case 'v': request->has_gpu = true; break;
-        case 'k': account = optarg; break;
-        default: return false;
-        }
-    }
-    if (account != NULL && !parse_account(account, request))
-        return false;
-    return request->image && request->name && request->node && request->workdir &&
-           request->apptainer && request->holder && parse_number(job, UINT_MAX, &request->job) &&
-           parse_user(uid, gid, groups, &request->user);
-}
-
-/* Apptainer gets none of the job's environment, so nothing of it can change the container; what
- * then shows up beside the image's own variables is filtered by the joiner. */
-static void exec_apptainer(const struct request *request)
-{
-    struct passwd *account = getpwuid(request->user.uid);
-    char home[PATH_MAX], holder[PATH_MAX], script[PATH_MAX * 2];
-    char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-                           home, NULL};
-    const char *argv[20];
-    size_t count = 0;
-
-    (void)snprintf(home, sizeof(home), "HOME=%s", account != NULL ? account->pw_dir : "/");
-    (void)snprintf(holder, sizeof(holder), "%s:%s:ro", request->holder, HOLDER_INSIDE);
-    argv[count++] = request->apptainer;
-    argv[count++] = "exec";
-    argv[count++] = "--userns";
-    argv[count++] = "--bind";
-    argv[count++] = holder;
-    if (request->script != NULL) {
-        (void)snprintf(script, sizeof(script), "%s:%s:ro", request->script, request->script);
-        argv[count++] = "--bind";
-        argv[count++] = script;
-    }
-    if (request->has_gpu)
-        argv[count++] = "--nv";
-    argv[count++] = request->image;
-    argv[count++] = HOLDER_INSIDE;
-    argv[count] = NULL;
-    execve(request->apptainer, (char *const *)argv, environment);
-    (void)fprintf(stderr, "%s: %s\n", request->apptainer, strerror(errno));
-    _exit(LAUNCH_FAILED);
 }
 
 static void be_user(const struct request *request, int report, int messages)
@@ -150,12 +63,12 @@ static void be_user(const struct request *request, int report, int messages)
     (void)setsid();
     if (dup2(report, STDOUT_FILENO) < 0 || dup2(messages, STDERR_FILENO) < 0)
         _exit(LAUNCH_FAILED);
-    exec_apptainer(request);
+    exec_engine(request);
 }
 
 /* Read the holder's report. What Apptainer's own start-up or the image's scripts print before it
- * is skipped up to the ready word. */
-static bool read_report(int fd, struct report *report)
+ * is skipped up to the ready word; what an entrypoint prints may be shown. */
+static bool read_report(int fd, struct report *report, bool shows)
 {
     char line[256];
     int pid = 0;
@@ -171,6 +84,8 @@ static bool read_report(int fd, struct report *report)
         line[used] = '\0';
         if (sscanf(line, READY " %d %zu", &pid, &report->size) == 2)
             break;
+        if (shows && used > 0)
+            (void)fprintf(stderr, "%s\n", line);
     }
     if (pid <= 1 || report->size > sizeof(report->environment))
         return false;
@@ -179,19 +94,29 @@ static bool read_report(int fd, struct report *report)
            (report->size == 0 || report->environment[report->size - 1] == '\0');
 }
 
-/* The last line that Apptainer wrote says most; the text is the image's and the user's too, so
- * only printable characters of it reach the terminal. */
-static void last_words(int messages, char *text, size_t size)
+/* What was written to standard error, Apptainer's, the entrypoint's and ours. */
+static char *read_messages(int messages)
 {
     static char said[65536];
     ssize_t count = pread(messages, said, sizeof(said) - 1, 0);
+
+    said[count > 0 ? count : 0] = '\0';
+    strip_colours(said); /* Apptainer colours a file too */
+    return said;
+}
+
+/* The last line of it says most; the text is the image's and the user's too, so only printable
+ * characters of it reach the terminal. */
+static void last_words(const struct request *request, char *said, char *text, size_t size)
+{
     char *line, *end;
 
-    (void)snprintf(text, size, "Apptainer ended and said nothing");
-    if (count <= 0)
+    (void)snprintf(text, size,
+                   request->entrypoint != NULL
+                       ? "its entrypoint ended and did not run the command that it was given"
+                       : "Apptainer ended and said nothing");
+    if (said[0] == '\0')
         return;
-    said[count] = '\0';
-    strip_colours(said); /* Apptainer colours a file too */
     for (end = said + strlen(said); end > said && (end[-1] == '\n' || end[-1] == ' '); end--)
         end[-1] = '\0';
     if (*said == '\0')
@@ -221,18 +146,39 @@ static bool send_result(const struct report *report, pid_t anchor)
 
 static const char *advice(const char *why)
 {
-    if (strstr(why, "namespace") != NULL)
-        return "unprivileged user namespaces are off on this node: set user.max_user_namespaces, "
-               "and kernel.unprivileged_userns_clone where it exists";
-    if (strstr(why, "fuse") != NULL)
-        return "Apptainer could not mount the image: is squashfuse installed and /dev/fuse open?";
+    static const struct {
+        const char *part, *hint;
+    } known[] = {
+        {"of a mount cannot be used", "write a path that is on this node, or leave it out"},
+        {"in the container cannot be done", "leave it out: it is no mount, or has no such flag"},
+        {"has no directory", "name one that it has, or mount one there: --container-mounts"},
+        {"entrypoint", "leave out --container-entrypoint"},
+        {"namespace", "unprivileged user namespaces are off on this node: set "
+                      "user.max_user_namespaces, and kernel.unprivileged_userns_clone where it "
+                      "exists"},
+        {"fuse",
+         "Apptainer could not mount the image: is squashfuse installed and /dev/fuse open?"},
+    };
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+        if (strstr(why, known[i].part) != NULL)
+            return known[i].hint;
     return "try the same by hand on that node: hpcimg run NAME -- true";
+}
+
+/* No container stands, or not the one that was asked for. */
+static int give_up(const struct request *request, int messages)
+{
+    char why[512];
+
+    end_descendants();
+    last_words(request, read_messages(messages), why, sizeof(why));
+    return refuse(request, "start", why, advice(why));
 }
 
 static int start(const struct request *request, int messages)
 {
     static struct report report;
-    char why[512];
     int channel[2], mount_namespace = -1;
     pid_t monitor, anchor = -1;
 
@@ -242,14 +188,16 @@ static int start(const struct request *request, int messages)
     if (monitor == 0)
         be_user(request, channel[1], messages);
     (void)close(channel[1]);
-    if (!read_report(channel[0], &report)) {
-        end_descendants();
-        last_words(messages, why, sizeof(why));
-        return refuse(request, "start", why, advice(why));
-    }
+    if (!read_report(channel[0], &report, request->shows_entrypoint))
+        return give_up(request, messages);
+    if (request->shows_entrypoint)
+        (void)fputs(read_messages(messages), stderr);
     mount_namespace = open_mount_namespace(report.holder, request->user.uid);
+    if (mount_namespace >= 0 && wants_arranging(request) &&
+        !arrange(request, mount_namespace, messages))
+        return give_up(request, messages);
     if (mount_namespace >= 0)
-        anchor = start_anchor(mount_namespace, &request->user, STDIN_FILENO);
+        anchor = start_anchor(mount_namespace, &request->user, &request->inside, STDIN_FILENO);
     if (anchor < 0 || !send_result(&report, anchor)) {
         int reason = errno;
         end_descendants();
@@ -320,7 +268,7 @@ int main(int argc, char **argv)
 
     reset_signals();
     close_on_exec_from(3);
-    if (!parse_request(argc, argv, &request)) {
+    if (!parse_starter(argc, argv, &request)) {
         (void)fprintf(stderr, "hpcimg: starter: wrong arguments\n");
         return LAUNCH_FAILED;
     }
@@ -333,5 +281,7 @@ int main(int argc, char **argv)
         return refuse(&request, "start", strerror(errno), "is job_container/tmpfs in order?");
     if (copy >= 0)
         use_copy(&request, copy, place);
+    if (!make_memory(&request))
+        return refuse(&request, "start", strerror(errno), "look at the node's memory");
     return start(&request, messages);
 }

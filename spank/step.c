@@ -8,6 +8,7 @@
 #include "identity.h"
 #include "job.h"
 #include "join.h"
+#include "launch.h"
 #include "off.h"
 #include "options.h"
 #include "request.h"
@@ -101,12 +102,11 @@ static int refuse(const char *what, const char *why)
 
 static bool check_programs(const struct site *site)
 {
-    char path[PATH_MAX], what[PATH_MAX + 64];
+    char what[PATH_MAX + 128];
 
-    if (have_programs(site, path, sizeof(path)))
+    if (have_programs(site, what, sizeof(what)))
         return true;
-    (void)snprintf(what, sizeof(what), "\"%s\" cannot be started: %s", path, strerror(errno));
-    (void)refuse(what, "install it on this node, or correct its path in plugstack.conf");
+    (void)refuse(what, "install all of hpcimg on this node, or correct the path in plugstack.conf");
     return false;
 }
 
@@ -169,70 +169,37 @@ static const char *batch_script(spank_t spank)
     return command[0];
 }
 
-/* Only what the store's account has written may be given to the kernel. */
-static void write_account(const struct site *site, char *text, size_t size)
-{
-    struct identity account = {.uid = 0};
-
-    if (step.entry.by_kernel)
-        step.entry.by_kernel = find_identity(site->account, 0, &account);
-    (void)snprintf(text, size, "%u", account.uid);
-}
-
 static int start_container(spank_t spank, const struct identity *user, const struct site *site,
                            char *output)
 {
-    static char groups[1 << 16];
-    char uid[16], gid[16], job[16], account[16];
-    char workdir[PATH_MAX], starter[PATH_MAX], holder[PATH_MAX];
-    const char *script = batch_script(spank);
-    char *argv[32] = {starter,
-                      "--uid",
-                      uid,
-                      "--gid",
-                      gid,
-                      "--groups",
-                      groups,
-                      "--job",
-                      job,
-                      "--image",
-                      step.entry.image,
-                      "--name",
-                      (char *)step.image,
-                      "--node",
-                      step.node,
-                      "--workdir",
-                      workdir,
-                      "--apptainer",
-                      (char *)site->apptainer,
-                      "--holder",
-                      holder};
-    size_t next = 21, size = 0;
+    char workdir[PATH_MAX];
+    const struct launch launch = {
+        .site = site,
+        .user = user,
+        .job = &step.job,
+        .entry = &step.entry,
+        .words = step.words,
+        .node = step.node,
+        .workdir = workdir,
+        .script = batch_script(spank),
+    };
+    struct argv argv = {.words = NULL};
+    const char *why = NULL;
+    size_t size = 0;
+    int code;
 
-    (void)snprintf(uid, sizeof(uid), "%u", user->uid);
-    (void)snprintf(gid, sizeof(gid), "%u", user->gid);
-    (void)snprintf(job, sizeof(job), "%u", step.job.id);
-    (void)snprintf(starter, sizeof(starter), "%.4000s/starter", site->libexec);
-    (void)snprintf(holder, sizeof(holder), "%.4000s/holder", site->libexec);
     read_workdir(workdir, sizeof(workdir));
-    if (!write_groups(user, groups, sizeof(groups)))
-        return refuse("the user is in too many groups", "ask the site");
-    write_account(site, account, sizeof(account));
-    if (step.entry.has_gpu)
-        argv[next++] = "--gpu";
-    if (step.entry.by_kernel) {
-        argv[next++] = "--kernel";
-        argv[next++] = account;
-    }
-    if (script != NULL) {
-        argv[next++] = "--script";
-        argv[next++] = (char *)script;
-    }
-    if (run_stage(NULL, argv, step.lifeline[0], output, &size) != 0)
-        return -1;
-    return parse_container(output, size, &step.container)
+    if (!write_launch(&launch, &argv, &why))
+        return refuse(why, "ask the site");
+    code = run_stage(NULL, argv.words, step.lifeline[0], output, &size);
+    free_words(&argv);
+    if (code != 0)
+        return -1; /* said by the starter */
+    if (!parse_container(output, size, &step.container))
+        return refuse("the starter's report is wrong", "reinstall hpcimg on this node");
+    return complete_environment(&launch, &step.container)
                ? 0
-               : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
+               : refuse("the variables of the image are too many", "ask who made the image");
 }
 
 /* slurmd's log gets them too, and where the store is the user's, so are the words. */
@@ -248,21 +215,27 @@ static void tell_warnings(void)
         slurm_spank_log("hpcimg: %s: warning: %s", step.node, step.entry.warning);
 }
 
+static void cut(char *text, size_t size, const char *whole)
+{
+    (void)snprintf(text, size, "%s", whole);
+    keep_shown(text);
+}
+
 /* What the submit side sent may be forged, and a step's environment may hold anything. */
 static bool check_words(void)
 {
+    static char image[65];
+    char shown[65], what[160];
+
     for (size_t i = 0; i < WORDS; i++) {
         const char *part = step.words[i] != NULL ? words[i].find_wrong(step.words[i]) : NULL;
-        char shown[65], image[65], what[160];
         if (part == NULL)
             continue;
-        (void)snprintf(shown, sizeof(shown), "%s", part);
-        keep_shown(shown);
+        cut(shown, sizeof(shown), part);
+        cut(image, sizeof(image), step.image);
+        step.image = image;
         (void)snprintf(what, sizeof(what), "\"%s\" is no %s", shown, words[i].form);
-        (void)snprintf(image, sizeof(image), "%s", step.image);
-        keep_shown(image);
-        step.image = i == IMAGE ? strdup(image) : step.image;
-        (void)refuse(what, words[i].hint);
+        (void)refuse(i == IMAGE ? "that is not an image name" : what, words[i].hint);
         return false;
     }
     return true;

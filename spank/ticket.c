@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define PREFETCH_MILLISECONDS 2000 /* a warm prefetch takes a quarter of it, a cold one minutes */
+#define FACTS_SIZE            (1 << 14)
 #define STEPS_SIZE            (1 << 20) /* of the list of starts: as hpcimg/store/steps.py has it */
 
 bool parse_line(const char *text, const char *key, char *value, size_t size)
@@ -48,7 +49,6 @@ bool parse_entry(const char *text, struct entry *entry)
     (void)snprintf(entry->text, sizeof(entry->text), "%s", text);
     entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->by_kernel = strstr(text, "\nmount=kernel\n") != NULL;
-    entry->has_gpu = strstr(text, "\ngpu=yes\n") != NULL;
     return true;
 }
 
@@ -210,22 +210,48 @@ bool was_told(const struct job *job)
     return told;
 }
 
+/* What is put around the image is much, and no part of what was started. */
+static bool is_around(const char *line)
+{
+    static const char *const keys[] = {"bind=", "setenv=", "hide=", "workdir=", "entrypoint="};
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
+        if (strncmp(line, keys[i], strlen(keys[i])) == 0)
+            return true;
+    return false;
+}
+
 /* The first text of each key counts, and an empty line ends a start: what a user's own `hpcimg get`
  * printed can change neither. */
+static void copy_facts(const char *text, char *facts, size_t size)
+{
+    size_t used = 0;
+
+    for (text += strspn(text, "\n"); *text != '\0' && *text != '\n'; text += *text == '\n') {
+        size_t length = strcspn(text, "\n");
+        if (!is_around(text) && used + length + 2 < size) {
+            memcpy(facts + used, text, length);
+            used += length;
+            facts[used++] = '\n';
+        }
+        text += length;
+    }
+    facts[used] = '\0';
+}
+
 void note_start(const struct job *job, const struct start *start, const struct entry *entry)
 {
-    const char *begin = entry->text + strspn(entry->text, "\n"), *end = strstr(begin, "\n\n");
-    char text[TICKET_SIZE + NAME_LENGTH + 256];
+    char facts[FACTS_SIZE], text[FACTS_SIZE + NAME_LENGTH + 256];
     struct stat status;
-    int directory, fd, length, size;
+    int directory, fd, length;
 
-    size = (int)(end != NULL ? (size_t)(end - begin) : strlen(begin));
     if ((directory = open_tickets(job->id)) < 0)
         return;
-    length = snprintf(text, sizeof(text),
-                      "step=%u\nat=%lld\nname=%s\nscope=%s\nby=%s\nwait=%ld\n%.*s\n\n", job->step,
-                      (long long)time(NULL), start->name, start->scope,
-                      start->by_ticket ? "ticket" : "get", start->millis, size, begin);
+    copy_facts(entry->text, facts, sizeof(facts));
+    length =
+        snprintf(text, sizeof(text), "step=%u\nat=%lld\nname=%s\nscope=%s\nby=%s\nwait=%ld\n%s\n",
+                 job->step, (long long)time(NULL), start->name, start->scope,
+                 start->by_ticket ? "ticket" : "get", start->millis, facts);
     fd = openat(directory, ".steps", O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd >= 0 && length > 0 && (size_t)length < sizeof(text) && fstat(fd, &status) == 0 &&
         status.st_size < STEPS_SIZE)

@@ -15,13 +15,12 @@ struct entry {
     char image[PATH_MAX];   /* the SIF to run */
     bool is_for_once;       /* other nodes of the next step may find another: it asks again */
     bool by_kernel;         /* the site lets the kernel mount it */
-    bool has_gpu;           /* the job has a GPU: bring the host's driver in */
     char warning[1024];     /* what the user of each step should know; may be empty */
     char once[1024];        /* the same of the job's first step */
     char text[TICKET_SIZE]; /* all that was printed */
 };
 
-/* Parse what `hpcimg get` prints: "image=PATH", "gpu=yes|no" and maybe "mount=kernel",
+/* Parse what `hpcimg get` prints: "image=PATH" and maybe "mount=kernel",
  * "warning=TEXT", "once=TEXT" or "ticket=no", a line each. */
 bool parse_entry(const char *text, struct entry *entry);
 

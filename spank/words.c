@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "words.h"
 
+#include "binds.h"
 #include "common.h"
 
 #include <ctype.h>
@@ -51,7 +52,15 @@ static const char *find_wrong_image(const char *value)
 
 static const char *find_wrong_mounts(const char *value)
 {
-    return strpbrk(value, "\n\t") == NULL && strlen(value) < VALUE_SIZE ? NULL : value;
+    static char copy[VALUE_SIZE];
+    static struct bind binds[MOST_BINDS];
+    const char *wrong;
+
+    if (strlen(value) >= sizeof(copy))
+        return value;
+    (void)strcpy(copy, value);
+    (void)parse_binds(copy, binds, MOST_BINDS, &wrong);
+    return wrong;
 }
 
 static const char *find_wrong_directory(const char *value)
@@ -137,7 +146,8 @@ static const char *find_wrong_platform(const char *value)
 const struct wording words[WORDS] = {
     [IMAGE] = {WORD("IMAGE"), .find_wrong = find_wrong_image, .form = "image name",
                .hint = "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]"},
-    [MOUNTS] = {WORD("MOUNTS"), .is_list = true, .find_wrong = find_wrong_mounts, .form = "mount",
+    [MOUNTS] = {WORD("MOUNTS"), .is_list = true, .find_wrong = find_wrong_mounts,
+                .form = "mount that can be made",
                 .hint = "write SOURCE:DESTINATION[:FLAG+FLAG], several with commas between"},
     [WORKDIR] = {WORD("WORKDIR"), .find_wrong = find_wrong_directory,
                  .form = "directory of a container", .hint = "write a path that begins with /"},

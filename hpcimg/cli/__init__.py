@@ -17,8 +17,8 @@ VERBS = {
     "needs": "coverage",
     "coverage": "coverage",
     "wanted": "coverage",
-    "run": "launch",
-    "srun": "launch",
+    "run": "start",
+    "srun": "start",
     "get": "launch",
     "prefetch": "launch",
     "pin": "launch",
@@ -29,6 +29,7 @@ VERBS = {
     "cache": "cache",
     "node": "node",
     "index": "index",
+    "config": "config",
     "doctor": "doctor",
     "completion": "completion",
 }

@@ -1,4 +1,4 @@
-"""run and srun for people; get and prefetch for the plugin and the prolog."""
+"""get, prefetch and pin: what the plugin and the prolog call."""
 
 from __future__ import annotations
 
@@ -13,51 +13,25 @@ from typing import TYPE_CHECKING
 from hpcimg.cli.parser import Adder
 
 if TYPE_CHECKING:
-    from hpcimg.errors import HpcimgError
     from hpcimg.settings import Settings
     from hpcimg.workflow.get import Ready
 
 ASK_AS_USER = 80
 """How `get --store site` ends, in silence, where the user's own credentials may help."""
 
-_SRUN = "srun [SRUN'S OPTIONS] --container NAME COMMAND [ARGUMENT...]"
 _PULLS = "missing, newer, always"
-_SRUN_HELP = "srun where the plugin is not installed: each node runs its own build of NAME"
 
 
 def add(verbs: Adder) -> None:
     """Add the verbs."""
-    run = verbs.add_parser("run", help="run a command in the image that fits this node")
-    run.add_argument("name", metavar="NAME")
-    run.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
-    run.add_argument(
-        "--match", default="", metavar="WORD", help="how the job's nodes choose: per-node, uniform"
-    )
-    run.add_argument("--pull", default="", metavar="WORD", help=f"when to ask: {_PULLS}")
-    run.add_argument("--dry-run", action="store_true", help="print the command line instead")
-    run.add_argument(
-        "--say-once", action="store_true", help="of a node's tasks only the first says what fails"
-    )
-    run.set_defaults(call=_run)
-
-    srun = verbs.add_parser(
-        "srun",
-        help=_SRUN_HELP,
-        usage=f"hpcimg {_SRUN}",
-        prefix_chars="\0",
-        add_help=False,
-    )
-    srun.add_argument("words", nargs=argparse.REMAINDER)
-    srun.set_defaults(call=_srun)
-
     get = verbs.add_parser("get", help="have a job's image ready (the plugin calls this)")
     get.add_argument("--store", choices=("site", "own"), default="site")
     _add_job_options(get)
-    get.set_defaults(call=_get)
+    get.set_defaults(call=_get, is_ahead=False)
 
     prefetch = verbs.add_parser("prefetch", help="the same ahead of time (the prolog calls this)")
     _add_job_options(prefetch)
-    prefetch.set_defaults(call=_prefetch, store="site")
+    prefetch.set_defaults(call=_prefetch, store="site", is_ahead=True)
 
     pin = verbs.add_parser(
         "pin", help="say what a tag stands for, as NAME:TAG@DIGEST (sbatch's plugin calls this)"
@@ -98,78 +72,6 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    from hpcimg.errors import HpcimgError, UsageError
-    from hpcimg.process import describe, replace
-    from hpcimg.slurm import is_first_task
-
-    command = arguments.command[arguments.command[:1] == ["--"] :]
-    if not command:
-        raise UsageError("there is no command to run", "write: hpcimg run NAME -- COMMAND")
-    is_silent = arguments.say_once and not is_first_task(os.environ)
-    try:
-        argv = _have_image(arguments, command, is_silent=is_silent)
-        if not arguments.dry_run:
-            replace(argv, os.environ)
-    except HpcimgError as error:
-        return _refuse(error, is_silent=is_silent)
-    print(describe(argv))
-    return 0
-
-
-def _have_image(arguments: argparse.Namespace, command: list[str], *, is_silent: bool) -> list[str]:
-    from hpcimg.cli.progress_lines import ShowProgress
-    from hpcimg.progress import silent
-    from hpcimg.settings import read_settings
-    from hpcimg.slurm import node_name, place_in_step
-    from hpcimg.workflow.run import run_argv
-
-    node = node_name(os.environ)
-    start = f"hpcimg: {node}: " if node else "hpcimg: "
-    show = ShowProgress(arguments.name, start, place_in_step(os.environ))
-    if is_silent:
-        logging.getLogger("hpcimg").setLevel(logging.ERROR)
-    try:
-        report = silent if is_silent else show
-        settings = read_settings(os.environ)
-        argv = run_argv(
-            arguments.name,
-            command,
-            settings,
-            os.environ,
-            report,
-            match=arguments.match,
-            pull=arguments.pull,
-        )
-        show.ready()
-        return argv
-    finally:
-        show.close()
-
-
-def _refuse(error: HpcimgError, *, is_silent: bool) -> int:
-    """Say why nothing runs, on a node of a job with the node's name."""
-    from hpcimg.cli.output import print_error
-    from hpcimg.slurm import node_name
-
-    if os.environ.get("HPCIMG_DEBUG"):
-        raise error
-    if not is_silent:
-        print_error(error, node_name(os.environ))
-    return int(error.exit_code)
-
-
-def _srun(arguments: argparse.Namespace) -> int:
-    from hpcimg.process import replace
-    from hpcimg.workflow.run import srun_argv
-
-    if arguments.words in (["-h"], ["--help"]):
-        # Any other -h is srun's own, or the command's.
-        print(f"usage: hpcimg {_SRUN}\n\n{_SRUN_HELP}")
-        return 0
-    return replace(srun_argv(arguments.words), os.environ)
-
-
 def _get(arguments: argparse.Namespace) -> int:
     return _print_ready(arguments, lambda ready, _: ready.lines())
 
@@ -183,6 +85,8 @@ def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings
         with _errors_alone():
             # Root-owned settings alone decide here, whatever the environment says.
             settings = read_settings({})
+            if arguments.is_ahead and not settings.prolog.prefetch:
+                return 0
             lines = write(_ready(arguments, settings), settings)
         sys.stdout.write(lines)
     except NotListedError as error:

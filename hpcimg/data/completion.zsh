@@ -12,9 +12,10 @@ _shtab_hpcimg_commands() {
   local _commands=(
     cache:'the site'"'"'s image store'
     completion:'print a script that completes these commands'
+    config:'the site'"'"'s settings'
     containers:'say where named containers are kept (the plugin calls this)'
     coverage:'show which node types have a build of their own behind each name'
-    doctor:'find out whether a file system can carry the store'
+    doctor:'find out what is not in order, and what to change'
     explain:'show every image behind a name: taken or not, why'
     index:'make one name of many builds'
     inspect:'show what a registry has behind a name'
@@ -41,6 +42,15 @@ _shtab_hpcimg_cache_commands() {
     warm:'fetch and convert what nodes will pick, before any job'
   )
   _describe 'hpcimg cache commands' _commands
+}
+
+_shtab_hpcimg_config_commands() {
+  local _commands=(
+    check:'find every mistake in the settings'
+    schema:'print the settings'"'"' JSON schema, for editors'
+    show:'print each value and where it comes from'
+  )
+  _describe 'hpcimg config commands' _commands
 }
 
 _shtab_hpcimg_index_commands() {
@@ -161,6 +171,37 @@ _shtab_hpcimg_completion_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_hpcimg_completion_defaults_added=0
 
+_shtab_hpcimg_config_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_config_defaults_added=0
+
+_shtab_hpcimg_config_check_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  ":look at this file alone:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_config_check_defaults_added=0
+
+_shtab_hpcimg_config_schema_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_config_schema_defaults_added=0
+
+_shtab_hpcimg_config_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print an object for programs]"
+  "(*)::only these, and all below them:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_config_show_defaults_added=0
+
 _shtab_hpcimg_containers_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
@@ -181,7 +222,8 @@ _shtab_hpcimg_coverage_defaults_added=0
 
 _shtab_hpcimg_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--store[try this directory\; without one, the site\'s store]:DIR:_files -/"
+  "--store[try between two nodes whether this directory can be a store\; without DIR the site\'s]:DIR:_files -/"
+  "--all[all nodes, through Slurm]"
   "--partition[the nodes of this partition]:P:"
   "--nodes[these nodes, as bdw\[1-4\],gpu1]:LIST:"
   "--json[print an object for programs]"
@@ -336,8 +378,18 @@ _shtab_hpcimg_resolve_defaults_added=0
 
 _shtab_hpcimg_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--match[how the job\'s nodes choose\: per-node, uniform]:WORD:"
-  "--pull[when to ask\: missing, newer, always]:WORD:"
+  "*--match[how the job\'s nodes choose\: per-node, uniform]:WORD:"
+  "*--pull[when to ask\: missing, newer, always]:WORD:"
+  "*--platform[take the build for these words, as linux\/amd64\:broadwell]:WORDS:"
+  "*--mounts[show files of the node in the container, a list]:SRC:DST[:FLAG+FLAG]:"
+  "*--workdir[start in this directory of the container]:DIR:"
+  "*--env[variables that are yours where the image sets them too]:NAME,NAME:"
+  "--mount-home[show your home directory]"
+  "--no-mount-home[do not show it]"
+  "--writable[let the command change the image\'s files, in memory]"
+  "--readonly[let it not]"
+  "--entrypoint[put the image\'s entrypoint before the command]"
+  "--no-entrypoint[do not]"
   "--dry-run[print the command line instead]"
   "--say-once[of a node\'s tasks only the first says what fails]"
   ":NAME:"
@@ -393,6 +445,7 @@ _shtab_hpcimg() {
       case $line[1] in
         cache) _shtab_hpcimg_cache ;;
         completion) _arguments -C -s $_shtab_hpcimg_completion_options ;;
+        config) _shtab_hpcimg_config ;;
         containers) _arguments -C -s $_shtab_hpcimg_containers_options ;;
         coverage) _arguments -C -s $_shtab_hpcimg_coverage_options ;;
         doctor) _arguments -C -s $_shtab_hpcimg_doctor_options ;;
@@ -436,6 +489,31 @@ _shtab_hpcimg_cache() {
         stats) _arguments -C -s $_shtab_hpcimg_cache_stats_options ;;
         verify) _arguments -C -s $_shtab_hpcimg_cache_verify_options ;;
         warm) _arguments -C -s $_shtab_hpcimg_cache_warm_options ;;
+      esac
+  esac
+}
+
+_shtab_hpcimg_config() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->config'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_hpcimg_config_defaults_added )); then
+    if (( ${_shtab_hpcimg_config_options[(I)${(q)one_or_more}*]} +          ${_shtab_hpcimg_config_options[(I)${(q)remainder}*]} +          ${_shtab_hpcimg_config_options[(I)${(q)default}]} == 0 )); then
+      _shtab_hpcimg_config_options+=(': :_shtab_hpcimg_config_commands' '*::: :->config')
+    fi
+    _shtab_hpcimg_config_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_hpcimg_config_options
+
+  case $state in
+    config)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_hpcimg_config-$line[1]:"
+      case $line[1] in
+        check) _arguments -C -s $_shtab_hpcimg_config_check_options ;;
+        schema) _arguments -C -s $_shtab_hpcimg_config_schema_options ;;
+        show) _arguments -C -s $_shtab_hpcimg_config_show_options ;;
       esac
   esac
 }

@@ -13,7 +13,7 @@ from hpcimg.node.pci import AMD
 from hpcimg.node.probe import Finding, entries, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from hpcimg.node.pci import PciGpu
@@ -31,7 +31,7 @@ _SRAMECC = 1 << 26
 
 def probe_amd(root: Path, bus: Iterable[PciGpu]) -> Finding:
     """Find the AMD GPUs under `root`; `bus` tells of those whose driver is missing."""
-    nodes = sorted(entries(root / _NODES), key=lambda path: (len(path.name), path.name))
+    nodes = _node_folders(root)
     if not nodes:
         return _without_driver([gpu for gpu in bus if gpu.vendor == AMD])
     texts = [read_text(node / "properties") for node in nodes]
@@ -51,29 +51,51 @@ def parse_topology(
     A GPU that a job's device cgroup hides has no properties; it keeps its place in the count.
     """
     devices: list[Gpu] = []
-    notes: list[str] = []
+    notes = [
+        f"AMD graphics {target} is part of the processor: not counted as a GPU"
+        for text in texts
+        if (target := target_of(_numbers(text).get("gfx_target_version", 0))) in _INTEGRATED
+    ]
     unknown = ""
-    index = 0
-    for at, (text, name) in enumerate(zip(texts, names, strict=True)):
-        facts = _numbers(text)
-        if text and not facts.get("simd_count"):
-            continue
+    for index, at, facts in _counted(texts):
         target = target_of(facts.get("gfx_target_version", 0))
-        if not text:
+        if not texts[at]:
             notes.append(f"AMD GPU {index} (KFD node {at}) is hidden from this process")
-        elif target in _INTEGRATED:
-            notes.append(f"AMD graphics {target} is part of the processor: not counted as a GPU")
-            continue
         elif not target:
             unknown = f"the kernel does not tell the target of AMD GPU {index}"
         else:
             serial = facts.get("unique_id", 0)
             uuid = f"GPU-{serial:016x}" if serial else ""
             devices.append(
-                Gpu(index, uuid, name, vendor="amd", target=target + _modes(target, facts))
+                Gpu(index, uuid, names[at], vendor="amd", target=target + _modes(target, facts))
             )
-        index += 1
     return tuple(devices), tuple(notes), unknown
+
+
+def render_minors(root: Path) -> dict[int, int]:
+    """Tell the number of the render device of each GPU, by the index that it has in a profile."""
+    texts = [read_text(node / "properties") for node in _node_folders(root)]
+    return {
+        index: facts["drm_render_minor"]
+        for index, _, facts in _counted(texts)
+        if facts.get("drm_render_minor")
+    }
+
+
+def _node_folders(root: Path) -> list[Path]:
+    return sorted(entries(root / _NODES), key=lambda path: (len(path.name), path.name))
+
+
+def _counted(texts: Sequence[str]) -> Iterator[tuple[int, int, dict[str, int]]]:
+    """Count the GPUs as Slurm does: each with its index, its KFD node, and what is told of it."""
+    index = 0
+    for at, text in enumerate(texts):
+        facts = _numbers(text)
+        is_cpu = text and not facts.get("simd_count")
+        if is_cpu or target_of(facts.get("gfx_target_version", 0)) in _INTEGRATED:
+            continue
+        yield index, at, facts
+        index += 1
 
 
 def target_of(version: int) -> str:

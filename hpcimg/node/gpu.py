@@ -146,6 +146,7 @@ def _device(document: dict[str, Any]) -> Gpu:
         capability=str(document["capability"]),
         mig=bool(document["mig"]),
         slices=tuple(str(uuid) for uuid in document["slices"]),
+        instances=tuple(str(one) for one in document.get("instances", ()) if one),
     )
     if not _CAPABILITY.fullmatch(gpu.capability):
         raise ValueError(f"capability {gpu.capability}")

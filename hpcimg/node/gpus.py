@@ -23,8 +23,9 @@ class Gpu:
     """One GPU. Of NVIDIA's it tells the `capability`, of the others' the code's `target`.
 
     `target` is AMD's as `gfx90a:sramecc+:xnack-`, Intel's device name as `pvc`. `slices` are the
-    UUIDs of an NVIDIA GPU's MIG slices, which have its capability. `index` counts one vendor's
-    devices in the order of the bus; NVIDIA's have the number of their device file.
+    UUIDs of an NVIDIA GPU's MIG slices, which have its capability; `instances` are their numbers in
+    the same order, as `1/0`. `index` counts one vendor's devices in the order of the bus; NVIDIA's
+    have the number of their device file.
     """
 
     index: int
@@ -35,6 +36,7 @@ class Gpu:
     slices: tuple[str, ...] = ()
     vendor: str = "nvidia"
     target: str = ""
+    instances: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -108,7 +110,7 @@ class GpuFacts:
             return {str(gpu.index): gpu for gpu in self.devices}, ""
         if len({gpu.word for gpu in self.devices}) > 1:
             return {}, "count MIG slices, and the GPUs differ"
-        alike = replace(self.devices[0], uuid="", slices=())
+        alike = replace(self.devices[0], uuid="", mig=True, slices=(), instances=())
         units = sum(len(gpu.slices) or 1 for gpu in self.devices)
         return {str(number): alike for number in range(units)}, ""
 

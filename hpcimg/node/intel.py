@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _DRIVERS = frozenset({"i915", "xe"})
 
 
+def compute_slots(bus: Iterable[PciGpu]) -> tuple[str, ...]:
+    """List the places of the compute GPUs, by the index that each has in a profile."""
+    known = facts()["intel_devices"]
+    return tuple(gpu.slot for gpu in bus if gpu.vendor == INTEL and gpu.device in known)
+
+
 def probe_intel(bus: Iterable[PciGpu]) -> Finding:
     """Tell the compute GPUs among those on the bus, in the bus's order."""
     known = facts()["intel_devices"]

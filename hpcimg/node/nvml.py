@@ -46,7 +46,8 @@ def _device(nvml: Any, index: int) -> dict[str, Any]:
     # Slurm counts the device files; NVML only those that the job's device cgroup leaves.
     with contextlib.suppress(nvml.NVMLError):
         number = nvml.nvmlDeviceGetMinorNumber(handle)
-    mig, slices = False, []
+    mig = False
+    slices: list[tuple[str, str]] = []
     # Before Ampere there is no MIG, and older drivers lack the function.
     with contextlib.suppress(nvml.NVMLError):
         mig = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
@@ -58,7 +59,8 @@ def _device(nvml: Any, index: int) -> dict[str, Any]:
         "name": name,
         "capability": f"{major}.{minor}",
         "mig": mig,
-        "slices": slices,
+        "slices": [uuid for uuid, _ in slices],
+        "instances": [instance for _, instance in slices],
     }
 
 
@@ -66,7 +68,12 @@ def _slices(nvml: Any, handle: Any) -> Any:
     for at in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         # A place without a slice answers "not found".
         with contextlib.suppress(nvml.NVMLError):
-            yield nvml.nvmlDeviceGetUUID(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, at))
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, at)
+            instance = ""
+            with contextlib.suppress(nvml.NVMLError):
+                numbers = nvml.nvmlDeviceGetGpuInstanceId, nvml.nvmlDeviceGetComputeInstanceId
+                instance = "/".join(str(number(part)) for number in numbers)
+            yield nvml.nvmlDeviceGetUUID(part), instance
 
 
 if __name__ == "__main__":

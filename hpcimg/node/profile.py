@@ -103,7 +103,11 @@ class NodeProfile:
 
     def to_json(self) -> str:
         """Write the profile as one JSON object, readable and stable."""
-        return json.dumps({"version": _VERSION, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+        document = {"version": _VERSION, **asdict(self)}
+        for device in document["gpus"]["devices"]:
+            if not device["instances"]:
+                del device["instances"]  # a release before it refuses what it does not know
+        return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> NodeProfile:

@@ -36,7 +36,7 @@ from hpcimg.oci.reference import DEFAULT_TAG, Reference
 from hpcimg.oci.session import Session
 from hpcimg.oci.tags import PAGE_LIMIT, PAGE_SIZE, parse_page
 from hpcimg.oci.transport import DEFAULT_PATIENCE, ONE_TRY, Patience, Request, Transport
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 log = logging.getLogger(__name__)
 

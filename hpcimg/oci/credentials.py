@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcimg.errors import RuntimeFailure, SettingsError
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 IDENTITY_TOKEN_USER = "<token>"  # noqa: S105 - a marker, no secret
 """Docker's helpers put this in place of a user's name when the secret is an identity token."""

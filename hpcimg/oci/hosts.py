@@ -20,7 +20,8 @@ from hpcimg.oci.proxies import DEFAULT_PORTS, NO_PROXIES, Proxies
 from hpcimg.oci.reference import Reference
 from hpcimg.oci.registries_conf import RegistryRule, rule_for
 from hpcimg.quoting import quoted
-from hpcimg.settings import RegistrySettings, has_site_file
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import has_site_file
 
 API_HOSTS = {"docker.io": "registry-1.docker.io"}
 """Registries whose API is not at the host that their images are named after."""

@@ -184,6 +184,21 @@ def _apply_aliases(written: str, default_registry: str, aliases: Mapping[str, st
     return written
 
 
+def check_alias(key: str, value: str, default_registry: str) -> str:
+    """Check both words of an alias, and give the registry that it leads to; raises SettingsError.
+
+    A key that no name can begin with would do nothing in silence.
+    """
+    first, _, path = key.partition("/")
+    parts = [*path.split("/")] * bool(path) if is_registry(first) else key.split("/")
+    if not all(_COMPONENT.fullmatch(part) for part in parts):
+        raise SettingsError(
+            f"alias {quoted(key)} stands for no name: none begins so",
+            "write a name or its beginning in lower case, without tag and digest",
+        )
+    return _divide(f"{_replacement(key, value)}/x", default_registry)[0]
+
+
 def _replacement(key: str, value: str) -> str:
     """Check the site's word: it is put before a user's path and must not swallow part of it."""
     first, slash, path = value.partition("/")

@@ -25,7 +25,6 @@ ENTRIES = "entries"
 IMAGE = "image.sif"
 RECORD = "record.json"
 RECORD_VERSION = 2
-_VERSIONS_READ = (1, 2)
 _RECORD_LIMIT = 1 << 20
 _CONVERTER = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,63}")
 
@@ -196,7 +195,10 @@ def is_complete_sif(header: bytes, size: int) -> bool:
 def parse_record(raw: bytes) -> Record:
     """Parse a record file; raises ValueError that says what is wrong."""
     document = json.loads(raw)
-    if not isinstance(document, dict) or document.get("version") not in _VERSIONS_READ:
+    version = document.get("version") if isinstance(document, dict) else None
+    # Nodes of two releases share a store while it is upgraded: of a later record what is known is
+    # read. What an older release must not use has another converter.
+    if not isinstance(version, int) or version < 1:
         raise ValueError("it has another version")
     try:
         return _record(document)

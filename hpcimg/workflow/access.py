@@ -130,6 +130,11 @@ def _surroundings(
     return Surroundings(registries_conf.read_rules(files), folders, proxies)
 
 
+def site_surroundings(settings: Settings, environment: Mapping[str, str]) -> Surroundings:
+    """Read what this machine says of registries, as it counts for jobs."""
+    return _surroundings(settings, environment, None)
+
+
 def _site_place(settings: Settings) -> tuple[Place, ...]:
     try:
         store = site_store(settings.store)

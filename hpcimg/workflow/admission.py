@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hpcimg.oci.key import PublicKey
     from hpcimg.oci.reference import Reference
     from hpcimg.oci.signature import Signed
-    from hpcimg.settings import RegistrySettings
+    from hpcimg.registry_settings import RegistrySettings
     from hpcimg.store.entry import Entry
     from hpcimg.store.store import Store
     from hpcimg.workflow.source import ImageSource

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcimg.doctor.finding import FAIL, NOTE, OK, UNKNOWN, WARN, Finding
+from hpcimg.doctor.machine import Space, judge_space
 from hpcimg.errors import RuntimeFailure, StoreError
 from hpcimg.process import Completed, failure, run
 from hpcimg.settings import StoreSettings
@@ -27,11 +29,8 @@ from hpcimg.store.lease import LEASES
 from hpcimg.store.owner import current_owner
 from hpcimg.store.store import BLOBS, LOCKS, QUARANTINE, TEMPORARY
 
-OK, NOTE, WARN, FAIL, UNKNOWN = "ok", "note", "warn", "fail", "unknown"
-
 _SECONDS = 300.0
 _CLOCK_SECONDS = 5.0
-_FEW_BYTES = 50 * 10**9
 _LOCKS = {
     "flock": ("flock here", "flock excludes", "flock comes back"),
     "fcntl": ("fcntl here", "fcntl excludes", "fcntl comes back"),
@@ -53,15 +52,6 @@ _USEFUL = {
 }
 _BONDS = {"files": "other files (Landlock)", "calls": "other system calls (seccomp)"}
 _MORE_BONDS = {"network": "the network, by a namespace of its own"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found: its state, and a sentence."""
-
-    check: str
-    state: str
-    what: str
 
 
 @dataclass(frozen=True)
@@ -116,10 +106,7 @@ def examine(
     root: Path, settings: StoreSettings, trials: Sequence[Trial], *others: Finding
 ) -> Health:
     """Judge what was tried and what can be read; the lock's setting has to be among the safe."""
-    findings: list[Finding] = [_account(settings), *others]
-    owner = _uid(settings.account)
-    findings += _places(root, os.geteuid() if owner is None else owner)
-    findings += _file_system(root, settings)
+    findings = [*look(root, settings), *others]
     where = _where(trials)
     for trial in trials:
         findings += _tried(trial)
@@ -130,6 +117,16 @@ def examine(
     findings.append(_lock(settings.lock, safe, trials))
     # Pairs of nodes mostly agree.
     return Health(tuple(dict.fromkeys(findings)), safe, where)
+
+
+def look(root: Path, settings: StoreSettings) -> list[Finding]:
+    """Judge what can be read of a store from here, without any trial."""
+    owner = _uid(settings.account)
+    return [
+        _account(settings),
+        *_places(root, os.geteuid() if owner is None else owner),
+        *_file_system(root, settings),
+    ]
 
 
 def _between(root: Path, nodes: Sequence[str], partition: str | None) -> Trial:
@@ -182,9 +179,12 @@ def _uid(account: str) -> int | None:
 def _account(settings: StoreSettings) -> Finding:
     uid = _uid(settings.account)
     if uid is None:
-        return Finding("account", FAIL, f'"{settings.account}" does not exist on this machine')
+        what = f'"{settings.account}" does not exist on this machine'
+        change = f"useradd --system {settings.account}, with the same uid on all machines"
+        return Finding("account", FAIL, what, change)
     if uid == 0:
-        return Finding("account", WARN, "the store belongs to root: use an account of its own")
+        what = "the store belongs to root: use an account of its own"
+        return Finding("account", WARN, what, "name one as store: {account: ...} in the settings")
     return Finding("account", OK, f"{settings.account} has uid {uid}")
 
 
@@ -197,7 +197,8 @@ def _places(root: Path, owner: int) -> list[Finding]:
         return [Finding("owners", FAIL, f'could not look at "{root}": {error.strerror}')]
     if not weak:
         return [Finding("owners", OK, "only root and the account can change the store, or move it")]
-    return [Finding("owners", FAIL, what) for what in weak]
+    change = f"chown {owner} what it names, and chmod go-w; what is the store's alone is go-rwx"
+    return [Finding("owners", FAIL, what, change) for what in weak]
 
 
 def _file_system(root: Path, settings: StoreSettings) -> list[Finding]:
@@ -207,23 +208,31 @@ def _file_system(root: Path, settings: StoreSettings) -> list[Finding]:
         about = f"{found.kind} at {found.point}"
         options = found.options
         if "ro" in options:
-            findings.append(Finding("mount", FAIL, f"{about} is mounted read-only here"))
+            what, change = (
+                f"{about} is mounted read-only here",
+                f"mount -o remount,rw {found.point}",
+            )
+            findings.append(Finding("mount", FAIL, what, change))
         elif options & {"nolock", "local_lock=all", "local_lock=flock", "localflock"}:
             what = f"{about}: locks are this node's alone (nolock, local_lock or localflock)"
-            findings.append(Finding("mount", WARN, what))
+            change = "mount it without these options, or set store: {lock: link}"
+            findings.append(Finding("mount", WARN, what, change))
         else:
             extra = ", ".join(sorted(options & {"noexec", "nosuid", "nodev"}))
             findings.append(Finding("mount", OK, f"{about}{', ' + extra if extra else ''}"))
-    free = free_bytes(root)
-    state = OK if free > _FEW_BYTES else WARN
-    findings.append(Finding("space", state, f"{size_text(free)} free"))
+    return [*findings, *_room(root, settings)]
+
+
+def _room(root: Path, settings: StoreSettings) -> list[Finding]:
     status = os.statvfs(root)
+    free = free_bytes(root)
+    files = status.f_favail if status.f_files else None
+    findings = [judge_space(Space("store", str(root), free, size_text(free), files))]
     size = status.f_blocks * status.f_frsize
     if settings.high_water > size:
         what = f"high_water is more than the file system's {size_text(size)}: prune never begins"
-        findings.append(Finding("space", WARN, what))
-    if status.f_files and not status.f_favail:
-        findings.append(Finding("space", FAIL, "no file can be made any more (inodes)"))
+        change = "lower store: {high_water: ...} in the settings"
+        findings.append(Finding("space", WARN, what, change))
     return findings
 
 

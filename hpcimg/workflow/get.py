@@ -14,6 +14,7 @@ from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.slurm import job_gpus
+from hpcimg.store.lease import LeaseKey
 from hpcimg.workflow.access import Access, own_access, site_access
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
     from hpcimg.store.entry import Entry
-    from hpcimg.store.lease import LeaseKey
     from hpcimg.store.store import Store
 
 
@@ -67,6 +67,11 @@ class Ready:
     owner: int = 0
     around: Surroundings = NOTHING
 
+    @property
+    def told(self) -> str:
+        """What the job's user is told once."""
+        return "; ".join(filter(None, (self.notice, *self.around.warnings)))
+
     def facts(self) -> dict[str, str]:
         """Say what the plugin, its tickets and the job's record are told; empty is left out."""
         pick = self.resolved.require()
@@ -85,7 +90,7 @@ class Ready:
             "converter": self.entry.record.converter,
             "millis": str(round(self.seconds * 1000)),
             "warning": self.warning,
-            "once": self.notice,
+            "once": self.told,
             "mount": "kernel" if self.by_kernel else "",
             "ticket": "" if self.is_for_all_steps else "no",
         }
@@ -140,11 +145,11 @@ def get(
         _ready(answer, entry, heard),
         by_kernel=by_kernel,
         owner=access.store.owner,
-        around=surroundings(entry, profile, gpus, settings),
+        around=surroundings(entry, profile, gpus, settings, together.lease),
     )
     ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
-    if ready.notice:
-        log.warning("%s", ready.notice)
+    if ready.told:
+        log.warning("%s", ready.told)
     _record(ready, name, access.store, scope, together, job)
     return ready
 
@@ -226,23 +231,29 @@ def get_for_user(
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    around = surroundings(entry, profile, job_gpus(environment), settings)
+    user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
+    around = surroundings(entry, profile, job_gpus(environment), settings, user)
     return replace(_ready(answer, entry, heard), around=around)
 
 
 def surroundings(
-    entry: Entry, profile: NodeProfile, gpus: tuple[str, ...] | None, settings: Settings
+    entry: Entry | None,
+    profile: NodeProfile,
+    gpus: tuple[str, ...] | None,
+    settings: Settings,
+    whose: LeaseKey | None,
 ) -> Surroundings:
     """Say what this node puts around an image for a job with these GPUs; the site's word is last.
 
-    `gpus` is None where nobody manages them, and `profile` has those that the job may use.
+    `gpus` is None where nobody manages them, and `profile` has those that the job may use. A file
+    of the user's has no entry, so that nothing is known of what is in it.
     """
+    of_image = () if entry is None else (image_own(entry), host_mpi(entry, settings))
     return join(
         (
-            image_own(entry),
-            host_mpi(entry, settings),
+            *of_image,
             gpu_mounts(profile, gpus, settings),
-            site_mounts(settings),
+            site_mounts(settings, whose.uid if whose else "", whose.job if whose else ""),
         )
     )
 

@@ -9,20 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
 from hpcimg.quoting import quoted
 
-
-@dataclass(frozen=True)
-class Bind:
-    """A file or directory of the node, shown at `target` with mount flags as `ro` or `nosuid`.
-
-    `source` is an absolute path, or `tmpfs` for an empty directory in memory.
-    """
-
-    source: str
-    target: str
-    flags: tuple[str, ...] = ()
+__all__ = ["NOTHING", "Bind", "Surroundings", "join"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +21,9 @@ class Surroundings:
     """What is put around an image: binds, variables that win over the image's, hidden paths.
 
     `workdir` and `entrypoint` are what the image's own config says; empty where it says nothing.
+    `renumbered` are Slurm's numbers of the GPUs that are seen alone, and so count from 0.
+    Without `home` the user's home directory is not shown unless the user asks for it.
+    `warnings` are for the job's user, once a job and node; they are no lines of their own.
     """
 
     binds: tuple[Bind, ...] = ()
@@ -37,6 +31,9 @@ class Surroundings:
     hidden: tuple[str, ...] = ()
     workdir: str = ""
     entrypoint: tuple[str, ...] = ()
+    renumbered: str = ""
+    home: bool = True
+    warnings: tuple[str, ...] = ()
 
     def lines(self) -> str:
         """Write what `hpcimg get` prints: `bind=SOURCE TAB TARGET TAB FLAG,FLAG`, and so on."""
@@ -49,6 +46,10 @@ class Surroundings:
             found.append(f"workdir={_words(self.workdir)}")
         if self.entrypoint:
             found.append(f"entrypoint={_words(*self.entrypoint)}")
+        if self.renumbered:
+            found.append(f"renumber={_words(self.renumbered)}")
+        if not self.home:
+            found.append("home=no")
         return "".join(f"{line}\n" for line in found)
 
 
@@ -67,6 +68,9 @@ def join(parts: Iterable[Surroundings]) -> Surroundings:
         tuple(hidden),
         next((part.workdir for part in reversed(parts) if part.workdir), ""),
         next((part.entrypoint for part in reversed(parts) if part.entrypoint), ()),
+        next((part.renumbered for part in reversed(parts) if part.renumbered), ""),
+        all(part.home for part in parts),
+        tuple(text for part in parts for text in part.warnings),
     )
 
 

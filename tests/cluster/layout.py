@@ -11,6 +11,9 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 
 
+SUITE = "trixie"  # Slurm 24.11; Debian's unstable suite, sid, has the newest
+
+
 @dataclass(frozen=True)
 class Node:
     """One machine of the cluster; ``machine`` names a recorded /proc/cpuinfo of archspec."""
@@ -48,11 +51,12 @@ class Layout:
 
     cache: Path
     cluster: Path
+    suite: str = SUITE
 
     @property
     def trees(self) -> Path:
-        """Finished trees and the logs of their making."""
-        return self.cache / "trees"
+        """Finished trees and the logs of their making; each suite has its own, and its own lock."""
+        return self.cache / ("trees" if self.suite == SUITE else f"trees-{self.suite}")
 
     @property
     def shared(self) -> Path:
@@ -75,8 +79,8 @@ class Layout:
 
 
 def layout_from_environment() -> Layout:
-    """Read HPCIMG_CACHE, XDG_CACHE_HOME and HPCIMG_CLUSTER (a second cluster's folder)."""
+    """Read HPCIMG_CACHE, XDG_CACHE_HOME, HPCIMG_SUITE, HPCIMG_CLUSTER (a second one's folder)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = Path(os.environ.get("HPCIMG_CACHE") or Path(base) / "hpcimg").absolute()
     cluster = Path(os.environ.get("HPCIMG_CLUSTER") or cache / "cluster").absolute()
-    return Layout(cache, cluster)
+    return Layout(cache, cluster, os.environ.get("HPCIMG_SUITE") or SUITE)

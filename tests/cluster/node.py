@@ -36,6 +36,7 @@ _SHARED = {
 }
 _LOOP_DEVICES = 32
 _STUB = Path("usr/local/lib/cluster")
+_CUDA = "libcuda.so.396.44"
 
 
 def find(layout: Layout, name: str) -> process.Process | None:
@@ -177,6 +178,10 @@ def _fit_hardware(root: Path, folder: Path, node: Node, layers: Sequence[Path]) 
         library = root / _STUB / "libnvidia-ml.so.1"
         if library.is_file():
             shutil.copy(library, root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1")
+        # As NVIDIA installs it; ldconfig makes the name that programs ask for when the node boots.
+        library = root / _STUB / _CUDA
+        if library.is_file():
+            shutil.copy(library, root / "usr/lib/x86_64-linux-gnu" / _CUDA)
         if not (root / "etc/nvml-stub").exists():
             shutil.copy(root / _STUB / "nvml-stub", root / "etc/nvml-stub")
 

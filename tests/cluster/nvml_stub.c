@@ -1,7 +1,7 @@
 // A GPU node's libnvidia-ml.so.1 without a GPU: answers the NVML calls that a probe makes from
 // the lines of /etc/nvml-stub ("key value"), read anew at each initialisation.
 //   count N  name TEXT  capability M.N[ M.N...] (one a device, the last repeats)  driver TEXT
-//   cuda N   mig off|on|unsupported   error CODE (initialisation fails)   hang SECONDS (before it)
+//   cuda N   mig off|on|unsupported (on: each device has two slices)   error CODE (initialisation fails)   hang SECONDS (before it)
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +17,13 @@ enum {
     NVML_ERROR_INSUFFICIENT_SIZE = 7,
     NVML_ERROR_DRIVER_NOT_LOADED = 9,
     MAX_DEVICES = 16,
+    SLICES = 2,
 };
 
 typedef int nvmlReturn_t;
+/* A slice's handle has the number of its device and its own from 1 up; a device's has 0 there. */
 typedef struct {
-    unsigned index;
+    unsigned index, slice;
 } * nvmlDevice_t;
 
 static struct {
@@ -32,8 +34,8 @@ static struct {
 } stub;
 
 static struct {
-    unsigned index;
-} devices[MAX_DEVICES];
+    unsigned index, slice;
+} devices[MAX_DEVICES * (1 + SLICES)];
 
 static const struct {
     int code;
@@ -81,8 +83,10 @@ nvmlReturn_t nvmlInitWithFlags(unsigned flags)
     while (result == NVML_SUCCESS && fscanf(file, "%31s %79[^\n]", key, value) == 2)
         result = take(key, value);
     fclose(file);
-    for (unsigned i = 0; i < MAX_DEVICES; i++)
-        devices[i].index = i;
+    for (unsigned i = 0; i < MAX_DEVICES * (1 + SLICES); i++) {
+        devices[i].index = i % MAX_DEVICES;
+        devices[i].slice = i / MAX_DEVICES;
+    }
     stub.is_ready = result == NVML_SUCCESS;
     return result;
 }
@@ -164,7 +168,8 @@ nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned *number)
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length)
 {
     char text[64];
-    snprintf(text, sizeof text, "GPU-00000000-0000-0000-0000-%012u", device->index);
+    snprintf(text, sizeof text, "%s-00000000-0000-0000-%04u-%012u", device->slice ? "MIG" : "GPU",
+             device->slice, device->index);
     return answer(text, uuid, length);
 }
 
@@ -193,4 +198,33 @@ nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned *current, unsign
         return NVML_ERROR_NOT_SUPPORTED;
     *current = *pending = strcmp(stub.mig, "on") == 0;
     return stub.is_ready ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned *count)
+{
+    (void)device;
+    *count = strcmp(stub.mig, "on") == 0 ? SLICES : 0;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned at,
+                                                 nvmlDevice_t *slice)
+{
+    if (at >= SLICES)
+        return NVML_ERROR_NOT_FOUND;
+    *slice = (nvmlDevice_t)&devices[(at + 1) * MAX_DEVICES + device->index];
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t slice, unsigned *number)
+{
+    *number = slice->slice;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t slice, unsigned *number)
+{
+    (void)slice;
+    *number = 0;
+    return NVML_SUCCESS;
 }

@@ -47,7 +47,8 @@ def lay_out(layout: Layout, layers: Sequence[Path], config: Path | None) -> None
     _write(layout.shared / "slurm", "gres.conf", config)
     _write_slurm(layout.shared / "slurm", layers, config)
     for path in config.iterdir() if config else ():
-        folder = layout.shared / ("hpcimg" if path.suffix in (".yaml", ".yml") else "slurm")
+        is_ours = path.suffix in (".yaml", ".yml") and path.name != "namespace.yaml"
+        folder = layout.shared / ("hpcimg" if is_ours else "slurm")
         if path.is_file() and not (HERE / "etc" / path.name).exists():
             shutil.copy(path, folder / path.name)
 

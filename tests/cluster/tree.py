@@ -16,15 +16,15 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import mirror
 from fault import ClusterFault
-from layout import CHECKOUT, HERE, Layout
+from layout import CHECKOUT, HERE, SUITE, Layout
 from screen import phase, say
 from workshop import Workshop, last_lines, scrap
 
-SUITE = "trixie"
 PACKAGES = (
     *("busybox-static", "ca-certificates", "iproute2", "procps", "python3-venv"),
     *("slurmctld", "slurmd", "slurm-client", "munge"),
@@ -51,7 +51,12 @@ def build(layout: Layout) -> tuple[Path, ...]:
     _sweep(layout.trees)
     layers: tuple[Path, ...] = ()
     for kind, inputs, text, make in (
-        ("base", _base_key(), "building the Debian tree (minutes, once)", _make_base),
+        (
+            "base",
+            _base_key(layout.suite),
+            f"building the tree of Debian {layout.suite} (minutes, once)",
+            partial(_make_base, suite=layout.suite),
+        ),
         ("python", _python_key(), "installing the Python dependencies", _make_python),
         ("site", _site_key(), "building the site's users, GPU stub and MPI programs", _make_site),
         ("project", _project_key(), "installing hpcimg, plugin and hooks", _make_project),
@@ -115,11 +120,11 @@ def _hash_files(*roots: Path) -> str:
 # -- base ------------------------------------------------------------------------------------
 
 
-def _base_key() -> str:
-    return _hash([_BASE_FORM, SUITE, *PACKAGES, *UNSTABLE_PACKAGES])
+def _base_key(suite: str) -> str:
+    return _hash([_BASE_FORM, suite, *PACKAGES, *UNSTABLE_PACKAGES])
 
 
-def _make_base(shop: Workshop) -> None:
+def _make_base(shop: Workshop, suite: str) -> None:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise ClusterFault("the cluster's tree can only be built on Linux on an x86-64 machine")
     if not shutil.which("apt-get"):
@@ -127,10 +132,10 @@ def _make_base(shop: Workshop) -> None:
     _install_debootstrap(shop)
     source = mirror.find_mirror(_codename())
     check = ["--no-check-gpg"] if source.is_trusted else [f"--keyring={source.keyring}"]
-    bootstrap = ["debootstrap", "--variant=minbase", *check, SUITE, str(shop.upper), source.uri]
+    bootstrap = ["debootstrap", "--variant=minbase", *check, suite, str(shop.upper), source.uri]
     with _fetching("the Debian tree", shop):
         shop.run_on_host(bootstrap, mirror.proxy_environment())
-    _configure_apt(shop.upper, source)
+    _configure_apt(shop.upper, source, suite)
     for place in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
         if Path("/", place).is_file():
             (shop.upper / place).parent.mkdir(parents=True, exist_ok=True)
@@ -175,15 +180,17 @@ def _codename() -> str:
     return found[1]
 
 
-def _configure_apt(root: Path, source: mirror.Mirror) -> None:
+def _configure_apt(root: Path, source: mirror.Mirror, suite: str) -> None:
     trusted = "trusted=yes " if source.is_trusted else ""
     if not source.is_trusted:
         target = root / "usr/share/keyrings/hpcimg-mirror.gpg"
         shutil.copy(source.keyring, target)
         trusted = "signed-by=/usr/share/keyrings/hpcimg-mirror.gpg "
+    suites = (suite, "unstable") if suite == SUITE else (suite,)
     (root / "etc/apt/sources.list").write_text(
-        f"deb [{trusted}check-valid-until=no] {source.uri} {SUITE} main\n"
-        f"deb [{trusted}check-valid-until=no] {source.uri} unstable main\n"
+        "".join(
+            f"deb [{trusted}check-valid-until=no] {source.uri} {name} main\n" for name in suites
+        )
     )
     (root / "etc/apt/preferences.d/unstable").write_text(
         "Package: *\nPin: release a=unstable\nPin-Priority: 100\n"
@@ -260,7 +267,7 @@ def _local_paths(settings: Mapping[str, str]) -> dict[Path, str]:
 
 
 def _site_key() -> str:
-    return _hash_files(HERE / "etc", HERE / "images", HERE / "nvml_stub.c")
+    return _hash_files(HERE / "etc", HERE / "images", *sorted(HERE.glob("*_stub.c")))
 
 
 def _make_site(shop: Workshop) -> None:

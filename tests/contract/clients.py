@@ -9,7 +9,7 @@ from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import Credential, no_credential
 from hpcimg.oci.hosts import NOTHING_AROUND
 from hpcimg.oci.reference import Reference, parse_reference
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 if TYPE_CHECKING:
     from registry import Registry

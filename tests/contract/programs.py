@@ -8,10 +8,18 @@ from pathlib import Path
 
 SPANK = Path(__file__).resolve().parents[2] / "spank"
 SOURCES = {
-    "joiner": ("joiner.c", "common.c"),
+    "joiner": ("joiner.c", "as_root.c", "gpu_numbers.c", "common.c"),
     "holder": ("holder.c", "common.c"),
     "starter": (
         "starter.c",
+        "starter_words.c",
+        "memory.c",
+        "engine.c",
+        "arrange.c",
+        "devices.c",
+        "binds.c",
+        "argv.c",
+        "users.c",
         "namespaces.c",
         "processes.c",
         "mounts.c",
@@ -20,6 +28,7 @@ SOURCES = {
         "sif.c",
         "common.c",
     ),
+    "hider": ("hider.c", "devices.c", "common.c"),
     "mounter": ("mounter.c", "namespaces.c", "mounts.c", "loop.c", "sif.c", "common.c"),
 }
 MERGE = SPANK.parent / "merge"
@@ -33,15 +42,21 @@ def has_compiler() -> bool:
 
 def build(folder: Path, *, sanitized: bool) -> Path:
     """Compile the programs that need no Slurm into a folder."""
-    for program, sources in SOURCES.items():
-        flags = _SANITIZERS if sanitized else ("-O2",)
-        files = [str(SPANK / source) for source in sources]
-        subprocess.run(
-            ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", *flags, "-o", program, *files],
-            cwd=folder,
-            check=True,
-        )
+    for program in SOURCES:
+        compile_one(folder, program, sanitized=sanitized)
     return folder
+
+
+def compile_one(folder: Path, program: str, *, sanitized: bool) -> Path:
+    """Compile one of them; where it is."""
+    flags = _SANITIZERS if sanitized else ("-O2",)
+    files = [str(SPANK / source) for source in SOURCES[program]]
+    subprocess.run(
+        ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", *flags, "-o", program, *files],
+        cwd=folder,
+        check=True,
+    )
+    return folder / program
 
 
 def build_merger(folder: Path, *, sanitized: bool) -> Path:

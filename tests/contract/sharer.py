@@ -16,7 +16,8 @@ from sif import sif_bytes
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.reference import parse_reference
-from hpcimg.settings import Limits, RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Limits
 from hpcimg.store.entry import Entry
 from hpcimg.store.store import Store
 from hpcimg.workflow.admission import Admission

@@ -19,7 +19,7 @@ from hpcimg.errors import (
     SettingsError,
     UnsignedError,
 )
-from hpcimg.settings import KeyRule
+from hpcimg.registry_settings import KeyRule
 from hpcimg.store.entry import RECORD
 
 REPOSITORY = "qnib/bench"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -120,3 +122,51 @@ def test_the_kernel_mounts_the_site_s_images(job_site, monkeypatch, tmp_path, mo
     settings = replace(read_settings({}), mount=mount)
     lines = get(job_site.generic, settings, scope=scope, gpus=()).lines()
     assert ("mount=kernel" in lines.splitlines()) is said
+
+
+def test_the_site_s_mounts_are_among_what_get_prints(job_site, capsys, monkeypatch):
+    """For the user and job of the question, whoever runs it."""
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # prefetch puts another one there
+    text = job_site.settings.read_text()
+    more = {"mounts": ["/s/%U/%j:/s:ro"], "environment": {"A": "b"}, "mount_home": False}
+    job_site.settings.write_text(json.dumps({**json.loads(text), **more}))
+    capsys.readouterr()
+    for verb in ("get", "prefetch"):
+        code, out, said = call(capsys, verb, "--job", "7", "--uid", "0", job_site.generic)
+        assert (code, said) == (0, [])
+        assert out.endswith("bind=/s/0/7\t/s\tro\nsetenv=A=b\nhome=no\n")
+
+
+def test_a_site_without_a_prefetch(job_site, capsys, monkeypatch):
+    """The prolog's call ends at once, without a word or a ticket; a step's does its work."""
+    monkeypatch.setattr(sys, "stderr", sys.stderr)  # prefetch puts another one there
+    text = json.loads(job_site.settings.read_text())
+    job_site.settings.write_text(json.dumps({**text, "prolog": {"prefetch": False}}))
+    capsys.readouterr()
+    assert call(capsys, "prefetch", "--job", "7", job_site.generic) == (0, "", [])
+    assert call(capsys, "get", "--job", "7", job_site.generic)[1].startswith("image=")
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (["--platform", "linux/amd64"], "the generic image"),
+        (["--platform", "linux/amd64:broadwell"], "cpu:broadwell"),
+        (["--platform", "linux/amd64:skylake_avx512", "--match", "uniform"], "cpu:skylake_avx512"),
+    ],
+)
+def test_a_platform_stands_for_the_node(job_site, capsys, words, label):
+    """All nodes of a step choose for the words, and nobody notes that a build was missed."""
+    capsys.readouterr()
+    code, out, said = call(capsys, "get", "--job", "7", "--nodelist", "x[1-3]", *words, "tool")
+    assert (code, said) == (0, [])
+    assert f"label={label}" in out.splitlines()
+    assert not (job_site.store.root / "wanted").exists()
+
+
+def test_a_platform_that_nothing_is_built_for(job_site, capsys):
+    """The refusal is about the words; one that means nothing is a wrong use."""
+    code, out, said = call(capsys, "get", "--platform", "linux/arm64", "tool")
+    assert (code, out) == (69, "")
+    assert "is for linux/amd64 (this node is linux/arm64)" in said[0]
+    assert call(capsys, "get", "--platform", "broadwell", "tool")[0] == 2

@@ -10,7 +10,7 @@ import sys
 import pytest
 from test_cli import WORDS, site  # noqa: F401 - a fixture
 
-from hpcimg.cli import launch
+from hpcimg.cli import start
 from hpcimg.cli.parser import make_parser
 from hpcimg.node.words import profile_from_words
 from hpcimg.settings import read_settings
@@ -79,7 +79,7 @@ def test_it_is_said_whether_an_image_was_there(site):  # noqa: F811
 
 def test_of_a_command_s_words_none_is_ours(site):  # noqa: F811
     """After the image's name of run, and anywhere after srun, -v is another program's."""
-    parser = make_parser([launch])
+    parser = make_parser([start])
     assert parser.parse_args(["run", "tool", "echo", "-v"]).command == ["echo", "-v"]
     assert parser.parse_args(["srun", "-v", "--container", "x"]).words[0] == "-v"
     assert logging.getLogger("hpcimg").level == logging.NOTSET

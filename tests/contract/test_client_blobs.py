@@ -13,7 +13,7 @@ from hpcimg.oci.answer import Timeouts
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import Descriptor
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 BLOB = bytes(range(256)) * 5000
 

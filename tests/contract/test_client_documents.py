@@ -25,7 +25,7 @@ from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import ACCEPT, Index, Manifest
 from hpcimg.oci.reference import parse_reference
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 
 @pytest.fixture
@@ -133,12 +133,17 @@ def test_a_reset_connection_is_retried():
                 connection.close()
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=reset, args=(server,), daemon=True).start()
+        resetting = threading.Thread(target=reset, args=(server,), daemon=True)
+        resetting.start()
         name = f"127.0.0.1:{server.getsockname()[1]}"
         settings = {name: RegistrySettings(plain_http=True)}
         client = RegistryClient(settings, no_credential, listed_only=True, sleep=lambda _: None)
         with pytest.raises(RegistryError, match=r"connection reset by peer") as caught:
             client.fetch_document(parse_reference(f"{name}/a"))
+        # A thread that still waits would take, once a signal wakes it, whatever has the number of
+        # this descriptor by then, as another test's registry.
+        server.shutdown(socket.SHUT_RDWR)
+        resetting.join()
     assert caught.value.temporary
     assert len(accepted) == 4
 

@@ -18,7 +18,7 @@ from hpcimg.oci.model import Descriptor
 from hpcimg.oci.reference import parse_reference
 from hpcimg.oci.registries_conf import Mirror, RegistryRule
 from hpcimg.oci.transport import Patience
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 BLOB = bytes(range(256)) * 5000
 LAYER = Descriptor("application/octet-stream", digest_of(BLOB), len(BLOB))

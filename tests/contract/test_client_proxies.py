@@ -16,7 +16,7 @@ from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.hosts import Surroundings
 from hpcimg.oci.proxies import Proxies
 from hpcimg.oci.reference import parse_reference
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 HOST = "registry.test"
 LOGIN = "Basic " + base64.b64encode(b"me:h@sh").decode()

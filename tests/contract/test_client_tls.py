@@ -21,7 +21,7 @@ from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.hosts import Surroundings
 from hpcimg.oci.registries_conf import RegistryRule
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ import os, ssl, sys
 from pathlib import Path
 from hpcimg.errors import SettingsError
 from hpcimg.oci.certificates import Trust, trust_for
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 if os.geteuid() == 0:
     os.setuid(12345)
 folder = Path(sys.argv[1])

@@ -38,6 +38,8 @@ def nvmlDeviceGetMaxMigDeviceCount(handle): return 3
 def nvmlDeviceGetMigDeviceHandleByIndex(handle, at):
     if at == 1: raise NVMLError(6)
     return 10 + at
+def nvmlDeviceGetGpuInstanceId(handle): return handle - 3
+def nvmlDeviceGetComputeInstanceId(handle): return 0
 """
 
 
@@ -63,7 +65,15 @@ def test_the_program_tells_devices_and_slices(probe):
     assert (facts.state, facts.driver, facts.cuda) == ("present", "535.10", "12.2")
     assert facts.devices == (
         Gpu(0, "GPU-0", "M60", "5.2"),
-        Gpu(1, "GPU-1", "A100", "8.0", mig=True, slices=("GPU-10", "GPU-12")),
+        Gpu(
+            1,
+            "GPU-1",
+            "A100",
+            "8.0",
+            mig=True,
+            slices=("GPU-10", "GPU-12"),
+            instances=("7/0", "9/0"),
+        ),
     )
 
 

@@ -15,7 +15,8 @@ from registry import DOCKER_MANIFEST, Registry, digest_of
 
 from hpcimg.errors import NotListedError, RegistryError
 from hpcimg.metadata import COMPATIBILITY_TYPE
-from hpcimg.settings import RegistrySettings, Settings, StoreSettings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings, StoreSettings
 from hpcimg.store.documents import ANSWER_SECONDS, DocumentCache, Place, sweep
 from hpcimg.workflow import access
 from hpcimg.workflow.access import own_access, site_access

@@ -20,8 +20,9 @@ from hpcimg.errors import (
 )
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.reference import parse_reference
+from hpcimg.registry_settings import RegistrySettings
 from hpcimg.runtime.convert import ApptainerConverter
-from hpcimg.settings import Limits, RegistrySettings
+from hpcimg.settings import Limits
 from hpcimg.store.store import Store
 from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.ensure import Wanted, ensure_image

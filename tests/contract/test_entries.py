@@ -24,7 +24,7 @@ from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import Descriptor, Index, Platform
 from hpcimg.oci.reference import parse_reference
 from hpcimg.policy import Policy
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 from hpcimg.workflow.entries import read_entries
 from hpcimg.workflow.resolve import resolve
 

@@ -15,7 +15,8 @@ from registry import Registry
 
 from hpcimg.errors import AuthenticationError, NotFoundError, NotListedError, SettingsError
 from hpcimg.oci.reference import parse_reference
-from hpcimg.settings import RegistrySettings, Settings, StoreSettings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings, StoreSettings
 from hpcimg.workflow import access
 from hpcimg.workflow.access import own_access, site_access
 from hpcimg.workflow.resolve import read_name

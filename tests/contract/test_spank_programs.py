@@ -63,7 +63,7 @@ def container() -> Iterator[Container]:
     fds = (
         os.pidfd_open(child.pid),
         os.open(f"/proc/{child.pid}/root", os.O_RDONLY),
-        memory(b"PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0HOME=/image\0SLURM_X=image\0"),
+        memory(b"\0PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0HOME=/image\0SLURM_X=image\0"),
     )
     for fd in fds:
         os.set_inheritable(fd, True)
@@ -175,7 +175,38 @@ def test_joiner_refuses_a_broken_environment(
     done = join(folder, broken, *broken.words, "--", "/bin/echo", "ran")
     os.close(fd)
     assert (done.returncode, done.stdout) == (FAILED, "")
-    assert 'could not set the image\'s environment for "/bin/echo"' in done.stderr
+    assert 'could not read what was asked for to run "/bin/echo": Invalid argument' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "printed"),
+    [
+        pytest.param(b"own=/usr\0", "/tmp,1 2", id="where it was started"),
+        pytest.param(b"workdir=/usr\0own=/etc\0", "/usr,1 2", id="where it has to"),
+        pytest.param(b"env=NO,OF_IMAGE\0", "/tmp,job's", id="a variable that stays the job's"),
+        pytest.param(b"env=OF,OF_IMAGE2\0", "/tmp,1 2", id="other names"),
+    ],
+)
+def test_joiner_does_as_it_is_told(
+    folder: Path, container: Container, told: bytes, printed: str
+) -> None:
+    """Words of the request stand before the variables of the image."""
+    fd = memory(told + b"\0PATH=/usr/bin:/bin\0OF_IMAGE=1 2\0")
+    asked = Container(container.pid, (*container.descriptors[:2], fd))
+    words = [*asked.words, "--", "sh", "-c", 'echo "$(pwd),$OF_IMAGE"']
+    done = join(folder, asked, *words, OF_IMAGE="job's")
+    os.close(fd)
+    assert done.stdout == f"{printed}\n", done.stderr
+
+
+def test_joiner_starts_nowhere_else(folder: Path, container: Container) -> None:
+    """Where the directory that was asked for is not there, nothing runs."""
+    fd = memory(b"workdir=/nowhere\0own=/usr\0\0")
+    asked = Container(container.pid, (*container.descriptors[:2], fd))
+    done = join(folder, asked, *asked.words, "--", "/bin/echo", "ran")
+    os.close(fd)
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert 'could not start in the directory "/nowhere": No such file' in done.stderr
 
 
 def test_holder_lives_as_long_as_its_input(folder: Path) -> None:

@@ -152,6 +152,19 @@ def test_a_bad_entry_is_not_used_but_moved_aside_and_built_again(
     assert [path.name.rpartition(".")[0] for path in aside] == [entry.path.name]
 
 
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [(1, {}), (9, {"said_of_it": {"later": [1]}})],
+    ids=["older", "newer"],
+)
+def test_an_entry_of_another_release_is_used(store, entry, version, more):
+    """While a site is upgraded nodes of both share the store, and none throws the other's away."""
+    change_record(entry, version=version, **more)
+    assert store.lookup(DIGEST, CONVERTER) == entry
+    assert store.ensure(DIGEST, CONVERTER, pytest.fail) == entry
+    assert list(store.root.glob("quarantine/*")) == []
+
+
 @needs_root
 @pytest.mark.parametrize("part", [".", "image.sif", "record.json"])
 def test_an_entry_of_another_user_is_not_used(store, entry, part):

@@ -12,6 +12,11 @@ import pytest
 COMMAND = Path(__file__).resolve().parents[1] / "cluster" / "cluster"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known of the tests that run on the newest Slurm as well (tests/newest)."""
+    config.addinivalue_line("markers", "newest: also on the newest Slurm (tests/newest)")
+
+
 @dataclass(frozen=True)
 class Cluster:
     """One cluster; ``folder`` names another one than the default."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ needs_kernel_mount = pytest.mark.skipif(
     or not Path("/dev/loop-control").exists(),
     reason="this machine's kernel cannot mount images, and `cluster up` says so",
 )
+
+# The newest Slurm that Debian has is in its unstable suite, and built without PMIx.
+_IS_NEWEST = os.environ.get("HPCIMG_SUITE") == "sid"
+newest_only = pytest.mark.skipif(not _IS_NEWEST, reason="only the newest Slurm has this")
+needs_pmix = pytest.mark.skipif(_IS_NEWEST, reason="Debian's Slurm 26.05 has no PMIx")
 
 # Linked statically, so that it runs the same on the host and in any image.
 _PROBE = Path(__file__).with_name("probe.c")

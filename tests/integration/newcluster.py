@@ -45,8 +45,11 @@ def make_new_cluster(cluster: Cluster, checkout: Path) -> None:
         "spank",
         "merge",
         "prolog",
+        "docs",
         "examples",
+        "packaging",
         "pyproject.toml",
+        "CHANGELOG.md",
         "README.md",
         "LICENSE",
     ]

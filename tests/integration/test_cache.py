@@ -27,7 +27,7 @@ from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
 from hpcimg.oci.model import Descriptor, digest_of
 from hpcimg.oci.reference import parse_reference
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 client = RegistryClient(
     {"registry:5000": RegistrySettings(plain_http=True)}, no_credential, listed_only=True)
 name = parse_reference("registry:5000/" + sys.argv[1])

@@ -70,6 +70,7 @@ def test_a_name_that_cannot_be_run(cluster, case):
     assert hint
 
 
+@pytest.mark.newest
 def test_each_of_three_nodes_says_it_once(cluster):
     """Eight tasks on three nodes are three reports."""
     nodes = ("bdw1", "skx1", NODE)

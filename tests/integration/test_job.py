@@ -75,10 +75,11 @@ def test_a_job_while_it_runs_and_after(cluster):
 
 
 @pytest.mark.parametrize("field", ["AdminComment", "Comment"])
+@pytest.mark.newest
 def test_a_line_in_slurms_accounting(cluster, field):
     """With the setting, the first node says for all what the job runs; Slurm keeps it."""
     setting = {"AdminComment": "admin-comment", "Comment": "comment"}[field]
-    shown = f"scontrol show job $SLURM_JOB_ID | grep -o ' *{field}=hpcimg.*'"
+    shown = f"scontrol show job $SLURM_JOB_ID | grep -o '^ *{field}=hpcimg.*'"
     inner = f'echo $SLURM_JOB_ID; timeout 60 sh -c "until {shown}; do sleep 0.1; done"'
     with mishaps.settings(cluster, accounting=setting):
         words = shlex.join((*TWO, f"--container-image={BENCH}"))

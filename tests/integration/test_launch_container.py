@@ -25,6 +25,7 @@ def variables(output: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
+@pytest.mark.newest
 def test_image_variables_win_and_the_jobs_stay(job: Allocation) -> None:
     """PATH and the image's own variables are the image's; the user's and Slurm's are the job's."""
     given = (
@@ -84,6 +85,7 @@ def test_files_are_the_users(job: Allocation) -> None:
     )
 
 
+@pytest.mark.newest
 def test_no_privileges(job: Allocation) -> None:
     """A task has no capability in any set and cannot gain one."""
     ours = job.step("./probe", "status")
@@ -120,6 +122,7 @@ def test_keepers_are_limited_and_out_of_reach(job: Allocation) -> None:
     )
 
 
+@pytest.mark.newest
 def test_tasks_share_one_container(job: Allocation) -> None:
     """Two tasks of one step are in the same namespaces: the user's, and that of the mounts."""
     script = "readlink /proc/self/ns/mnt; readlink /proc/self/ns/user"

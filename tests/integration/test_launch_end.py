@@ -56,6 +56,7 @@ def started(job: Allocation, *words: str, image: str | None = IMAGE) -> subproce
         pytest.param(["ready", "fork"], id="a grandchild stays"),
     ],
 )
+@pytest.mark.newest
 def test_nothing_is_left_after_the_end(job: Allocation, words: list[str]) -> None:
     """When the last task has ended, no process and no mount of the container is there."""
     before = mounts(job)
@@ -66,6 +67,7 @@ def test_nothing_is_left_after_the_end(job: Allocation, words: list[str]) -> Non
     assert mounts(job) == before
 
 
+@pytest.mark.newest
 def test_nothing_is_left_after_scancel(job: Allocation) -> None:
     """A cancelled job takes its container with it, and its tickets."""
     before = mounts(job)

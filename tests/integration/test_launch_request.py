@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Cluster
-from launching import IMAGE, Allocation, allocate
+from launching import IMAGE, Allocation, allocate, needs_pmix
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,9 @@ def step(job: Allocation, *words: str, environment: str = "", script: str = WHER
         pytest.param([f"--container={IMAGE}"], "", "container", id="one word"),
         pytest.param(["--container-image", IMAGE], "", "container", id="ours"),
         pytest.param([], f"export SRUN_CONTAINER={IMAGE}", "container", id="variable"),
-        pytest.param(["--container", IMAGE, "--mpi=pmix"], "", "container", id="PMIx"),
+        pytest.param(
+            ["--container", IMAGE, "--mpi=pmix"], "", "container", id="PMIx", marks=needs_pmix
+        ),
         pytest.param(["--container", IMAGE, "--export=NONE"], "", "container", id="export none"),
         pytest.param(["--container", IMAGE, "--export=NIL"], "", "container", id="export nil"),
         pytest.param(["--container", IMAGE, "--export=A=b"], "", "container", id="export one"),
@@ -66,6 +68,7 @@ def step(job: Allocation, *words: str, environment: str = "", script: str = WHER
         pytest.param(["--", "env", "A=--container"], "", "host", id="in the command"),
     ],
 )
+@pytest.mark.newest
 def test_where_a_step_runs(job: Allocation, words: list[str], environment: str, where: str) -> None:
     """Every way to name an image leads into it, and nothing else does."""
     ended = step(job, *words, environment=environment, script=f"PATH=/bin:/usr/bin; {WHERE}")
@@ -88,6 +91,7 @@ def test_environment_of_the_task_is_that_of_srun(job: Allocation) -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.newest
 def test_input_and_terminal_come_through(job: Allocation) -> None:
     """A pipe on standard input and --pty work with the literal --container."""
     ended = job.step("--container", IMAGE, "cat", image=None, give="words")
@@ -98,6 +102,7 @@ def test_input_and_terminal_come_through(job: Allocation) -> None:
     assert (terminal.lstrip("^@"), where) == ("/dev/pts/0", "container"), done
 
 
+@pytest.mark.newest
 def test_two_names_in_one_command(job: Allocation) -> None:
     """--container and --container-image with different names are refused."""
     ended = step(job, "--container", IMAGE, "--container-image=qnib/other")
@@ -138,6 +143,7 @@ def test_a_path_is_refused_where_slurm_runs_no_bundle(job: Allocation) -> None:
     assert 'hpcimg: a path is no image\'s name: "./nodir"' in ended.errors
 
 
+@pytest.mark.newest
 def test_nested_srun_inherits(job: Allocation) -> None:
     """A task finds its image in the variable that makes an srun of its own inherit it."""
     ended = job.step("env", image=None, environment=f"export SRUN_CONTAINER={IMAGE}")
@@ -173,6 +179,7 @@ def test_heterogeneous_step(
         assert sorted(done.stdout.split()) == sorted(["bdw1", "skx1", where, where]), done.stderr
 
 
+@pytest.mark.newest
 def test_heterogeneous_job(cluster: Cluster) -> None:
     """In a heterogeneous job the groups of one step share its image, each with its own build."""
     inner = [
@@ -215,6 +222,7 @@ ON_HOST = f"host\ncontainer\nhost\n{GENERIC}"
         ),
     ],
 )
+@pytest.mark.newest
 def test_batch_script(cluster: Cluster, words: str, printed: str) -> None:
     """The image is the default of the job's steps, or the script runs in it."""
     make = f"cd; printf %s {shlex.quote(SCRIPT)} >script; printf 'A=b\\0' >given; rm -f said"
@@ -230,6 +238,7 @@ def test_directive_in_the_script(cluster: Cluster) -> None:
     assert done.stdout.split("\n", 1)[1] == ON_HOST, done.stderr
 
 
+@pytest.mark.newest
 def test_salloc(cluster: Cluster) -> None:
     """The shell of salloc stays on the host, its steps are in the image."""
     script = shlex.quote(f"{WHERE}; srun sh -c '{WHERE}'; srun --container-image=none hostname")

@@ -89,6 +89,7 @@ def test_input_reaches_task_zero(job: Allocation) -> None:
     assert (ours, ours.output) == (bare, "words\n")
 
 
+@pytest.mark.newest
 def test_multi_prog(job: Allocation) -> None:
     """Each task runs its own line of the --multi-prog file."""
     write = "printf '0 bench\\n1-2 echo task %%t of %%o\\n' >programs"
@@ -115,6 +116,7 @@ def test_terminal(job: Allocation) -> None:
 
 
 @pytest.mark.parametrize("image", [None, IMAGE], ids=["bare", "container"])
+@pytest.mark.newest
 def test_signals_reach_the_program(job: Allocation, image: str | None) -> None:
     """`scancel -s USR1` reaches the program itself, which may end as it likes."""
     step = job.start("-J", "signals", "./probe", "wait", image=image)
@@ -140,6 +142,7 @@ def test_task_prolog_runs_on_the_host(job: Allocation, image: str | None) -> Non
 
 
 @pytest.mark.parametrize("image", [None, IMAGE], ids=["bare", "container"])
+@pytest.mark.newest
 def test_pmi_descriptor(job: Allocation, image: str | None) -> None:
     """A PMI-2 client finds the one more descriptor that it needs, a socket, where PMI_FD says."""
     ended = job.step("--mpi=pmi2", "./probe", "descriptors", "environment", image=image)
@@ -149,6 +152,7 @@ def test_pmi_descriptor(job: Allocation, image: str | None) -> None:
     assert ended.output.count("descriptor") == 4
 
 
+@pytest.mark.newest
 def test_memory_limit(job: Allocation) -> None:
     """A task that takes more than its job asked for is ended, as on the host."""
     if "memory" not in job.on_node("cat /proc/self/cgroup"):
@@ -157,6 +161,7 @@ def test_memory_limit(job: Allocation) -> None:
     assert ours.code == bare.code != 0, ours.errors
 
 
+@pytest.mark.newest
 def test_control_groups(job: Allocation) -> None:
     """The task is in the very groups that a bare task is in."""
     bare, ours = job.both("cat", "/proc/self/cgroup")
@@ -164,6 +169,7 @@ def test_control_groups(job: Allocation) -> None:
     assert steps[0] == steps[1]
 
 
+@pytest.mark.newest
 def test_many_tasks(job: Allocation) -> None:
     """64 tasks on one node share one container."""
     ours = job.step("-n64", "sh", "-c", 'readlink /proc/self/ns/mnt; echo "$SLURM_PROCID"')

@@ -1,4 +1,7 @@
-"""With job_container/tmpfs a job has a /tmp of its own: its tasks in a container have the same."""
+"""A job may have a /tmp of its own: its tasks in a container have the same.
+
+job_container/tmpfs gives it, by itself and with contain_spank, and since 25.11 namespace/linux.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
-from launching import Allocation, allocate, needs_kernel_mount
+from launching import Allocation, allocate, needs_kernel_mount, needs_pmix, newest_only
 from mishaps import do, settings
 
 pytestmark = pytest.mark.integration
@@ -17,7 +20,16 @@ pytestmark = pytest.mark.integration
 _TEMPLATE = COMMAND.parent / "etc" / "slurm.conf"
 
 
-@pytest.fixture(scope="module", params=["", ",contain_spank"], ids=["on", "contain_spank"])
+_TMPFS = {"JobContainerType": "job_container/tmpfs"}
+_LINUX = {"NamespaceType": "namespace/linux"}
+_KINDS = [
+    pytest.param(_TMPFS, id="on"),
+    pytest.param({**_TMPFS, "SlurmdParameters": "contain_spank"}, id="contain_spank"),
+    pytest.param(_LINUX, id="linux", marks=[newest_only, pytest.mark.newest]),
+]
+
+
+@pytest.fixture(scope="module", params=_KINDS)
 def job(
     cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Allocation]:
@@ -49,13 +61,18 @@ def _on_one_processor() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _write_configuration(folder: Path, parameters: str) -> None:
+def _write_configuration(folder: Path, kind: dict[str, str]) -> None:
     text = _TEMPLATE.read_text("utf-8")
-    text = text.replace("config_overrides", f"config_overrides{parameters}")
     text = text.replace("PrologFlags=Alloc", "PrologFlags=Alloc,Contain")
-    (folder / "slurm.conf").write_text(f"{text}JobContainerType=job_container/tmpfs\n")
+    for key, value in kind.items():
+        both = f"config_overrides,{value}" if key == "SlurmdParameters" else value
+        text = text.replace(f"{key}=config_overrides\n", "") + f"{key}={both}\n"
+    (folder / "slurm.conf").write_text(text)
     (folder / "job_container.conf").write_text(
         "AutoBasePath=true\nBasePath=/var/spool/private\nDirs=/tmp,/dev/shm\n"
+    )
+    (folder / "namespace.yaml").write_text(
+        "defaults:\n  auto_base_path: true\n  base_path: /var/spool/private\n"
     )
 
 
@@ -78,10 +95,23 @@ def test_working_directory_in_it(job: Allocation) -> None:
     assert job.step("cat", "/tmp/work/file", image=None).output == "here\n"
 
 
+@needs_pmix
 def test_many_tasks(job: Allocation) -> None:
     """Tasks join and leave as without it."""
     ours = job.step("-n8", "--mpi=pmix", "sh", "-c", "cat /tmp/bare")
     assert ours.output == "one\n" * 8, ours.errors
+
+
+def test_options_of_a_container(job: Allocation) -> None:
+    """Mounts come from the job's own /tmp, and what is written goes with the step."""
+    words = [
+        "--container-mounts=/tmp/work:/w:ro,tmpfs:/s", "--container-writable",
+        "--container-workdir=/w", "--container-remap-root", "--container-entrypoint",
+    ]  # fmt: skip
+    script = "pwd; cat file; touch /w/x; echo y >/usr/y && cat /usr/y; id -u; cat /tmp/bare"
+    ours = job.step(*words, "sh", "-c", f"echo $APP_READY; {script}", image="app")
+    assert ours.output == "yes\n/w\nhere\ny\n0\none\n", ours.errors
+    assert "Read-only file system" in ours.errors
 
 
 @needs_kernel_mount

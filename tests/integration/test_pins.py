@@ -117,6 +117,7 @@ def test_a_requeued_job_runs_the_same(cluster):
     ],
     ids=["script", "steps"],
 )
+@pytest.mark.newest
 def test_sbatch_pins_at_submit(cluster, option, script, runs):
     """A job that waits runs what the tag was when it was submitted; so does all of its array."""
     words = ("-H", "-w", "bdw1", "--mem=100", "-a", "1-2", f"{option}={MOVED}")

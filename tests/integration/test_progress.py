@@ -52,7 +52,7 @@ def test_a_cold_start_says_little_and_a_warm_one_nothing(cluster):
     assert len(said) + len(ready) == len(lines), done.stderr
     assert said[0]["node"] == "bdw1", "the first node of a step speaks first"
     assert any("builds it since" in match[0] for match in said)
-    assert any("% of 9." in match[0] for match in said)
+    assert any(re.search("% of [0-9]", match[0]) for match in said)
     # Those who spoke, and nobody else; each once.
     assert sorted(match["node"] for match in ready) == sorted({match["node"] for match in said})
     again = cluster.run(*command)

@@ -76,6 +76,7 @@ def clear(cluster, node=NODE):
     ],
     ids=["srun", "salloc", "sbatch", "sbatch image"],
 )
+@pytest.mark.newest
 def test_the_first_step_finds_the_ticket(cluster, argv):
     """However the job names its image, only the prolog starts Python; the step starts none."""
     out = "/home/alice/prolog.out"
@@ -96,6 +97,7 @@ def test_a_job_without_image_starts_nothing(cluster):
         assert mishaps.python_starts(cluster, NODE) == []
 
 
+@pytest.mark.newest
 def test_the_epilog_removes_the_tickets(cluster):
     """After the job nothing of it is left; tickets are root's and can be read."""
     watch = (

@@ -22,7 +22,8 @@ from hpcimg.oci.credentials import Credential, no_credential
 from hpcimg.oci.hosts import Endpoint
 from hpcimg.oci.model import DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Index
 from hpcimg.oci.reference import Reference, parse_reference
-from hpcimg.settings import RegistrySettings, Settings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings
 from hpcimg.workflow.inspect import inspect_image, inspect_text
 from hpcimg.workflow.push import push_index
 from tests.contract.certificates import authority, signed

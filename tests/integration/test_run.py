@@ -112,3 +112,58 @@ def test_srun_without_an_image(cluster):
     done = cluster.run("hpcimg", "srun", "-n1", "hostname")
     assert (done.returncode, done.stdout) == (2, "")
     assert "write: hpcimg srun [srun's options] --container NAME COMMAND" in done.stderr
+
+
+def test_the_plugin_s_words_for_the_container(cluster):
+    """Mounts, directory, home, variables, writing and another build, by the same words."""
+    run = "hpcimg run"
+    script = f"""cd; mkdir -p 'a:b' && echo mine >'a:b/file'; export MINE='a, "b"'
+    {run} --mounts .:/here,tmpfs:/t --workdir /here/a:b {BENCH} -- sh -c 'pwd; cat file; >/t/x'
+    {run} --no-mount-home {BENCH} -- sh -c 'pwd; ls /home/alice'
+    (cd a:b && {run} --no-mount-home {BENCH} -- sh -c 'cat file; ls ..')
+    {run} --writable {BENCH} -- sh -c 'touch /x && ls /x'
+    {run} --readonly {BENCH} -- sh -c 'touch /x'
+    PATH=$PATH:/mine {run} --env MINE,PATH {BENCH} -- sh -c 'echo $MINE; echo $PATH'
+    {run} --platform linux/amd64:x86_64_v2 {BENCH} -- bench
+    PYXIS_CONTAINER_WORKDIR=/usr {run} {BENCH} -- pwd"""
+    done = cluster.shell(script, node=NODE)
+    lines = done.stdout.splitlines()
+    assert lines[:6] == ["/here/a:b", "mine", "/", "mine", "a:b", "/x"], done.stderr
+    assert lines[6] == 'a, "b"'
+    assert lines[7].endswith(":/mine")
+    assert lines[8:] == [
+        ">> This container is not optimized for a specific microarchitecture",
+        "/usr",
+    ]
+    assert "touch: /x: Read-only file system" in done.stderr
+    assert "WARNING" not in done.stderr
+
+
+def test_srun_takes_them_too(cluster, no_plugin):
+    """With the plugin's names; what only the plugin can is said, and nothing is started."""
+    words = ("--container-mounts=/opt:/host-opt", "--container-workdir", "/host-opt")
+    done = cluster.run("hpcimg", "srun", "-w", NODE, *words, "--container", BENCH, "pwd")
+    assert done.stdout == "/host-opt\n", done.stderr
+    done = cluster.run("hpcimg", "srun", "--container-name=x", "--container", BENCH, "pwd")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--container-name needs the plugin" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--mounts /nope:/x", "mount source '/nope' is not on this node"),
+        ("--mounts /opt:/x:noexec", "'/opt' cannot be mounted with noexec without the plugin"),
+        ("--mounts umount:/tmp", "'umount:/tmp' needs the plugin"),
+        ("--mounts /opt:x", "mount target 'x' is no path below / in the container"),
+        ("--workdir x", "the working directory 'x' is not absolute"),
+        ("--writable --readonly", "argument --readonly: not allowed with argument --writable"),
+        ("--platform linux/arm64", "platform 'linux/arm64' is of arm64, this node of amd64"),
+    ],
+)
+def test_what_cannot_be_is_refused(cluster, words, message):
+    """In two lines, and the command has not run."""
+    done = cluster.run("hpcimg", "run", *words.split(), BENCH, "--", "echo", "ran", node=NODE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 2

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
-from hpcimg.settings import RegistrySettings, Settings, parse_settings
+from hpcimg.registry_settings import RegistrySettings
+from hpcimg.settings import Settings, parse_settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -29,7 +31,7 @@ def written_pages() -> dict[Path, str]:
     return pages
 
 
-@pytest.mark.parametrize("page", ["cli.md", "features.md", "exit-codes.md"])
+@pytest.mark.parametrize("page", ["cli.md", "features.md", "exit-codes.md", "settings.md"])
 def test_page_is_up_to_date(page: str) -> None:
     """The page is what the script writes today."""
     text = written_pages()[DOCS / "reference" / page]
@@ -72,3 +74,14 @@ def test_settings_example_is_read() -> None:
     page = (DOCS / "reference" / "settings.md").read_text("utf-8")
     example = page.partition("```yaml\n")[2].partition("```")[0]
     assert parse_settings(example).registries
+
+
+def test_the_doctor_s_page_names_each_check() -> None:
+    """Each that the code can find."""
+    package = DOCS.parent / "hpcimg"
+    text = (DOCS / "reference/doctor.md").read_text("utf-8")
+    files = [*(package / "doctor").glob("*.py"), *(package / "workflow").glob("doctor*.py")]
+    code = "".join(file.read_text("utf-8") for file in files)
+    checks = set(re.findall(r'Finding\(\s*"([^"]+)"', code))
+    assert len(checks) > 20
+    assert {check for check in checks if f"`{check}`" not in text} == set()

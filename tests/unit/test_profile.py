@@ -167,3 +167,15 @@ def test_words_that_no_node_can_offer_are_refused(text, why):
     with pytest.raises(UsageError) as caught:
         profile_from_words(text)
     assert why in caught.value.message
+
+
+def test_instances_of_slices_are_written_where_there_are_some():
+    """What an older release, which refuses a field it does not know, reads elsewhere."""
+    plain = Gpu(0, "GPU-0", "", "8.0")
+    sliced = replace(plain, index=1, mig=True, slices=("MIG-a",), instances=("1/0",))
+    profile = replace(
+        profile_from_words("linux/amd64"), gpus=GpuFacts("present", devices=(plain, sliced))
+    )
+    text = profile.to_json()
+    assert [one.get("instances") for one in json.loads(text)["gpus"]["devices"]] == [None, ["1/0"]]
+    assert NodeProfile.from_json(text) == profile

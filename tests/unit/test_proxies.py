@@ -9,7 +9,7 @@ import pytest
 from hpcimg.errors import SettingsError
 from hpcimg.oci.hosts import Hosts, Surroundings
 from hpcimg.oci.proxies import Proxies, is_excepted
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 URL = "https://registry.example/v2/"
 ENVIRONMENT = {"https_proxy": "http://env:1"}

@@ -19,7 +19,7 @@ from hpcimg.oci.registries_conf import (
     rule_for,
     user_files,
 )
-from hpcimg.settings import RegistrySettings
+from hpcimg.registry_settings import RegistrySettings
 
 DIGEST = "sha256:" + "a" * 64
 RULES = """

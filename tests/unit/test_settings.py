@@ -8,14 +8,8 @@ import re
 import pytest
 
 from hpcimg.errors import SettingsError
-from hpcimg.settings import (
-    KeyRule,
-    RegistrySettings,
-    Settings,
-    StageSettings,
-    parse_settings,
-    read_settings,
-)
+from hpcimg.registry_settings import KeyRule, RegistrySettings
+from hpcimg.settings import Settings, StageSettings, parse_settings, read_settings
 
 
 @pytest.mark.parametrize("text", ["", "store:\n", "registries: {}\nlimits:\n"])
@@ -54,7 +48,8 @@ def test_keys_for_all_repositories_or_by_pattern(text, rules):
         ("[]", 's.yaml:1: "the file" must be a mapping of keys to values'),
         ("false", 's.yaml:1: "the file" must be a mapping of keys to values'),
         ("policy: exact\nstore: []", 's.yaml:2: "store" must be a mapping of keys to values'),
-        ("limits:\n  layer: 5", 's.yaml:2: "layer" is no setting; known: compressed_bytes, '),
+        ("limits:\n  layer: 5", 's.yaml:2: "layer" is no setting; did you mean layers?'),
+        ("limits:\n  qqq: 5", 's.yaml:2: "qqq" is no setting; known: compressed_bytes, '),
         ("registries: {a.b: {ca_file: 5}}", '"ca_file" must be a text, not 5'),
         ("registries: {a.b: {plain_http: 1}}", '"plain_http" must be true or false, not 1'),
         ("store: {lock_timeout: .nan}", '"lock_timeout" must be a number, not nan'),

@@ -11,7 +11,7 @@ from hpcimg.oci.hosts import Hosts
 from hpcimg.oci.key import read_key
 from hpcimg.oci.model import Descriptor
 from hpcimg.oci.signature import SignatureFormError, parse_signed, signature_tag
-from hpcimg.settings import KeyRule, RegistrySettings
+from hpcimg.registry_settings import KeyRule, RegistrySettings
 
 DATA = Path(__file__).parents[1] / "data" / "signatures"
 DIGEST = "sha256:6f65a6ff1d4f1d8a4a8c2d6a0c2b8a0a8f3f0c6ef3b5f4d1c5a1e6b7d8e9f001"

@@ -6,6 +6,7 @@ import pytest
 
 from hpcimg.errors import RuntimeFailure, UsageError
 from hpcimg.slurm import (
+    has_node_numbers,
     is_first_task,
     job_gpus,
     job_name,
@@ -51,6 +52,39 @@ def test_gpus_as_slurm_writes_them(text, gpus):
 def test_gpus_of_a_job(environment, gpus):
     """None outside of a job, where nobody manages the GPUs; in a step only the step's count."""
     assert job_gpus(environment) == gpus
+
+
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_GPUS": "1,2"}
+
+
+@pytest.mark.parametrize(
+    ("more", "gpus"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "MIG-a,MIG-b"}, ("MIG-a", "MIG-b")),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, ("1", "2")),
+        ({"CUDA_VISIBLE_DEVICES": "MIG-a", "SLURM_STEP_GPUS": ""}, ()),
+        ({"NVIDIA_VISIBLE_DEVICES": "void"}, ()),
+        ({"NVIDIA_VISIBLE_DEVICES": "none"}, ()),
+        ({"NVIDIA_VISIBLE_DEVICES": "all"}, ("1", "2")),
+    ],
+)
+def test_what_programs_are_told_names_slices_and_nothing_more(more, gpus):
+    """A slice by its UUID, where there is a GPU; a user may leave all out, and take none more."""
+    assert job_gpus({**STEP, **more}) == gpus
+
+
+@pytest.mark.parametrize(
+    ("more", "has_them"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "1,2"}, True),
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "ROCR_VISIBLE_DEVICES": "0,1"}, False),
+        ({"ZE_AFFINITY_MASK": "1,2"}, True),
+        ({}, False),
+    ],
+)
+def test_whether_programs_are_told_the_nodes_numbers(more, has_them):
+    """They repeat the step's where nothing denies the other GPUs."""
+    assert has_node_numbers({**STEP, **more}) is has_them
 
 
 @pytest.mark.parametrize(
@@ -176,6 +210,29 @@ def test_srun_hands_the_pull_on(programs):
     """It is ours as well."""
     argv = srun_argv(["--container-pull=always", "--container=name", "true"])
     assert argv[3:] == ["--say-once", "--pull", "always", "name", "--", "true"]
+
+
+def test_srun_hands_all_words_of_the_container_on(programs):
+    """As the plugin has them: with a value, or as a switch and its opposite."""
+    words = ["--container-mounts=/a:/b", "-n2", "--container-workdir", "/b", "--container-env=A,B"]
+    switches = ["--no-container-mount-home", "--container-writable", "--container-entrypoint"]
+    argv = srun_argv(
+        [*words, *switches, "--container-platform=linux/amd64", "--container", "name", "true"]
+    )
+    assert argv[:2] == [f"{programs}/srun", "-n2"]
+    assert argv[5:] == [
+        "--mounts", "/a:/b", "--workdir", "/b", "--env", "A,B", "--no-mount-home", "--writable",
+        "--entrypoint", "--platform", "linux/amd64", "name", "--", "true",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "option", ["--container-name=x", "--container-save", "--container-unshare=net"]
+)
+def test_what_only_the_plugin_can_is_said(programs, option):
+    """What srun itself says is no more than that it does not know the option."""
+    with pytest.raises(UsageError, match=f"{option.partition('=')[0]} needs the plugin"):
+        srun_argv([option, "--container", "name", "true"])
 
 
 @pytest.mark.parametrize(

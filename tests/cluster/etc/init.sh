@@ -14,6 +14,9 @@ install -d -o munge -g munge -m 0755 /run/munge
 install -d -o munge -g munge -m 0700 /var/log/munge /var/lib/munge
 runuser -u munge -- munged --num-threads=2 --syslog
 
+# A GPU's driver has put its libraries there.
+[ ! -e /usr/lib/x86_64-linux-gnu/libcuda.so.396.44 ] || ldconfig
+
 if [ "$name" = login ]; then
     install -d -o slurm -g slurm /var/spool/slurmctld
     setsid docker-registry serve /etc/docker/registry/config.yml >/var/log/registry.log 2>&1 &

@@ -25,6 +25,7 @@ ln -sf /opt/hpcimg/bin/hpcimg /usr/local/bin/hpcimg
 if [ -f $checkout/spank/plugin.c ]; then
     build=$(mktemp -d)
     cp -R $checkout/spank $checkout/prolog "$build"
+    install -D $checkout/hpcimg/__init__.py "$build/hpcimg/__init__.py"
     make -C "$build/spank" clean install
     rm -rf "$build"
 fi

@@ -35,8 +35,16 @@ if [ -f $here/nvml_stub.c ]; then
     gcc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -Wl,-soname,libnvidia-ml.so.1 \
         -o /usr/local/lib/cluster/libnvidia-ml.so.1 $here/nvml_stub.c
 fi
+if [ -f $here/cuda_stub.c ]; then
+    gcc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -Wl,-soname,libcuda.so.1 \
+        -o /usr/local/lib/cluster/libcuda.so.396.44 $here/cuda_stub.c
+fi
+install -d /usr/local/lib/cluster/mpich
 for source in "$here"/images/*.c; do
     [ -f "$source" ] || continue
-    mpicc -std=gnu11 -O2 -Wall -Wextra -Werror -o "/usr/local/bin/$(basename "$source" .c)" "$source"
+    name=$(basename "$source" .c)
+    set -- -std=gnu11 -O2 -Wall -Wextra -Werror "$source" -o
+    mpicc "$@" "/usr/local/bin/$name"
+    mpicc.mpich "$@" "/usr/local/lib/cluster/mpich/$name"
 done
 cp -R $here/images /usr/local/lib/cluster/images

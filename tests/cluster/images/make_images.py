@@ -104,21 +104,54 @@ def cv_tf_entries(image: str) -> list[Entry]:
     return [Entry("usr/bin/cv-tf", content=f"#!/bin/sh\necho '{image}'\n".encode())]
 
 
-def mpi_entries() -> list[Entry]:
+def app_entries() -> list[Entry]:
+    """An image with a directory of its own, and an entrypoint that sets something up."""
+    script = "#!/bin/sh\necho 'the app is set up'\nexport APP_READY=yes\nexec \"$@\"\n"
+    return [Entry("app/enter", content=script.encode()), Entry("app/data", content=b"1\n")]
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """An MPI of this tree: the two programs made with it, its launcher, what it opens by name."""
+
+    programs: Path
+    tools: Mapping[str, str]
+    opened: tuple[Path, ...]
+
+
+OPEN_MPI = Mpi(
+    Path("/usr/local/bin"),
+    {"mpirun.openmpi": "mpirun", "prterun": "prterun", "prted": "prted"},
+    (
+        *(_LIBRARIES / "openmpi", _LIBRARIES / "pmix2", Path("/etc/openmpi")),
+        *(Path("/usr/share/openmpi"), Path("/usr/share/pmix"), Path("/usr/share/prte")),
+    ),
+)
+# UCX opens what it copies with; of that, the hardware's parts are of no use on these nodes.
+MPICH = Mpi(
+    Path("/usr/local/lib/cluster/mpich"),
+    {"mpiexec.hydra": "mpiexec", "hydra_pmi_proxy": "hydra_pmi_proxy"},
+    tuple(sorted((_LIBRARIES / "ucx").glob("libuct_cma.so*"))),
+)
+
+
+def mpi_entries(mpi: Mpi) -> list[Entry]:
     """The two MPI programs with all that they load: libraries, plugins, their settings."""
-    programs = [Path("/usr/local/bin/pingpong"), Path("/usr/local/bin/mpihello")]
-    folders = [_LIBRARIES / "openmpi", _LIBRARIES / "pmix2"]
-    folders += [Path("/etc/openmpi"), Path("/usr/share/openmpi"), Path("/usr/share/pmix")]
+    binaries = {f"usr/bin/{name}": mpi.programs / name for name in ("pingpong", "mpihello")}
+    binaries |= {f"usr/bin/{name}": Path("/usr/bin") / tool for tool, name in mpi.tools.items()}
     kept = {
         path
-        for folder in folders
-        for path in folder.rglob("*")
+        for opened in mpi.opened
+        for path in ((opened,) if opened.is_file() else opened.rglob("*"))
         if not path.is_dir() and path.suffix not in {".a", ".la", ".h", ".mod"}
     }
     loaded = [path for path in kept if ".so" in path.name and path.exists()]
-    kept |= _needed_libraries([*programs, *loaded])
+    kept |= _needed_libraries([*binaries.values(), *loaded])
+    if mpi is MPICH:
+        # What the MPICH ABI calls it is the name that programs of other sites look for.
+        kept.add(_LIBRARIES / "libmpi.so.12")
     entries = [_entry_of(path) for path in sorted(kept)]
-    entries += [Entry(f"usr/bin/{path.name}", content=path.read_bytes()) for path in programs]
+    entries += [Entry(name, content=path.read_bytes()) for name, path in binaries.items()]
     merged = [Entry(name, link=f"usr/{name}") for name in ("lib", "lib64")]
     return [*merged, *entries]
 
@@ -220,8 +253,11 @@ def main() -> None:
     for image in CV_TF_IMAGES:
         settings = {"Env": [f"PATH={_PATH}"], "Cmd": ["cv-tf"]}
         push(f"{registry}/qnib/{image}", [busybox, pack(cv_tf_entries(image))], settings)
+    app = {"Env": [f"PATH={_PATH}"], "Entrypoint": ["/app/enter"], "WorkingDir": "/app"}
+    push(f"{registry}/app:latest", [busybox, pack(app_entries())], app)
     mpi = {"Env": [f"PATH={_PATH}"], "Cmd": ["mpihello"]}
-    push(f"{registry}/mpi:latest", [busybox, pack(mpi_entries())], mpi)
+    for name, kind in {"mpi": OPEN_MPI, "mpich": MPICH}.items():
+        push(f"{registry}/{name}:latest", [busybox, pack(mpi_entries(kind))], mpi)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""What a shared library says of itself: name, needs, machine, versions of the C library.
+
+Pure: reads the bytes of an ELF file, of either width and byte order, and believes none of them.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from mmap import mmap
+
+Content = bytes | mmap
+
+_MAGIC = b"\x7fELF"
+_DYNAMIC, _LOAD = 2, 1
+_NEEDED, _STRINGS, _SONAME = 1, 5, 14
+_VERNEED, _VERNEED_COUNT = 0x6FFFFFFE, 0x6FFFFFFF
+_VERDEF, _VERDEF_COUNT = 0x6FFFFFFC, 0x6FFFFFFD
+_MOST = 4096
+"""Entries of one table that are looked at; no library has nearly as many."""
+_NAME_LIMIT = 256
+_GLIBC = re.compile(r"GLIBC_(\d{1,4}(?:\.\d{1,4}){1,2})")
+_MACHINES = {3: "386", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64"}
+
+
+class NotElfError(ValueError):
+    """The bytes are no shared library, or one that is cut off."""
+
+
+@dataclass(frozen=True)
+class Elf:
+    """A library's own words; `glibc` is the newest C library that it needs, `defines` that it is.
+
+    Both are as `2.34`, and empty where there is none.
+    """
+
+    machine: str
+    soname: str
+    needed: tuple[str, ...]
+    glibc: str
+    defines: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the file's numbers are packed: headers and rows of a class and a byte order."""
+
+    header: struct.Struct
+    segment: struct.Struct
+    row: struct.Struct
+    is_wide: bool
+    order: str
+
+
+def parse_elf(content: Content) -> Elf:
+    """Read the dynamic section and what it points to; raises NotElfError."""
+    try:
+        return _parse(content)
+    except (struct.error, IndexError, OverflowError) as error:
+        raise NotElfError("it is cut off") from error
+
+
+def _parse(content: Content) -> Elf:
+    form = _form(content)
+    fields = form.header.unpack_from(content, 16)
+    machine, segments_at, size, count = fields[1], fields[4], fields[8], fields[9]
+    segments = [
+        _segment(form, content, segments_at + number * size) for number in range(min(count, _MOST))
+    ]
+    loads = [
+        (address, offset, length) for kind, offset, address, length in segments if kind == _LOAD
+    ]
+    rows = [
+        row
+        for kind, offset, _, length in segments
+        if kind == _DYNAMIC
+        for row in _rows(form, content, offset, length)
+    ]
+    if not rows:
+        raise NotElfError("it has no dynamic section")
+    table = dict(rows)
+    strings = _place(loads, table.get(_STRINGS, -1))
+
+    def text(at: int) -> str:
+        begin = strings + at
+        end = content.find(b"\0", begin, begin + _NAME_LIMIT)
+        if begin < 0 or end < 0:
+            raise NotElfError("it is cut off")
+        return content[begin:end].decode("ascii", "replace")
+
+    needs = _versions(form, content, loads, table, _VERNEED, _VERNEED_COUNT)
+    defined = _versions(form, content, loads, table, _VERDEF, _VERDEF_COUNT)
+    return Elf(
+        _MACHINES.get(machine, str(machine)),
+        text(table[_SONAME]) if _SONAME in table else "",
+        tuple(text(value) for tag, value in rows if tag == _NEEDED),
+        _newest(map(text, needs)),
+        _newest(map(text, defined)),
+    )
+
+
+def _form(content: Content) -> _Form:
+    if content[:4] != _MAGIC:
+        raise NotElfError("it is no ELF file")
+    width, order = content[4], {1: "<", 2: ">"}.get(content[5])
+    if width not in {1, 2} or order is None:
+        raise NotElfError("it is no ELF file")
+    if width == 2:
+        words = ("HHIQQQIHHHHHH", "IIQQQQQQ", "qQ")
+    else:
+        words = ("HHIIIIIHHHHHH", "IIIIIIII", "iI")
+    header, segment, row = (struct.Struct(order + word) for word in words)
+    return _Form(header, segment, row, width == 2, order)
+
+
+def _segment(form: _Form, content: Content, at: int) -> tuple[int, int, int, int]:
+    """Give kind, place in the file, address, and length in the file."""
+    fields = form.segment.unpack_from(content, at)
+    if form.is_wide:
+        return fields[0], fields[2], fields[3], fields[5]
+    return fields[0], fields[1], fields[2], fields[4]
+
+
+def _rows(form: _Form, content: Content, offset: int, length: int) -> Iterator[tuple[int, int]]:
+    for number in range(min(length // form.row.size, _MOST)):
+        tag, value = form.row.unpack_from(content, offset + number * form.row.size)
+        if tag == 0:
+            return
+        yield tag, value
+
+
+def _place(loads: list[tuple[int, int, int]], address: int) -> int:
+    for begin, offset, length in loads:
+        if begin <= address < begin + length:
+            return offset + address - begin
+    raise NotElfError("a table of it lies nowhere")
+
+
+def _versions(
+    form: _Form, content: Content, loads: list[tuple[int, int, int]], table: dict[int, int],
+    tag: int, count: int,
+) -> Iterator[int]:  # fmt: skip
+    """Give the places of the names of versions that a library needs, or those it defines."""
+    if tag not in table:
+        return
+    at, left = _place(loads, table[tag]), _MOST
+    is_need = tag == _VERNEED
+    outer = struct.Struct(form.order + ("HHIII" if is_need else "HHHHIII"))
+    inner = struct.Struct(form.order + ("IHHII" if is_need else "II"))
+    for _ in range(min(table.get(count, 0), _MOST)):
+        fields = outer.unpack_from(content, at)
+        inside = at + fields[-2]
+        for _ in range(fields[1] if is_need else fields[3]):
+            left -= 1
+            if left < 0:
+                raise NotElfError("it has too many versions")
+            found = inner.unpack_from(content, inside)
+            yield found[3] if is_need else found[0]
+            inside += found[-1]
+        at += fields[-1]
+
+
+def _newest(names: Iterator[str]) -> str:
+    versions = [match[1] for name in names if (match := _GLIBC.fullmatch(name))]
+    return max(versions, key=lambda one: tuple(map(int, one.split("."))), default="")

@@ -1,0 +1,34 @@
+/* What the starter was asked for; its parts share it. */
+#ifndef HPCIMG_STARTER_H
+#define HPCIMG_STARTER_H
+
+#include "argv.h"
+#include "binds.h"
+#include "namespaces.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define MOST_AROUND 1024 /* mounts of the node and the user together */
+#define MEMORY      "/run/hpcimg/memory"
+
+struct request {
+    struct user user;
+    struct inside inside; /* what the tasks are in the container */
+    unsigned long job;
+    const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
+    const char *start_in; /* a directory of the container; NULL: the best there is */
+    const char *overlay;  /* a directory that takes what is written to the image's files */
+    bool by_kernel, is_writable, has_no_home, shows_entrypoint;
+    uid_t account;    /* whose image the kernel may be given */
+    char *entrypoint; /* its words with tabs between; NULL: none is to run */
+    struct bind binds[MOST_AROUND];
+    size_t bind_count;
+    struct argv hidden; /* paths of the container that nobody may see */
+};
+
+/* Parse the command line; false where it is not the plugin's. */
+bool parse_starter(int argc, char **argv, struct request *request);
+
+#endif

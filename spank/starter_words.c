@@ -1,0 +1,167 @@
+/* The starter's command line, see starter.h. */
+#define _GNU_SOURCE
+#include "common.h"
+#include "starter.h"
+#include "users.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct numbers {
+    const char *uid, *gid, *job, *account;
+    char *groups;
+};
+
+/* A path is relative to where the step was started. */
+static const char *make_absolute(const struct request *request, const char *path)
+{
+    const char *here = request->workdir;
+    char *text = NULL;
+
+    if (path[0] == '/')
+        return path;
+    return asprintf(&text, "%s/%s", strcmp(here, "/") != 0 ? here : "", path) >= 0 ? text : NULL;
+}
+
+static bool add_bind(struct request *request, char *line)
+{
+    struct bind *bind = &request->binds[request->bind_count];
+
+    return request->bind_count++ < MOST_AROUND && parse_bind_line(line, bind);
+}
+
+/* Apptainer makes the first of two mounts at one place: what a user wants there is the only one. */
+static void drop_replaced(struct request *request, size_t first)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < request->bind_count; i++) {
+        bool is_replaced = false;
+        for (size_t j = first; i < first && j < request->bind_count; j++)
+            is_replaced =
+                is_replaced || strcmp(request->binds[i].target, request->binds[j].target) == 0;
+        if (!is_replaced)
+            request->binds[kept++] = request->binds[i];
+    }
+    request->bind_count = kept;
+}
+
+/* The user's own come after the node's, and so on top of them. */
+static bool add_mounts(struct request *request, char *list)
+{
+    size_t first = request->bind_count, left = MOST_AROUND - first;
+    const char *wrong = NULL;
+
+    if (list == NULL)
+        return true;
+    request->bind_count +=
+        parse_binds(list, request->binds + first, left < MOST_BINDS ? left : MOST_BINDS, &wrong);
+    for (size_t i = first; i < request->bind_count; i++) {
+        struct bind *bind = &request->binds[i];
+        if (bind->kind == BIND_PATH)
+            bind->source = make_absolute(request, bind->source);
+        bind->target = make_absolute(request, bind->target);
+        if (bind->source == NULL || bind->target == NULL || strlen(bind->target) >= PATH_MAX)
+            return false;
+    }
+    drop_replaced(request, first);
+    return wrong == NULL;
+}
+
+static bool parse_namespaces(char *list, int *namespaces)
+{
+    for (char *word; (word = strsep(&list, ",")) != NULL;) {
+        if (strcmp(word, "net") == 0)
+            *namespaces |= CLONE_NEWNET;
+        else if (strcmp(word, "ipc") == 0)
+            *namespaces |= CLONE_NEWIPC;
+        else if (strcmp(word, "uts") == 0)
+            *namespaces |= CLONE_NEWUTS;
+        else
+            return false;
+    }
+    return true;
+}
+
+static bool parse_numbers(const struct numbers *numbers, struct request *request)
+{
+    unsigned long account;
+
+    if (numbers->account != NULL) {
+        if (!parse_number(numbers->account, UINT_MAX - 1, &account))
+            return false;
+        request->by_kernel = true;
+        request->account = (uid_t)account;
+    }
+    return parse_number(numbers->job, UINT_MAX, &request->job) &&
+           parse_user(numbers->uid, numbers->gid, numbers->groups, &request->user);
+}
+
+bool parse_starter(int argc, char **argv, struct request *request)
+{
+    static const struct option options[] = {
+        {"uid", 1, NULL, 'u'},
+        {"gid", 1, NULL, 'g'},
+        {"groups", 1, NULL, 'G'},
+        {"job", 1, NULL, 'j'},
+        {"image", 1, NULL, 'i'},
+        {"name", 1, NULL, 'n'},
+        {"node", 1, NULL, 'N'},
+        {"workdir", 1, NULL, 'w'},
+        {"apptainer", 1, NULL, 'a'},
+        {"holder", 1, NULL, 'h'},
+        {"script", 1, NULL, 's'},
+        {"kernel", 1, NULL, 'k'},
+        {"start-in", 1, NULL, 'd'},
+        {"overlay", 1, NULL, 'o'},
+        {"writable", 0, NULL, 'W'},
+        {"no-home", 0, NULL, 'H'},
+        {"root", 0, NULL, 'r'},
+        {"entrypoint", 1, NULL, 'e'},
+        {"bind", 1, NULL, 'b'},
+        {"hide", 1, NULL, 'x'},
+        {"mounts", 1, NULL, 'm'},
+        {"unshare", 1, NULL, 'U'},
+        {"entrypoint-log", 0, NULL, 'l'},
+        {NULL, 0, NULL, 0},
+    };
+    struct numbers numbers = {.uid = NULL};
+    char *mounts = NULL;
+    bool is_right = true;
+
+    for (int option; is_right && (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case 'u': numbers.uid = optarg; break;
+        case 'g': numbers.gid = optarg; break;
+        case 'G': numbers.groups = optarg; break;
+        case 'j': numbers.job = optarg; break;
+        case 'k': numbers.account = optarg; break;
+        case 'i': request->image = optarg; break;
+        case 'n': request->name = optarg; break;
+        case 'N': request->node = optarg; break;
+        case 'w': request->workdir = optarg; break;
+        case 'a': request->apptainer = optarg; break;
+        case 'h': request->holder = optarg; break;
+        case 's': request->script = optarg; break;
+        case 'd': request->start_in = optarg; break;
+        case 'o': request->overlay = optarg; break;
+        case 'W': request->is_writable = true; break;
+        case 'H': request->has_no_home = true; break;
+        case 'r': request->inside.as_root = true; break;
+        case 'l': request->shows_entrypoint = true; break;
+        case 'e': request->entrypoint = optarg; break;
+        case 'x': add_words(&request->hidden, optarg, NULL); break;
+        case 'b': is_right = add_bind(request, optarg); break;
+        case 'U': is_right = parse_namespaces(optarg, &request->inside.namespaces); break;
+        case 'm': mounts = optarg; break;
+        default: is_right = false;
+        }
+    }
+    return is_right && request->image && request->name && request->node && request->workdir &&
+           request->apptainer && request->holder && parse_numbers(&numbers, request) &&
+           add_mounts(request, mounts) && !request->hidden.is_short;
+}

@@ -1,0 +1,76 @@
+"""What a shared library says of itself, from its bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+
+import pytest
+from elves import AMD64, ARM64, S390X, library
+
+from hpcimg.elf import Elf, NotElfError, parse_elf
+
+
+@pytest.mark.parametrize(
+    ("machine", "word", "wide", "order"),
+    [
+        pytest.param(AMD64, "amd64", True, "<", id="amd64"),
+        pytest.param(ARM64, "arm64", True, "<", id="arm64"),
+        pytest.param(S390X, "s390x", True, ">", id="big-endian"),
+        pytest.param(3, "386", False, "<", id="32-bit"),
+        pytest.param(9999, "9999", True, "<", id="unknown"),
+    ],
+)
+def test_a_library_of_any_machine_is_read(machine, word, wide, order):
+    """Name, needs and versions are found in each width and byte order."""
+    raw = library(
+        "libmpi.so.12",
+        ["libfabric.so.1", "libc.so.6"],
+        ["GLIBC_2.9", "GLIBC_2.34", "GLIBC_2.3.4", "GLIBC_PRIVATE"],
+        machine=machine,
+        wide=wide,
+        order=order,
+    )
+    assert parse_elf(raw) == Elf(word, "libmpi.so.12", ("libfabric.so.1", "libc.so.6"), "2.34", "")
+
+
+def test_the_c_library_says_which_one_it_is():
+    """The newest version that it defines is its own; what is private to it is none."""
+    raw = library("libc.so.6", defines=["GLIBC_2.2.5", "GLIBC_2.36", "GLIBC_2.4", "GLIBC_ABI_X"])
+    assert parse_elf(raw).defines == "2.36"
+
+
+def test_a_library_may_say_nothing_of_itself():
+    """No name, no needs: empty."""
+    assert parse_elf(library()) == Elf("amd64", "", (), "", "")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF\x05\x01" + bytes(99)]
+)
+def test_what_is_no_library_is_refused(raw):
+    """A script, a linker's text, an empty file."""
+    with pytest.raises(NotElfError, match="it is"):
+        parse_elf(raw)
+
+
+def test_every_cut_and_every_flipped_byte_is_read_or_refused():
+    """Whatever the bytes are, it ends, and with nothing else than NotElfError."""
+    raw = library("libmpi.so.12", ["libc.so.6"], ["GLIBC_2.34"], ["GLIBC_2.36"])
+    for at in range(len(raw)):
+        for wrong in (raw[:at], raw[:at] + bytes([raw[at] ^ 0xFF]) + raw[at + 1 :]):
+            with contextlib.suppress(NotElfError):
+                assert isinstance(parse_elf(wrong), Elf)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc on this machine")
+def test_what_gcc_makes_is_read(tmp_path):
+    """The bytes of a real linker say the same as those built by hand."""
+    source, made = tmp_path / "a.c", tmp_path / "libmpi.so.12.5.6"
+    source.write_text('#include <stdio.h>\nvoid a(void) { puts("a"); }\n')
+    options = ["-shared", "-fPIC", "-Wl,-soname,libmpi.so.12", "-o", made, source]
+    subprocess.run(["gcc", *options], check=True)
+    found = parse_elf(made.read_bytes())
+    assert (found.soname, found.needed) == ("libmpi.so.12", ("libc.so.6",))
+    assert found.glibc.startswith("2.")
