@@ -1,6 +1,7 @@
 /* The starter's command line, see starter.h. */
 #define _GNU_SOURCE
 #include "common.h"
+#include "layers.h"
 #include "starter.h"
 #include "users.h"
 
@@ -11,8 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Apptainer takes a quarter of a second, on a slow file system a few, and some entrypoints more.
+ * slurmstepd waits and hears nothing meanwhile, not even that a batch job is cancelled. */
+#define START_SECONDS 120
+
 struct numbers {
-    const char *uid, *gid, *job, *account;
+    const char *uid, *gid, *job, *account, *seconds;
     char *groups;
 };
 
@@ -97,8 +102,29 @@ static bool parse_numbers(const struct numbers *numbers, struct request *request
         request->by_kernel = true;
         request->account = (uid_t)account;
     }
-    return parse_number(numbers->job, UINT_MAX, &request->job) &&
+    request->seconds = START_SECONDS;
+    return (numbers->seconds == NULL ||
+            parse_number(numbers->seconds, INT_MAX / 1000, &request->seconds)) &&
+           parse_number(numbers->job, UINT_MAX, &request->job) &&
            parse_user(numbers->uid, numbers->gid, numbers->groups, &request->user);
+}
+
+/* What is written to the image's files goes into the user's layer. */
+static bool use_layer(struct request *request)
+{
+    const struct keep *keep = &request->keep;
+    char *layer = NULL;
+
+    request->keep.job = request->job;
+    request->keep.claim = -1;
+    if (keep->path == NULL)
+        return true;
+    if (keep->folder == NULL || !is_folder(keep->folder) ||
+        asprintf(&layer, "%s/%u/%s%s", keep->path, request->user.uid, keep->folder,
+                 request->is_frozen ? ":ro" : "") < 0)
+        return false;
+    request->overlay = layer;
+    return true;
 }
 
 bool parse_starter(int argc, char **argv, struct request *request)
@@ -127,6 +153,15 @@ bool parse_starter(int argc, char **argv, struct request *request)
         {"mounts", 1, NULL, 'm'},
         {"unshare", 1, NULL, 'U'},
         {"entrypoint-log", 0, NULL, 'l'},
+        {"seconds", 1, NULL, 'S'},
+        {"key", 1, NULL, 'K'},
+        {"layers", 1, NULL, 'L'},
+        {"folder", 1, NULL, 'F'},
+        {"about", 1, NULL, 'A'},
+        {"told", 1, NULL, 'T'},
+        {"new", 0, NULL, 'E'},
+        {"named", 0, NULL, 'M'},
+        {"frozen", 0, NULL, 'z'},
         {NULL, 0, NULL, 0},
     };
     struct numbers numbers = {.uid = NULL};
@@ -140,6 +175,7 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 'G': numbers.groups = optarg; break;
         case 'j': numbers.job = optarg; break;
         case 'k': numbers.account = optarg; break;
+        case 'S': numbers.seconds = optarg; break;
         case 'i': request->image = optarg; break;
         case 'n': request->name = optarg; break;
         case 'N': request->node = optarg; break;
@@ -158,10 +194,18 @@ bool parse_starter(int argc, char **argv, struct request *request)
         case 'b': is_right = add_bind(request, optarg); break;
         case 'U': is_right = parse_namespaces(optarg, &request->inside.namespaces); break;
         case 'm': mounts = optarg; break;
+        case 'K': request->keep.key = optarg; break;
+        case 'L': request->keep.path = optarg; break;
+        case 'F': request->keep.folder = optarg; break;
+        case 'A': request->keep.about = optarg; break;
+        case 'T': request->keep.told = optarg; break;
+        case 'E': request->keep.is_new = true; break;
+        case 'M': request->keep.must_claim = true; break;
+        case 'z': request->is_frozen = true; break;
         default: is_right = false;
         }
     }
     return is_right && request->image && request->name && request->node && request->workdir &&
            request->apptainer && request->holder && parse_numbers(&numbers, request) &&
-           add_mounts(request, mounts) && !request->hidden.is_short;
+           add_mounts(request, mounts) && use_layer(request) && !request->hidden.is_short;
 }

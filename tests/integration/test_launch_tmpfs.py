@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
-from launching import Allocation, allocate, needs_kernel_mount, needs_pmix, newest_only
+from launching import (
+    Allocation,
+    allocate,
+    build_probe,
+    needs_kernel_mount,
+    needs_pmix,
+    newest_only,
+)
 from mishaps import do, settings
+from ways import WAYS, Way, is_same
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +49,7 @@ def job(
         with _on_one_processor():
             started = own.verb("up", "--config", str(config))
         assert started.returncode == 0, started.stderr
+        build_probe(own)
         yield from allocate(own)
     finally:
         own.verb("down")
@@ -100,6 +109,12 @@ def test_many_tasks(job: Allocation) -> None:
     """Tasks join and leave as without it."""
     ours = job.step("-n8", "--mpi=pmix", "sh", "-c", "cat /tmp/bare")
     assert ours.output == "one\n" * 8, ours.errors
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.everywhere], ids=str)
+def test_ways_are_as_bare(job: Allocation, way: Way) -> None:
+    """The ways to run that these set-ups may touch give what they give without a container."""
+    assert is_same(job, way)
 
 
 def test_options_of_a_container(job: Allocation) -> None:
