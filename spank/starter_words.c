@@ -127,6 +127,84 @@ static bool use_layer(struct request *request)
     return true;
 }
 
+static const struct option OPTIONS[] = {
+    {"uid", 1, NULL, 'u'},
+    {"gid", 1, NULL, 'g'},
+    {"groups", 1, NULL, 'G'},
+    {"job", 1, NULL, 'j'},
+    {"image", 1, NULL, 'i'},
+    {"name", 1, NULL, 'n'},
+    {"node", 1, NULL, 'N'},
+    {"workdir", 1, NULL, 'w'},
+    {"apptainer", 1, NULL, 'a'},
+    {"holder", 1, NULL, 'h'},
+    {"script", 1, NULL, 's'},
+    {"kernel", 1, NULL, 'k'},
+    {"start-in", 1, NULL, 'd'},
+    {"overlay", 1, NULL, 'o'},
+    {"writable", 0, NULL, 'W'},
+    {"no-home", 0, NULL, 'H'},
+    {"root", 0, NULL, 'r'},
+    {"entrypoint", 1, NULL, 'e'},
+    {"bind", 1, NULL, 'b'},
+    {"hide", 1, NULL, 'x'},
+    {"mounts", 1, NULL, 'm'},
+    {"unshare", 1, NULL, 'U'},
+    {"entrypoint-log", 0, NULL, 'l'},
+    {"seconds", 1, NULL, 'S'},
+    {"key", 1, NULL, 'K'},
+    {"layers", 1, NULL, 'L'},
+    {"folder", 1, NULL, 'F'},
+    {"about", 1, NULL, 'A'},
+    {"told", 1, NULL, 'T'},
+    {"new", 0, NULL, 'E'},
+    {"named", 0, NULL, 'M'},
+    {"frozen", 0, NULL, 'z'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Where a word is put away as it is; NULL for an option that is no such word. */
+static const char **place_of(int option, struct request *request, struct numbers *numbers)
+{
+    switch (option) {
+    case 'u': return &numbers->uid;
+    case 'g': return &numbers->gid;
+    case 'j': return &numbers->job;
+    case 'k': return &numbers->account;
+    case 'S': return &numbers->seconds;
+    case 'i': return &request->image;
+    case 'n': return &request->name;
+    case 'N': return &request->node;
+    case 'w': return &request->workdir;
+    case 'a': return &request->apptainer;
+    case 'h': return &request->holder;
+    case 's': return &request->script;
+    case 'd': return &request->start_in;
+    case 'o': return &request->overlay;
+    case 'K': return &request->keep.key;
+    case 'L': return &request->keep.path;
+    case 'F': return &request->keep.folder;
+    case 'A': return &request->keep.about;
+    case 'T': return &request->keep.told;
+    default: return NULL;
+    }
+}
+
+/* Where it is noted that an option without a word was given; NULL for one with a word. */
+static bool *switch_of(int option, struct request *request)
+{
+    switch (option) {
+    case 'W': return &request->is_writable;
+    case 'H': return &request->has_no_home;
+    case 'r': return &request->inside.as_root;
+    case 'l': return &request->shows_entrypoint;
+    case 'E': return &request->keep.is_new;
+    case 'M': return &request->keep.must_claim;
+    case 'z': return &request->is_frozen;
+    default: return NULL;
+    }
+}
+
 bool parse_starter(int argc, char **argv, struct request *request)
 {
     static const struct option options[] = {
