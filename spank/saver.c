@@ -216,7 +216,8 @@ static pid_t start(char **command)
     (void)sigprocmask(SIG_BLOCK, &all, &before);
     if ((pid = fork()) == 0) {
         (void)sigprocmask(SIG_SETMASK, &before, NULL);
-        execvp(command[0], command);
+        execv(command[0],
+              command); /* not for a shell to read, as execvp has it of a damaged file */
         _exit(LAUNCH_FAILED);
     }
     return pid;

@@ -26,6 +26,7 @@ SOURCES = {
         "deadline.c",
         "namespaces.c",
         "processes.c",
+        "groups.c",
         "mounts.c",
         "copies.c",
         "loop.c",

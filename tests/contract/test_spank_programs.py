@@ -381,3 +381,12 @@ def test_sources_are_formatted() -> None:
     except FileNotFoundError:
         pytest.skip("clang-format is not installed")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_joiner_is_read_by_no_shell(folder: Path) -> None:
+    """The saver starts it or fails: as a script that is empty it would end well."""
+    count = memory((1).to_bytes(4, "little"))
+    (folder / "damaged").touch(0o755)
+    words = [str(count), "1", "1", "node", "/python", f"{folder}/x.sif", "--", folder / "damaged"]
+    done = subprocess.run([folder / "saver", *words], check=False, pass_fds=[count])
+    assert done.returncode == FAILED
