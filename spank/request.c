@@ -265,6 +265,7 @@ static int refuse_alone(const char *image)
 
 static int settle_words(spank_t spank, const char *image)
 {
+    bool has_image = image != NULL && strcmp(image, NO_IMAGE) != 0;
     char text[256];
     enum word twice;
 
@@ -275,7 +276,7 @@ static int settle_words(spank_t spank, const char *image)
     }
     for (size_t i = 0; i < WORDS; i++) {
         const char *settled = NULL;
-        if (i != IMAGE && (settle_word((enum word)i, image != NULL, &settled) != 0 ||
+        if (i != IMAGE && (settle_word((enum word)i, has_image, &settled) != 0 ||
                            carry(spank, &words[i], settled) != 0))
             return -1;
     }

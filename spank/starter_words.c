@@ -127,83 +127,107 @@ static bool use_layer(struct request *request)
     return true;
 }
 
+static const struct option OPTIONS[] = {
+    {"uid", 1, NULL, 'u'},
+    {"gid", 1, NULL, 'g'},
+    {"groups", 1, NULL, 'G'},
+    {"job", 1, NULL, 'j'},
+    {"image", 1, NULL, 'i'},
+    {"name", 1, NULL, 'n'},
+    {"node", 1, NULL, 'N'},
+    {"workdir", 1, NULL, 'w'},
+    {"apptainer", 1, NULL, 'a'},
+    {"holder", 1, NULL, 'h'},
+    {"script", 1, NULL, 's'},
+    {"kernel", 1, NULL, 'k'},
+    {"start-in", 1, NULL, 'd'},
+    {"overlay", 1, NULL, 'o'},
+    {"writable", 0, NULL, 'W'},
+    {"no-home", 0, NULL, 'H'},
+    {"root", 0, NULL, 'r'},
+    {"entrypoint", 1, NULL, 'e'},
+    {"bind", 1, NULL, 'b'},
+    {"hide", 1, NULL, 'x'},
+    {"mounts", 1, NULL, 'm'},
+    {"unshare", 1, NULL, 'U'},
+    {"entrypoint-log", 0, NULL, 'l'},
+    {"seconds", 1, NULL, 'S'},
+    {"key", 1, NULL, 'K'},
+    {"layers", 1, NULL, 'L'},
+    {"folder", 1, NULL, 'F'},
+    {"about", 1, NULL, 'A'},
+    {"told", 1, NULL, 'T'},
+    {"new", 0, NULL, 'E'},
+    {"named", 0, NULL, 'M'},
+    {"frozen", 0, NULL, 'z'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Where a word is put away as it is; NULL for an option that is no such word. */
+static const char **place_of(int option, struct request *request, struct numbers *numbers)
+{
+    switch (option) {
+    case 'u': return &numbers->uid;
+    case 'g': return &numbers->gid;
+    case 'j': return &numbers->job;
+    case 'k': return &numbers->account;
+    case 'S': return &numbers->seconds;
+    case 'i': return &request->image;
+    case 'n': return &request->name;
+    case 'N': return &request->node;
+    case 'w': return &request->workdir;
+    case 'a': return &request->apptainer;
+    case 'h': return &request->holder;
+    case 's': return &request->script;
+    case 'd': return &request->start_in;
+    case 'o': return &request->overlay;
+    case 'K': return &request->keep.key;
+    case 'L': return &request->keep.path;
+    case 'F': return &request->keep.folder;
+    case 'A': return &request->keep.about;
+    case 'T': return &request->keep.told;
+    default: return NULL;
+    }
+}
+
+/* Where it is noted that an option without a word was given; NULL for one with a word. */
+static bool *switch_of(int option, struct request *request)
+{
+    switch (option) {
+    case 'W': return &request->is_writable;
+    case 'H': return &request->has_no_home;
+    case 'r': return &request->inside.as_root;
+    case 'l': return &request->shows_entrypoint;
+    case 'E': return &request->keep.is_new;
+    case 'M': return &request->keep.must_claim;
+    case 'z': return &request->is_frozen;
+    default: return NULL;
+    }
+}
+
 bool parse_starter(int argc, char **argv, struct request *request)
 {
-    static const struct option options[] = {
-        {"uid", 1, NULL, 'u'},
-        {"gid", 1, NULL, 'g'},
-        {"groups", 1, NULL, 'G'},
-        {"job", 1, NULL, 'j'},
-        {"image", 1, NULL, 'i'},
-        {"name", 1, NULL, 'n'},
-        {"node", 1, NULL, 'N'},
-        {"workdir", 1, NULL, 'w'},
-        {"apptainer", 1, NULL, 'a'},
-        {"holder", 1, NULL, 'h'},
-        {"script", 1, NULL, 's'},
-        {"kernel", 1, NULL, 'k'},
-        {"start-in", 1, NULL, 'd'},
-        {"overlay", 1, NULL, 'o'},
-        {"writable", 0, NULL, 'W'},
-        {"no-home", 0, NULL, 'H'},
-        {"root", 0, NULL, 'r'},
-        {"entrypoint", 1, NULL, 'e'},
-        {"bind", 1, NULL, 'b'},
-        {"hide", 1, NULL, 'x'},
-        {"mounts", 1, NULL, 'm'},
-        {"unshare", 1, NULL, 'U'},
-        {"entrypoint-log", 0, NULL, 'l'},
-        {"seconds", 1, NULL, 'S'},
-        {"key", 1, NULL, 'K'},
-        {"layers", 1, NULL, 'L'},
-        {"folder", 1, NULL, 'F'},
-        {"about", 1, NULL, 'A'},
-        {"told", 1, NULL, 'T'},
-        {"new", 0, NULL, 'E'},
-        {"named", 0, NULL, 'M'},
-        {"frozen", 0, NULL, 'z'},
-        {NULL, 0, NULL, 0},
-    };
     struct numbers numbers = {.uid = NULL};
     char *mounts = NULL;
     bool is_right = true;
 
-    for (int option; is_right && (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        switch (option) {
-        case 'u': numbers.uid = optarg; break;
-        case 'g': numbers.gid = optarg; break;
-        case 'G': numbers.groups = optarg; break;
-        case 'j': numbers.job = optarg; break;
-        case 'k': numbers.account = optarg; break;
-        case 'S': numbers.seconds = optarg; break;
-        case 'i': request->image = optarg; break;
-        case 'n': request->name = optarg; break;
-        case 'N': request->node = optarg; break;
-        case 'w': request->workdir = optarg; break;
-        case 'a': request->apptainer = optarg; break;
-        case 'h': request->holder = optarg; break;
-        case 's': request->script = optarg; break;
-        case 'd': request->start_in = optarg; break;
-        case 'o': request->overlay = optarg; break;
-        case 'W': request->is_writable = true; break;
-        case 'H': request->has_no_home = true; break;
-        case 'r': request->inside.as_root = true; break;
-        case 'l': request->shows_entrypoint = true; break;
-        case 'e': request->entrypoint = optarg; break;
-        case 'x': add_words(&request->hidden, optarg, NULL); break;
-        case 'b': is_right = add_bind(request, optarg); break;
-        case 'U': is_right = parse_namespaces(optarg, &request->inside.namespaces); break;
-        case 'm': mounts = optarg; break;
-        case 'K': request->keep.key = optarg; break;
-        case 'L': request->keep.path = optarg; break;
-        case 'F': request->keep.folder = optarg; break;
-        case 'A': request->keep.about = optarg; break;
-        case 'T': request->keep.told = optarg; break;
-        case 'E': request->keep.is_new = true; break;
-        case 'M': request->keep.must_claim = true; break;
-        case 'z': request->is_frozen = true; break;
-        default: is_right = false;
-        }
+    for (int option; is_right && (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
+        const char **place = place_of(option, request, &numbers);
+        bool *is_given = switch_of(option, request);
+        if (place != NULL)
+            *place = optarg;
+        else if (is_given != NULL)
+            *is_given = true;
+        else
+            switch (option) {
+            case 'G': numbers.groups = optarg; break;
+            case 'e': request->entrypoint = optarg; break;
+            case 'm': mounts = optarg; break;
+            case 'x': add_words(&request->hidden, optarg, NULL); break;
+            case 'b': is_right = add_bind(request, optarg); break;
+            case 'U': is_right = parse_namespaces(optarg, &request->inside.namespaces); break;
+            default: is_right = false;
+            }
     }
     return is_right && request->image && request->name && request->node && request->workdir &&
            request->apptainer && request->holder && parse_numbers(&numbers, request) &&

@@ -120,12 +120,13 @@ def test_ways_are_as_bare(job: Allocation, way: Way) -> None:
 def test_options_of_a_container(job: Allocation) -> None:
     """Mounts come from the job's own /tmp, and what is written goes with the step."""
     words = [
-        "--container-mounts=/tmp/work:/w:ro,tmpfs:/s", "--container-writable",
+        "--container-mounts=/tmp/own:/w:ro,tmpfs:/s", "--container-writable",
         "--container-workdir=/w", "--container-remap-root", "--container-entrypoint",
     ]  # fmt: skip
-    script = "pwd; cat file; touch /w/x; echo y >/usr/y && cat /usr/y; id -u; cat /tmp/bare"
+    job.step("sh", "-c", "mkdir -p /tmp/own; echo here >/tmp/own/file", image=None)
+    script = "pwd; cat file; touch /w/x; echo y >/usr/y && cat /usr/y; id -u; ls -d /tmp/own"
     ours = job.step(*words, "sh", "-c", f"echo $APP_READY; {script}", image="app")
-    assert ours.output == "yes\n/w\nhere\ny\n0\none\n", ours.errors
+    assert ours.output == "yes\n/w\nhere\ny\n0\n/tmp/own\n", ours.errors
     assert "Read-only file system" in ours.errors
 
 
