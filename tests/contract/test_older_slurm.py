@@ -136,7 +136,7 @@ def test_nothing_runs_on_the_host(folder: Path, tmp_path: Path) -> None:
     """A name that is none is refused, and a joiner that is missing ends the task."""
     refused = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="a b")
     assert (refused.returncode, refused.stdout) == (125, "")
-    assert '"a b" is no image name' in refused.stderr
+    assert 'could not run "a b": that is not an image name' in refused.stderr
     missing = run(
         folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any", libexec=str(tmp_path)
     )
