@@ -55,18 +55,35 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     account: str | None = None,
+    most: int | None = None,
 ) -> Completed:
     """Run `argv` to its end and return what it wrote; `timeout` in seconds, `env` None inherits.
 
-    `account` is whom root becomes for it, with that account's groups and no others.
+    `account` is whom root becomes for it, with that account's groups and no others. It cannot write
+    more than `most` bytes to its standard output: what it makes of foreign files may be endless.
 
     Raises:
         RuntimeFailure: it could not be started, or `check` and it did not exit with 0.
         ProcessTimeoutError: it ran longer than `timeout`.
     """
-    child = _start(argv, env=env, cwd=cwd, account=account)
+    with contextlib.ExitStack() as opened:
+        file = None if most is None else opened.enter_context(_bounded_file(most))
+        child = _start(argv, env=env, cwd=cwd, account=account, stdout=file)
+        stdout, stderr = _talk(argv, child, stdin, timeout)
+        if file is not None:
+            # The child has moved the place of both of us.
+            stdout = os.pread(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR), 0)
+    done = Completed(child.returncode, stdout, stderr)
+    if check and done.returncode != 0:
+        raise failure(argv, done.returncode, stderr)
+    return done
+
+
+def _talk(
+    argv: Sequence[Argument], child: subprocess.Popen[bytes], stdin: bytes, timeout: float | None
+) -> tuple[bytes, bytes]:
     try:
-        stdout, stderr = child.communicate(stdin, timeout=timeout)
+        return child.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         _kill_group(child)
         message = f"{describe(argv)} did not end within {timeout:g} s"
@@ -74,10 +91,6 @@ def run(
     except BaseException:
         _kill_group(child)
         raise
-    done = Completed(child.returncode, stdout, stderr)
-    if check and done.returncode != 0:
-        raise failure(argv, done.returncode, stderr)
-    return done
 
 
 @dataclass(frozen=True)
@@ -152,10 +165,10 @@ class Pipeline:
                 child.stdout.close()
 
 
-def _bounded_file() -> IO[bytes]:
+def _bounded_file(size: int = _SAID_BYTES) -> IO[bytes]:
     """Make a file in memory that takes no more than its size, whatever a program writes."""
-    descriptor = os.memfd_create("stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, _SAID_BYTES)
+    descriptor = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return os.fdopen(descriptor, "w+b")
 
@@ -304,6 +317,7 @@ def _start(
     env: Mapping[str, str] | None,
     cwd: Argument | None,
     account: str | None,
+    stdout: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     pipe: int | IO[bytes] = subprocess.PIPE
     identity = {} if account is None else _identity(account)
@@ -313,7 +327,7 @@ def _start(
             env=None if env is None else dict(env),
             cwd=cwd,
             stdin=pipe,
-            stdout=pipe,
+            stdout=stdout or pipe,
             stderr=pipe,
             start_new_session=True,
             **identity,

@@ -198,6 +198,13 @@ def test_an_older_c_library_is_known_by_its_links_target(tmp_path, site):
     )
 
 
+def test_a_library_that_is_too_large_is_not_read(tmp_path, site, monkeypatch):
+    """A few bytes of an image may unpack to more than the node's memory."""
+    monkeypatch.setattr(libraries, "_FILE_BYTES", 1000)
+    entry = entry_of(tmp_path, {**MPICH, "usr/lib/libmpi.so.12.9": bytes(1001)})
+    assert "own MPI: unsquashfs exited with" in lent(entry, rule(site, "libmpi.so.12")).warnings[0]
+
+
 def test_an_image_is_looked_into_once(entry, site, monkeypatch):
     """What was found stands in the store: the next node starts no program for it."""
     first = lent(entry, rule(site, "libmpi.so.12"))

@@ -74,3 +74,10 @@ def test_a_stage_is_quoted_as_it_spoke():
     words = [sys.executable, "-c", "import os; os.write(2, b'one\\n')"]
     with pipeline([Stage(words)], {}) as running:
         assert running.wait(0).stderr == b"one\n"
+
+
+def test_a_child_writes_no_more_than_it_may():
+    """One that would go on for ever fails; what fits is given whole, zeros at its end as well."""
+    assert run(["printf", r"a\0\0"], most=3).stdout == b"a\0\0"
+    with pytest.raises(RuntimeFailure, match="exited with"):
+        run(["cat", "/dev/zero"], most=1 << 20)
