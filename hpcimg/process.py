@@ -55,35 +55,43 @@ def run(
     timeout: float | None = None,
     check: bool = True,
     account: str | None = None,
-    most: int | None = None,
 ) -> Completed:
     """Run `argv` to its end and return what it wrote; `timeout` in seconds, `env` None inherits.
 
-    `account` is whom root becomes for it, with that account's groups and no others. It cannot write
-    more than `most` bytes to its standard output: what it makes of foreign files may be endless.
+    `account` is whom root becomes for it, with that account's groups and no others.
 
     Raises:
         RuntimeFailure: it could not be started, or `check` and it did not exit with 0.
         ProcessTimeoutError: it ran longer than `timeout`.
     """
-    with contextlib.ExitStack() as opened:
-        file = None if most is None else opened.enter_context(_bounded_file(most))
-        child = _start(argv, env=env, cwd=cwd, account=account, stdout=file)
-        stdout, stderr = _talk(argv, child, stdin, timeout)
-        if file is not None:
-            # The child has moved the place of both of us.
-            stdout = os.pread(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR), 0)
-    done = Completed(child.returncode, stdout, stderr)
+    child = _start(argv, env=env, cwd=cwd, account=account)
+    done = _talk(argv, child, stdin, timeout)
     if check and done.returncode != 0:
-        raise failure(argv, done.returncode, stderr)
+        raise failure(argv, done.returncode, done.stderr)
     return done
+
+
+def read_output(
+    argv: Sequence[Argument], most: int, *, env: Mapping[str, str], timeout: float
+) -> bytes:
+    """Run `argv` and return what it wrote, which is `most` bytes at most: beyond them it fails.
+
+    For what programs make of foreign files, which may be endless. Raises as `run` does.
+    """
+    with _bounded_file(most) as file:
+        child = _start(argv, env=env, cwd=None, account=None, stdout=file)
+        done = _talk(argv, child, b"", timeout)
+        if done.returncode != 0:
+            raise failure(argv, done.returncode, done.stderr)
+        # The child has moved the place of both of us.
+        return os.pread(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR), 0)
 
 
 def _talk(
     argv: Sequence[Argument], child: subprocess.Popen[bytes], stdin: bytes, timeout: float | None
-) -> tuple[bytes, bytes]:
+) -> Completed:
     try:
-        return child.communicate(stdin, timeout=timeout)
+        stdout, stderr = child.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         _kill_group(child)
         message = f"{describe(argv)} did not end within {timeout:g} s"
@@ -91,6 +99,7 @@ def _talk(
     except BaseException:
         _kill_group(child)
         raise
+    return Completed(child.returncode, stdout, stderr)
 
 
 @dataclass(frozen=True)

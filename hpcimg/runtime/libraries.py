@@ -17,7 +17,7 @@ from pathlib import Path
 from hpcimg.elf import NotElfError, parse_elf
 from hpcimg.errors import RuntimeFailure
 from hpcimg.library import LIBC, Found, Library, stem_of
-from hpcimg.process import run
+from hpcimg.process import read_output
 from hpcimg.runtime.packer import SEARCH_PATH
 from hpcimg.runtime.sif import read_partition
 
@@ -81,7 +81,7 @@ class _Reader:
     def _ask(self, words: Sequence[str], most: int) -> bytes:
         left = max(0.1, self._end - time.monotonic())
         argv = [*self._words, *words]
-        return run(argv, env={"LC_ALL": "C"}, timeout=left, most=most).stdout
+        return read_output(argv, most, env={"LC_ALL": "C"}, timeout=left)
 
 
 def _named(lines: Iterable[str], stems: Collection[str]) -> tuple[list[str], dict[str, str]]:
