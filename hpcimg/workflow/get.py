@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -137,15 +137,17 @@ def get(
         if is_site and not together.platform:
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
-        entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
-        if is_site:
-            entry = staged(entry, settings, lease, on_progress)
+        kept = ensure_pick(answer.resolved, access, settings, job, heard, lease)
+        entry = staged(kept, settings, lease, on_progress) if is_site else kept
     by_kernel = is_site and settings.mount == "kernel"
     ready = replace(
         _ready(answer, entry, heard),
         by_kernel=by_kernel,
         owner=access.store.owner,
-        around=surroundings(entry, profile, gpus, settings, together.lease),
+        # What the store knows of an image is not beside a node's copy.
+        around=surroundings(
+            of_image(kept, reference, settings), profile, gpus, settings, together.lease
+        ),
     )
     ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
     if ready.told:
@@ -232,12 +234,19 @@ def get_for_user(
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
     user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
-    around = surroundings(entry, profile, job_gpus(environment), settings, user)
+    around = surroundings(
+        of_image(entry, reference, settings), profile, job_gpus(environment), settings, user
+    )
     return replace(_ready(answer, entry, heard), around=around)
 
 
+def of_image(entry: Entry, reference: Reference, settings: Settings) -> tuple[Surroundings, ...]:
+    """Say what an image brings with it; of a file of the user's nothing is known."""
+    return (image_own(entry), host_mpi(entry, reference, settings))
+
+
 def surroundings(
-    entry: Entry | None,
+    images: Iterable[Surroundings],
     profile: NodeProfile,
     gpus: tuple[str, ...] | None,
     settings: Settings,
@@ -245,13 +254,12 @@ def surroundings(
 ) -> Surroundings:
     """Say what this node puts around an image for a job with these GPUs; the site's word is last.
 
-    `gpus` is None where nobody manages them, and `profile` has those that the job may use. A file
-    of the user's has no entry, so that nothing is known of what is in it.
+    `images` are the image's own. `gpus` is None where nobody manages them, and `profile` has those
+    that the job may use.
     """
-    of_image = () if entry is None else (image_own(entry), host_mpi(entry, settings))
     return join(
         (
-            *of_image,
+            *images,
             gpu_mounts(profile, gpus, settings),
             site_mounts(settings, whose.uid if whose else "", whose.job if whose else ""),
         )
