@@ -20,14 +20,11 @@ from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.gpu_mounts import gpu_mounts
-from hpcimg.workflow.host_mpi import host_mpi
 from hpcimg.workflow.image_own import image_own
-from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
 from hpcimg.workflow.site_mounts import site_mounts
-from hpcimg.workflow.stage import staged
 from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
@@ -138,7 +135,7 @@ def get(
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
         kept = ensure_pick(answer.resolved, access, settings, job, heard, lease)
-        entry = staged(kept, settings, lease, on_progress) if is_site else kept
+        entry = _staged(kept, settings, lease, on_progress) if is_site else kept
     by_kernel = is_site and settings.mount == "kernel"
     ready = replace(
         _ready(answer, entry, heard),
@@ -159,11 +156,23 @@ def get(
 def _asked(name: str, settings: Settings, *, is_site: bool) -> tuple[Reference, Access]:
     if is_site:
         return read_name(name, settings), site_access(settings)
+    from hpcimg.workflow.local import layout_access
+
     layout = layout_access(name, settings, os.environ)
     return layout or (
         read_name(name, settings),
         own_access(settings, os.environ, listed_only=True),
     )
+
+
+def _staged(
+    entry: Entry, settings: Settings, lease: LeaseKey | None, on_progress: OnProgress
+) -> Entry:
+    if not settings.stage.path:
+        return entry
+    from hpcimg.workflow.stage import staged
+
+    return staged(entry, settings, lease, on_progress)
 
 
 def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
@@ -224,6 +233,8 @@ def get_for_user(
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
+    from hpcimg.workflow.local import layout_access
+
     layout = layout_access(name, settings, environment)
     reference, access = layout or (read_name(name, settings), own_access(settings, environment))
     heard = Heard(on_progress)
@@ -242,7 +253,12 @@ def get_for_user(
 
 def of_image(entry: Entry, reference: Reference, settings: Settings) -> tuple[Surroundings, ...]:
     """Say what an image brings with it; of a file of the user's nothing is known."""
-    return (image_own(entry), host_mpi(entry, reference, settings))
+    own = image_own(entry)
+    if not settings.host_mpi:
+        return (own,)
+    from hpcimg.workflow.host_mpi import host_mpi
+
+    return (own, host_mpi(entry, reference, settings))
 
 
 def surroundings(
