@@ -19,6 +19,7 @@ PAGES = {
     ("hpcimg-options", 7): ("the options that hpcimg gives to srun, sbatch and salloc", "options"),
     ("hpcimg-features", 7): ("what images may require and nodes offer", "features"),
     ("hpcimg-exit-codes", 7): ("how hpcimg's commands end", "exit-codes"),
+    ("hpcimg-doctor", 7): ("what hpcimg doctor looks for", "doctor"),
     ("hpcimg-settings", 5): ("the site's settings of hpcimg", "settings"),
 }
 

@@ -113,5 +113,6 @@ def _marked(part: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Escape what troff would read as its own."""
-    return text.replace("\\", "\\e").replace("-", "\\-")
+    """Escape what troff would read as its own, and what is not ASCII, which it reads as Latin-1."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return "".join(c if c.isascii() else f"\\[u{ord(c):04X}]" for c in escaped)

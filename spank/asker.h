@@ -1,8 +1,6 @@
 /* Who waits for this step, and whether they still do. While user_init runs, slurmstepd keeps every
- * signal and cancellation back, and past UnkillableStepTimeout the node is drained. A batch script
- * has nobody: slurmctld knows, but slurmstepd holds a lock then with which no question can be
- * asked.
- */
+ * signal and cancellation back, and past UnkillableStepTimeout the node is drained. Nobody waits so
+ * for a batch script: see cancel.h. */
 #ifndef HPCIMG_ASKER_H
 #define HPCIMG_ASKER_H
 

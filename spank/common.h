@@ -7,9 +7,12 @@
 #include <sys/types.h>
 
 #define CONTRACT         1 /* raise it when their words to each other change: no mixture may run */
-#define LAUNCH_FAILED    125  /* exit code when the container could not start, as engines have it */
-#define NAME_LENGTH      1024 /* longest image name, as in the reference grammar */
-#define ENVIRONMENT_SIZE (1 << 20) /* largest environment that an image may set, bytes */
+#define LAUNCH_FAILED    125 /* exit code when the container could not start, as engines have it */
+#define FINDER_NOTHING   3   /* how the finder ends where there is nothing to be found */
+#define STARTER_BUSY     81  /* how the starter ends where such a container runs meanwhile */
+#define SAVE_REFUSED     0x80000000U /* in place of a number of tasks: nothing will be saved */
+#define NAME_LENGTH      1024        /* longest image name, as in the reference grammar */
+#define ENVIRONMENT_SIZE (1 << 20)   /* largest environment that an image may set, bytes */
 #define READY            "hpcimg-holder-ready" /* first word of the holder's report */
 #define TICKETS          "/run/hpcimg/tickets" /* root's; JOBID/ in it is made by the prolog */
 

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "engine.h"
 
+#include "client.h"
 #include "common.h"
 
 #include <errno.h>
@@ -90,6 +91,18 @@ static void add_command(struct argv *argv, const struct request *request)
     add_words(argv, HOLDER_INSIDE, request->start_in, NULL);
 }
 
+/* They lie beside the holder; a node that has none yet was installed by an older make. */
+static void add_commands(struct argv *argv, const char *holder)
+{
+    char folder[PATH_MAX];
+    const char *end = strrchr(holder, '/');
+
+    (void)snprintf(folder, sizeof(folder), "%.*s/commands", end != NULL ? (int)(end - holder) : 0,
+                   holder);
+    if (access(folder, F_OK) == 0)
+        add_mount(argv, folder, COMMANDS, true);
+}
+
 static bool write_command(const struct request *request, const char *home, struct argv *argv)
 {
     add_words(argv, request->apptainer, "--quiet", "exec", "--userns", NULL);
@@ -98,6 +111,7 @@ static bool write_command(const struct request *request, const char *home, struc
     if (request->overlay != NULL)
         add_words(argv, "--overlay", request->overlay, NULL);
     add_mount(argv, request->holder, HOLDER_INSIDE, true);
+    add_commands(argv, request->holder);
     if (request->script != NULL)
         add_mount(argv, request->script, request->script, true);
     for (size_t i = 0; i < request->bind_count; i++)

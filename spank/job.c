@@ -2,6 +2,9 @@
 #define _GNU_SOURCE
 #include "job.h"
 
+#include "request.h"
+#include "words.h"
+
 #include "ticket.h"
 
 #include <stdio.h>
@@ -155,4 +158,15 @@ bool read_job(spank_t spank, bool is_batch, struct job *job)
         job->node_count = number_of(job->nodes);
     }
     return true;
+}
+
+void read_pin(spank_t spank, struct job *job)
+{
+    char *pinned = job->pinned;
+    const int size = sizeof(job->pinned);
+
+    if (spank_getenv(spank, PIN_VARIABLE, pinned, size) != ESPANK_SUCCESS || pinned[0] == '\0')
+        (void)spank_getenv(spank, "SLURM_SPANK_" PIN_PROLOG_VARIABLE, pinned, size);
+    if (!is_image_name(pinned))
+        pinned[0] = '\0';
 }

@@ -37,4 +37,7 @@ struct job {
 /* Fill in all but the user and the match; false when Slurm does not tell the job. */
 bool read_job(spank_t spank, bool is_batch, struct job *job);
 
+/* What the tag was when the job was submitted; empty for what is no name. */
+void read_pin(spank_t spank, struct job *job);
+
 #endif

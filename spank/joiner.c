@@ -14,6 +14,7 @@
  * come in SLURM_HPCIMG_JOIN, and argv[1] is the command's first argument already. */
 #define _GNU_SOURCE
 #include "as_root.h"
+#include "client.h"
 #include "common.h"
 #include "gpu_numbers.h"
 
@@ -158,6 +159,21 @@ static bool set_environment(const struct told *told)
     return true;
 }
 
+/* Slurm's commands go last in PATH, so that none of the image's own is hidden. They are offered
+ * where they work, and to a batch script, whose author is told why not; elsewhere programs take an
+ * srun that is there for one that works. */
+static bool offer_commands(void)
+{
+    const char *path = getenv("PATH");
+    bool is_batch = getenv("SLURM_STEP_ID") == NULL;
+    char *longer = NULL;
+
+    if (path == NULL || path[0] == '\0' || access(COMMANDS, F_OK) < 0 ||
+        (!is_batch && access(HOST_USR, F_OK) < 0))
+        return true;
+    return asprintf(&longer, "PATH=%s:" COMMANDS, path) > 0 && putenv(longer) == 0;
+}
+
 static int namespaces(const struct told *told)
 {
     const char *list = told->namespaces != NULL ? told->namespaces : "";
@@ -262,6 +278,21 @@ static char **parse_words(int argc, char **argv, unsigned long fd[3])
     return argv + 5;
 }
 
+/* `srun --bcast` may name a directory: then slurmstepd completes argv[0], which here is the
+ * joiner's, by the name that its file was given there. */
+static char *complete_broadcast(char *command)
+{
+    const char *job = getenv("SLURM_JOB_ID"), *step = getenv("SLURM_STEP_ID"),
+               *node = getenv("SLURMD_NODENAME");
+    size_t length = strlen(command);
+    char *whole = NULL;
+
+    if (length == 0 || command[length - 1] != '/' || job == NULL || step == NULL || node == NULL ||
+        asprintf(&whole, "%sslurm_bcast_%s.%s_%s", command, job, step, node) < 0)
+        return command;
+    return whole;
+}
+
 /* Slurm says this once a task too, and its exit code is the errno as well. */
 static int explain(const char *command, int reason)
 {
@@ -290,9 +321,10 @@ static int join(unsigned long fd[3], char **command)
         return fail("start in the directory", told.workdir != NULL ? told.workdir : "/");
     if (!drop_capabilities(&told))
         return fail("drop capabilities before running", command[0]);
-    if (!set_environment(&told))
+    if (!set_environment(&told) || !offer_commands())
         return fail("set the image's environment for", command[0]);
     close_descriptors();
+    command[0] = complete_broadcast(command[0]);
     execvp(command[0], command);
     return explain(command[0], errno);
 }

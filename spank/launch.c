@@ -4,9 +4,13 @@
 
 #include "common.h"
 
+#include <limits.h>
+#include <slurm/slurm.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The next line of `text` that begins with `key`, as a copy of what follows; NULL after the last.
  * `text` moves on. */
@@ -105,6 +109,35 @@ bool write_launch(const struct launch *launch, struct argv *argv, const char **w
     add_asked(launch, argv);
     *why = "there is no memory";
     return !argv->is_short;
+}
+
+/* With contain_spank this is a clone whose working directory is /: the parent has the step's. */
+void read_workdir(char *path, size_t size)
+{
+    char link[64];
+    ssize_t length;
+
+    if (getcwd(path, size) != NULL && strcmp(path, "/") != 0)
+        return;
+    (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)getppid());
+    if ((length = readlink(link, path, size - 1)) > 0)
+        path[length] = '\0';
+    if (length <= 0 || getppid() == 1)
+        (void)snprintf(path, size, "/");
+}
+
+/* The batch script that a `sbatch --container-image` wants inside: Slurm's own copy of it. */
+const char *batch_script(spank_t spank)
+{
+    char **command = NULL;
+    uint32_t step = 0;
+    int count = 0;
+
+    if (spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS ||
+        step != SLURM_BATCH_SCRIPT ||
+        spank_get_item(spank, S_JOB_ARGV, &count, &command) != ESPANK_SUCCESS || count < 1)
+        return NULL;
+    return command[0];
 }
 
 static void tell(FILE *file, const char *key, const char *value)

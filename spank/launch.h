@@ -10,7 +10,9 @@
 #include "ticket.h"
 #include "words.h"
 
+#include <slurm/spank.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 struct launch {
     const struct site *site;
@@ -21,6 +23,11 @@ struct launch {
     const char *node, *workdir;
     const char *script; /* a file of Slurm's that the container needs; may be NULL */
 };
+
+/* Where the step works, and the batch script that a `sbatch --container-image` wants inside:
+ * Slurm's own copy of it; NULL for all other steps. */
+void read_workdir(char *path, size_t size);
+const char *batch_script(spank_t spank);
 
 /* The starter's command line; false, and why, where it cannot be made. */
 bool write_launch(const struct launch *launch, struct argv *argv, const char **why);

@@ -4,6 +4,7 @@
 #include "layers.h"
 
 #include "common.h"
+#include "running.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +15,27 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+bool is_folder(const char *text)
+{
+    const char *rest = text;
+    size_t length;
+
+    if (strncmp(rest, "always/", 7) == 0)
+        return is_container_name(rest + 7);
+    if (strncmp(rest, "jobs/", 5) != 0)
+        return false;
+    rest += 5;
+    length = strspn(rest, "0123456789");
+    if (length == 0 || (rest[length] != '/' && rest[length] != '\0'))
+        return false;
+    rest += length;
+    if (*rest == '\0')
+        return true;
+    rest++;
+    /* Of a step without a name: no name begins with a dot. */
+    return is_container_name(rest[0] == '.' ? rest + 1 : rest);
+}
 
 /* The site's own directory: it may not be there before the first container has a name. */
 static bool make_path(const char *path)
@@ -51,7 +73,7 @@ static bool give_away(int fd, uid_t uid, gid_t gid)
     return false;
 }
 
-int open_layers(const char *path, uid_t uid, gid_t gid, bool make)
+static int open_layers(const char *path, uid_t uid, gid_t gid, bool make)
 {
     char name[16];
     int above, fd = -1;
@@ -69,6 +91,20 @@ int open_layers(const char *path, uid_t uid, gid_t gid, bool make)
     (void)close(fd);
     errno = EPERM;
     return -1;
+}
+
+bool enter_layers(const char *path, const struct user *user, bool make)
+{
+    struct stat status;
+    int fd = open_layers(path, user->uid, user->gid, make);
+    gid_t gid = user->gid;
+
+    if (fd < 0)
+        return false;
+    if (gid == 0 && fstat(fd, &status) == 0)
+        gid = status.st_gid;
+    umask(077);
+    return become(user->uid, gid, user->groups, user->group_count) && fchdir(fd) == 0;
 }
 
 static void about_path(const char *folder, const char *end, char path[PATH_MAX])

@@ -2,6 +2,8 @@
 #ifndef HPCIMG_LAYERS_H
 #define HPCIMG_LAYERS_H
 
+#include "namespaces.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -9,9 +11,13 @@
 #define ABOUT       "about" /* of a layer: what it lies on; only one that ran has it */
 #define ABOUT_LIMIT 16384
 
-/* Root: open the directory of `uid` under the site's `path`, and make both where they are missing.
- * -1 with errno set unless the first is root's alone and the second the user's alone. */
-int open_layers(const char *path, uid_t uid, gid_t gid, bool make);
+/* Of fixed words, numbers and container names: nothing leads out of the user's directory. */
+bool is_folder(const char *text);
+
+/* Root: become the user, for good, in the user's directory under the site's `path`; `make` both
+ * where they are missing. False with errno set unless the first is root's alone and the second the
+ * user's alone. A user's group that is not known is the directory's. */
+bool enter_layers(const char *path, const struct user *user, bool make);
 
 /* The user, in that directory: read what the layer in `folder` lies on; -1 where none is kept. */
 ssize_t read_about(const char *folder, char *text, size_t size);

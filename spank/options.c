@@ -17,12 +17,14 @@ static struct option {
     const char *value; /* what one without an argument says */
     char typed[48], variable[128];
 } options[] = {
-    {"image", "NAME", "run in the build of image NAME that fits the node; \"none\" for the host",
-     IMAGE, NULL, "", ""},
+    {"image", "NAME|PATH",
+     "run in the build of image NAME that fits the node; \"none\" for the host", IMAGE, NULL, "",
+     ""},
     {"mounts", "SRC:DST[:FLAG+FLAG]", "show files of the host in the container, a list", MOUNTS,
      NULL, "", ""},
     {"workdir", "DIR", "start in this directory of the container", WORKDIR, NULL, "", ""},
-    {"name", "NAME", "name the container, so that other steps can use it", NAME, NULL, "", ""},
+    {"name", "NAME[:FLAG]", "name the container, so that other steps can use it", NAME, NULL, "",
+     ""},
     {"save", "FILE", "write the container to FILE when the step has ended", SAVE, NULL, "", ""},
     {"mount-home", NULL, "show the home directory in the container", HOME, "yes", "", ""},
     {"no-mount-home", NULL, "do not show it", HOME, "no", "", ""},
@@ -277,4 +279,27 @@ bool read_left_option(spank_t spank, enum word word, char *text, size_t size)
         return true;
     }
     return false;
+}
+
+/* A word as it was settled on the submit side; sbatch --export-file leaves only what Slurm itself
+ * carries. An option may be the default of an outer command, so it goes last; but whether a batch
+ * script itself goes into an image is said by the option alone. One that is too long is cut, and
+ * found to be none when the step starts. */
+const char *read_word(spank_t spank, enum word number, bool is_batch)
+{
+    static char value[VALUE_SIZE + 1];
+    const struct wording *word = &words[number];
+    bool is_settled = number != IMAGE || !is_batch;
+    const char *option = option_value(number);
+
+    value[0] = '\0';
+    if (is_settled)
+        (void)spank_getenv(spank, word->variable, value, sizeof(value));
+    if (is_settled && value[0] == '\0' && word->carried != NULL)
+        (void)spank_getenv(spank, word->carried, value, sizeof(value));
+    if (value[0] == '\0' && option != NULL)
+        (void)snprintf(value, sizeof(value), "%s", option);
+    if (value[0] == '\0')
+        (void)read_left_option(spank, number, value, sizeof(value));
+    return value[0] != '\0' ? strdup(value) : NULL;
 }

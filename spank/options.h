@@ -34,4 +34,7 @@ void clear_twins(void);
 /* The option of sbatch or salloc as Slurm leaves it in the job's environment. */
 bool read_left_option(spank_t spank, enum word word, char *text, size_t size);
 
+/* On the node: what a step is asked for, NULL where nothing. */
+const char *read_word(spank_t spank, enum word number, bool is_batch);
+
 #endif

@@ -135,6 +135,6 @@ EXPORT int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    step_task_ended(spank);
+    step_task_ended(spank, &site);
     return 0;
 }

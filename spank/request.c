@@ -4,6 +4,7 @@
 #include "request.h"
 
 #include "common.h"
+#include "forms.h"
 #include "off.h"
 #include "options.h"
 #include "pin.h"
@@ -39,18 +40,12 @@ static bool is_bundle(const char *value)
     return value[0] == '/' || strncmp(value, "./", 2) == 0 || strncmp(value, "../", 3) == 0;
 }
 
-/* A bundle is a directory. With an image file, as Apptainer and Pyxis take them, Slurm would run
- * the command on the host. */
+/* A bundle is a directory, so what is a file, or is called as one, is an image. */
 static bool is_file(const char *path)
 {
-    static const char *const suffixes[] = {".sif", ".sqsh", ".squashfs", ".img"};
-    const char *suffix = strrchr(path, '.');
     struct stat status;
 
-    for (size_t i = 0; suffix != NULL && i < sizeof(suffixes) / sizeof(*suffixes); i++)
-        if (strcmp(suffix, suffixes[i]) == 0)
-            return true;
-    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+    return stat(path, &status) == 0 ? S_ISREG(status.st_mode) : ends_like_image(path);
 }
 
 static bool is_beside(const char *slurm_conf)
@@ -111,25 +106,21 @@ void request_init(void)
 
 static int refuse(const char *what, const char *value, const char *hint)
 {
-    slurm_error("hpcimg: %s \"%.64s\"", what, value);
+    char shown[65];
+
+    (void)snprintf(shown, sizeof(shown), "%s", value);
+    keep_shown(shown);
+    slurm_error("hpcimg: %s \"%s\"", what, shown);
     slurm_error("hpcimg: hint: %s", hint);
     return -1;
 }
 
-static int refuse_path(const char *path)
-{
-    return refuse(is_file(path) ? "image files cannot be run yet:" : "a path is no image's name:",
-                  path, "name an image of a registry, or run: apptainer exec FILE COMMAND");
-}
-
 static int check_bundle(const char *path)
 {
-    if (is_file(path))
-        return refuse_path(path);
     if (runs_bundles())
         return 0;
     return refuse("Slurm runs no OCI bundles here, but the command on the host:", path,
-                  "name an image of a registry, or set up Slurm's oci.conf");
+                  "write --container-image=PATH for a directory with an image in it");
 }
 
 /* The image that --container names, NULL when it names none; after it Slurm knows no container. */
@@ -141,13 +132,13 @@ static int take_container(char **image)
     if (slurm_options == NULL || slurm_option_get == NULL || slurm_option_reset == NULL) {
         if (variable == NULL || outer_bundle != NULL)
             return 0;
-        if (is_bundle(variable))
+        if (is_bundle(variable) && !is_file(variable))
             return check_bundle(variable);
         return refuse("this Slurm does not let go of --container", variable,
                       "write --container-image=NAME");
     }
     *image = slurm_option_get(slurm_options, "container");
-    if (*image != NULL && is_bundle(*image)) {
+    if (*image != NULL && is_bundle(*image) && !is_file(*image)) {
         if (check_bundle(*image) != 0)
             return -1;
         *image = NULL;
@@ -157,6 +148,23 @@ static int take_container(char **image)
     (void)slurm_option_reset(slurm_options, "container");
     return outer_bundle != NULL ? setenv("SLURM_CONTAINER", outer_bundle, 1)
                                 : unsetenv("SLURM_CONTAINER");
+}
+
+/* A path counts from where the step begins to work, not from where its nested commands do. */
+static const char *from_workdir(const char *value)
+{
+    char here[PATH_MAX], directory[2 * PATH_MAX], text[FORM_SIZE], *chosen = NULL;
+
+    if (getcwd(here, sizeof(here)) == NULL)
+        return value;
+    if (slurm_options != NULL && slurm_option_get != NULL)
+        chosen = slurm_option_get(slurm_options, "chdir");
+    if (chosen != NULL && chosen[0] == '/')
+        (void)snprintf(directory, sizeof(directory), "%s", chosen);
+    else
+        (void)snprintf(directory, sizeof(directory), "%s%s%s", here, chosen != NULL ? "/" : "",
+                       chosen != NULL ? chosen : "");
+    return make_absolute(value, directory, text) ? strdup(text) : value;
 }
 
 /* The image of the component at hand, NULL for none: this command's words go before its
@@ -175,6 +183,8 @@ static int settle_image(const char **image)
     *image = option != NULL ? option : container;
     if (*image == NULL)
         *image = beside[IMAGE].twin != NULL ? beside[IMAGE].twin : beside[IMAGE].outer;
+    if (*image != NULL && is_local_image(*image))
+        *image = from_workdir(*image);
     return 0;
 }
 
@@ -237,6 +247,8 @@ static int settle_word(enum word number, bool has_image, const char **settled)
         return refuse(what, option, "say it once, or the same in each component");
     }
     *settled = beside[number].first != NULL ? beside[number].first : said;
+    if (number == SAVE && *settled != NULL && (*settled)[0] != '\0')
+        *settled = from_workdir(*settled);
     return 0;
 }
 
@@ -253,6 +265,7 @@ static int refuse_alone(const char *image)
 
 static int settle_words(spank_t spank, const char *image)
 {
+    bool has_image = image != NULL && strcmp(image, NO_IMAGE) != 0;
     char text[256];
     enum word twice;
 
@@ -263,7 +276,7 @@ static int settle_words(spank_t spank, const char *image)
     }
     for (size_t i = 0; i < WORDS; i++) {
         const char *settled = NULL;
-        if (i != IMAGE && (settle_word((enum word)i, image != NULL, &settled) != 0 ||
+        if (i != IMAGE && (settle_word((enum word)i, has_image, &settled) != 0 ||
                            carry(spank, &words[i], settled) != 0))
             return -1;
     }
@@ -284,7 +297,8 @@ static void pin_for_batch(spank_t spank, const struct site *site, const char *im
     static bool done; /* components have the same image */
     char pinned[NAME_LENGTH + 1];
 
-    if (done || strcmp(site->pin, "start") == 0 || strchr(image, '@') != NULL)
+    if (done || strcmp(site->pin, "start") == 0 || is_local_image(image) ||
+        strchr(image, '@') != NULL)
         return;
     done = true;
     if (is_test_only() || !pin_name(site->python, image, pinned, sizeof(pinned)) ||
@@ -325,7 +339,7 @@ int request_complete(spank_t spank, const struct site *site)
 {
     bool is_batch = strcmp(program_invocation_short_name, "sbatch") == 0;
     const char *image = NULL;
-    char reason[200];
+    char reason[65]; /* as much as a refusal shows */
 
     if (settle_image(&image) != 0 || settle_words(spank, image) != 0)
         return -1;
@@ -338,9 +352,9 @@ int request_complete(spank_t spank, const struct site *site)
     if (strcmp(image, NO_IMAGE) != 0 && is_switched_off(reason, sizeof(reason)))
         return refuse("hpcimg is switched off on this machine:", reason,
                       "leave out --container, or ask the site");
-    if (is_bundle(image))
-        return refuse_path(image);
-    if (!is_image_name(image))
+    if (advise_scheme(image) != NULL)
+        return refuse("this is no image of a registry, nor a file:", image, advise_scheme(image));
+    if (words[IMAGE].find_wrong(image) != NULL)
         return refuse_word(IMAGE, image, option_value(IMAGE) != NULL);
     if (strcmp(image, NO_IMAGE) != 0 && spank_context() == S_CTX_LOCAL && would_miss_joiner())
         return refuse("this release of Slurm cannot start --multi-prog in", image,

@@ -54,18 +54,21 @@ static int open_running(bool make)
     return -1;
 }
 
-/* What a file says of its owner and of the anchor, which must still be the process that it was: a
- * number that was given to another since counts as none. */
+/* What a file begins with: its owner, and the anchor, which must still be the process that it was,
+ * and the owner's: a number that was given to another since counts as none. */
 static bool is_alive(const char *text, uid_t uid)
 {
-    const char *anchor = strstr(text, "\nanchor ");
     unsigned long long start = 0;
+    struct stat process;
     unsigned owner = 0;
+    char path[32];
     int pid = 0;
 
-    return anchor != NULL && sscanf(text, "uid=%u\n", &owner) == 1 && owner == uid &&
-           sscanf(anchor, "\nanchor %d %llu\n", &pid, &start) == 2 && pid > 1 && start != 0 &&
-           start_time((pid_t)pid) == start;
+    if (sscanf(text, "uid=%u\nanchor %d %llu\n", &owner, &pid, &start) != 3 || owner != uid ||
+        pid <= 1 || start == 0)
+        return false;
+    (void)snprintf(path, sizeof(path), "/proc/%d", pid);
+    return stat(path, &process) == 0 && process.st_uid == uid && start_time((pid_t)pid) == start;
 }
 
 static ssize_t read_file(int fd, uid_t uid, char *text, size_t size)

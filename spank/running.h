@@ -18,8 +18,9 @@ void write_step_key(char key[KEY_SIZE], uid_t uid, const char *step);
 /* [A-Za-z0-9][A-Za-z0-9._-]*, not longer than a file's name may be in what is made of it. */
 bool is_container_name(const char *name);
 
-/* The text of a container that runs under `key`: "image=…\n", "layer=…\n", then what the starter
- * prints. -1 where none does: no file of root's alone, another's, or its anchor is gone. */
+/* The text of a container that runs under `key`: "uid=…\n", what the starter prints of its
+ * processes, "asked=IMAGE\n", what `hpcimg get` printed, and its environment. -1 where none does:
+ * no file of root's alone, another's, or its anchor is gone. */
 ssize_t read_running(const char *key, uid_t uid, char *text, size_t size);
 
 /* Root: take `key` for a container that is about to start: a descriptor that holds a lock until it

@@ -4,8 +4,9 @@
  *
  * It stays outside the container, as the user whose task it is, waits for COMMAND and ends as that
  * did. COUNTFD is memory that the step's savers on this node share: the number of tasks that have
- * not ended. Whose task is the last one copies the container's root directory, without what is
- * mounted in it, and starts `hpcimg save` there; where that fails the task fails. */
+ * not ended, or SAVE_REFUSED. Whose task is the last one copies the container's root directory,
+ * without what is mounted in it, and starts `hpcimg save` there; where that fails the task fails.
+ */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -188,12 +189,37 @@ static int save(const struct request *request)
     return has_gone_well(pid) ? 0 : LAUNCH_FAILED;
 }
 
-/* Slurm signals every process of a step: what is for the task must not end who waits for it. */
-static void ignore_signals(void)
+/* What is sent to the task reaches its first process, which is this one: it goes on to the command.
+ * What a terminal sends reaches both. */
+static int await(pid_t command)
 {
-    for (int number = 1; number < NSIG; number++)
-        if (number != SIGCHLD && number != SIGTTOU)
-            (void)signal(number, SIG_IGN);
+    siginfo_t info;
+    sigset_t all;
+    int status = 0;
+
+    (void)sigfillset(&all);
+    for (;;) {
+        int number = sigwaitinfo(&all, &info);
+        if (number == SIGCHLD && waitpid(command, &status, WNOHANG) == command)
+            return status;
+        if (number > 0 && number != SIGCHLD && info.si_code <= 0)
+            (void)kill(command, number);
+    }
+}
+
+static pid_t start(char **command)
+{
+    sigset_t all, before;
+    pid_t pid;
+
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_BLOCK, &all, &before);
+    if ((pid = fork()) == 0) {
+        (void)sigprocmask(SIG_SETMASK, &before, NULL);
+        execvp(command[0], command);
+        _exit(LAUNCH_FAILED);
+    }
+    return pid;
 }
 
 /* End as the task did; of a core of ours nobody has anything. */
@@ -216,7 +242,7 @@ static int end_as(int status)
 int main(int argc, char **argv)
 {
     struct request request;
-    int status = 0, code;
+    int status, code;
     pid_t pid;
 
     if (!parse_request(argc, argv, &request)) {
@@ -224,19 +250,20 @@ int main(int argc, char **argv)
                       "usage: saver COUNTFD ANCHOR STARTTIME NODE PYTHON PATH -- COMMAND\n");
         return LAUNCH_FAILED;
     }
-    if (!check_place(&request))
+    if (!check_place(&request)) {
+        int reason = errno;
+        /* The savers of a node's other tasks find the same. */
+        if (atomic_exchange(request.left, SAVE_REFUSED) == SAVE_REFUSED)
+            return LAUNCH_FAILED;
+        errno = reason;
         return fail(&request, "its directory");
-    if ((pid = fork()) == 0) {
-        execvp(request.command[0], request.command);
-        _exit(LAUNCH_FAILED);
     }
-    if (pid < 0)
+    if ((pid = start(request.command)) < 0)
         return fail(&request, "a process");
-    ignore_signals();
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
+    status = await(pid);
     close_on_exec_from(3);
-    if (atomic_fetch_sub(request.left, 1) == 1 && (code = save(&request)) != 0)
+    if (atomic_load(request.left) != SAVE_REFUSED && atomic_fetch_sub(request.left, 1) == 1 &&
+        (code = save(&request)) != 0)
         return code;
     return end_as(status);
 }

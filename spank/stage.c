@@ -3,6 +3,7 @@
 #include "stage.h"
 
 #include "asker.h"
+#include "cancel.h"
 #include "common.h"
 
 #include <errno.h>
@@ -131,7 +132,7 @@ static bool drain(int result, int messages, char *output, size_t *size)
 
     *size = 0;
     while (wanted && (polled[0].fd >= 0 || polled[1].fd >= 0)) {
-        if (poll(polled, 2 + askers, -1) < 0) {
+        if (poll(polled, 2 + askers, watch_pause()) < 0) {
             if (errno == EINTR)
                 continue;
             return false;
@@ -140,7 +141,7 @@ static bool drain(int result, int messages, char *output, size_t *size)
             wanted = take(&polled[0], NULL, output, size);
         if (polled[1].fd >= 0 && polled[1].revents != 0)
             (void)take(&polled[1], &line, NULL, NULL);
-        wanted = wanted && !have_all_gone(polled + 2, askers);
+        wanted = wanted && !have_all_gone(polled + 2, askers) && !was_cancelled();
     }
     say(&line, "\n", 1);
     output[*size] = '\0';

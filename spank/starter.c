@@ -12,6 +12,7 @@
 #include "arrange.h"
 #include "common.h"
 #include "copies.h"
+#include "deadline.h"
 #include "engine.h"
 #include "memory.h"
 #include "mounts.h"
@@ -68,15 +69,16 @@ static void be_user(const struct request *request, int report, int messages)
 
 /* Read the holder's report. What Apptainer's own start-up or the image's scripts print before it
  * is skipped up to the ready word; what an entrypoint prints may be shown. */
-static bool read_report(int fd, struct report *report, bool shows)
+static bool read_report(int fd, const struct request *request, struct report *report)
 {
+    const time_t end = seconds_from_now(request->seconds);
     char line[256];
     int pid = 0;
 
     for (;;) {
         size_t used = 0;
         for (; used < sizeof(line) - 1; used++) {
-            if (read_all(fd, line + used, 1) != 1)
+            if (!read_in_time(fd, line + used, 1, end))
                 return false;
             if (line[used] == '\n')
                 break;
@@ -84,13 +86,13 @@ static bool read_report(int fd, struct report *report, bool shows)
         line[used] = '\0';
         if (sscanf(line, READY " %d %zu", &pid, &report->size) == 2)
             break;
-        if (shows && used > 0)
+        if (request->shows_entrypoint && used > 0)
             (void)fprintf(stderr, "%s\n", line);
     }
     if (pid <= 1 || report->size > sizeof(report->environment))
         return false;
     report->holder = (pid_t)pid;
-    return read_all(fd, report->environment, report->size) == (ssize_t)report->size &&
+    return read_in_time(fd, report->environment, report->size, end) &&
            (report->size == 0 || report->environment[report->size - 1] == '\0');
 }
 
@@ -131,16 +133,17 @@ static void last_words(const struct request *request, char *said, char *text, si
     (void)snprintf(text, size, "%.*s", (int)size - 1, line);
 }
 
-static bool send_result(const struct report *report, pid_t anchor)
+/* To the plugin, and into the list of those that run. */
+static bool send_result(struct request *request, const struct report *report, pid_t anchor)
 {
-    static char processes[LIST_SIZE];
-    char head[LIST_SIZE + 256];
-    int length;
+    static char processes[LIST_SIZE], head[LIST_SIZE + 128];
 
     list_descendants(getpid(), processes, sizeof(processes));
-    length = snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s\nenvironment %zu\n",
-                      (int)anchor, start_time(anchor), processes, report->size);
-    return write_all(STDOUT_FILENO, head, (size_t)length) &&
+    (void)snprintf(head, sizeof(head), "anchor %d %llu\nprocesses%s", (int)anchor,
+                   start_time(anchor), processes);
+    return keep_container(&request->keep, &request->user, request->name, head, report->environment,
+                          report->size) &&
+           dprintf(STDOUT_FILENO, "%s\nenvironment %zu\n", head, report->size) > 0 &&
            write_all(STDOUT_FILENO, report->environment, report->size);
 }
 
@@ -152,6 +155,8 @@ static const char *advice(const char *why)
         {"of a mount cannot be used", "write a path that is on this node, or leave it out"},
         {"in the container cannot be done", "leave it out: it is no mount, or has no such flag"},
         {"has no directory", "name one that it has, or mount one there: --container-mounts"},
+        {"needed more than", "the image's file system hangs, or its start-up does: look at the "
+                             "node, and try again"},
         {"entrypoint", "leave out --container-entrypoint"},
         {"namespace", "unprivileged user namespaces are off on this node: set "
                       "user.max_user_namespaces, and kernel.unprivileged_userns_clone where it "
@@ -167,16 +172,17 @@ static const char *advice(const char *why)
 }
 
 /* No container stands, or not the one that was asked for. */
-static int give_up(const struct request *request, int messages)
+static int give_up(struct request *request, int messages)
 {
     char why[512];
 
     end_descendants();
+    give_up_container(&request->keep);
     last_words(request, read_messages(messages), why, sizeof(why));
     return refuse(request, "start", why, advice(why));
 }
 
-static int start(const struct request *request, int messages)
+static int start(struct request *request, int messages)
 {
     static struct report report;
     int channel[2], mount_namespace = -1;
@@ -188,8 +194,12 @@ static int start(const struct request *request, int messages)
     if (monitor == 0)
         be_user(request, channel[1], messages);
     (void)close(channel[1]);
-    if (!read_report(channel[0], &report, request->shows_entrypoint))
+    errno = 0;
+    if (!read_report(channel[0], request, &report)) {
+        if (errno == ETIMEDOUT)
+            (void)dprintf(messages, "\nit needed more than %lu s\n", request->seconds);
         return give_up(request, messages);
+    }
     if (request->shows_entrypoint)
         (void)fputs(read_messages(messages), stderr);
     mount_namespace = open_mount_namespace(report.holder, request->user.uid);
@@ -198,13 +208,25 @@ static int start(const struct request *request, int messages)
         return give_up(request, messages);
     if (mount_namespace >= 0)
         anchor = start_anchor(mount_namespace, &request->user, &request->inside, STDIN_FILENO);
-    if (anchor < 0 || !send_result(&report, anchor)) {
+    if (anchor < 0 || !send_result(request, &report, anchor)) {
         int reason = errno;
         end_descendants();
+        give_up_container(&request->keep);
         return refuse(request, "enter", strerror(reason),
                       "the container's namespaces are not what they should be: tell the site");
     }
     return 0;
+}
+
+static int claim(struct request *request)
+{
+    switch (claim_container(&request->keep, &request->user)) {
+    case KEPT_READY: return 0;
+    case KEPT_BUSY: return STARTER_BUSY;
+    case KEPT_FAILED: break;
+    }
+    return refuse(request, "keep what changes in", strerror(errno),
+                  "look at \"containers\" in the site's settings, and at its disk");
 }
 
 /* FUSE shows the same files, so nobody but the site needs to know. */
@@ -264,7 +286,7 @@ int main(int argc, char **argv)
 {
     static struct request request;
     static char place[PATH_MAX];
-    int messages, copy = -1;
+    int messages, copy = -1, code;
 
     reset_signals();
     close_on_exec_from(3);
@@ -281,6 +303,8 @@ int main(int argc, char **argv)
         return refuse(&request, "start", strerror(errno), "is job_container/tmpfs in order?");
     if (copy >= 0)
         use_copy(&request, copy, place);
+    if ((code = claim(&request)) != 0)
+        return code;
     if (!make_memory(&request))
         return refuse(&request, "start", strerror(errno), "look at the node's memory");
     return start(&request, messages);

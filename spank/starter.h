@@ -4,6 +4,7 @@
 
 #include "argv.h"
 #include "binds.h"
+#include "keep.h"
 #include "namespaces.h"
 
 #include <stdbool.h>
@@ -20,9 +21,12 @@ struct request {
     const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
     const char *start_in; /* a directory of the container; NULL: the best there is */
     const char *overlay;  /* a directory that takes what is written to the image's files */
+    struct keep keep;     /* how other steps find it */
+    bool is_frozen;       /* nothing may be written to the layer */
     bool by_kernel, is_writable, has_no_home, shows_entrypoint;
-    uid_t account;    /* whose image the kernel may be given */
-    char *entrypoint; /* its words with tabs between; NULL: none is to run */
+    unsigned long seconds; /* that Apptainer may take */
+    uid_t account;         /* whose image the kernel may be given */
+    char *entrypoint;      /* its words with tabs between; NULL: none is to run */
     struct bind binds[MOST_AROUND];
     size_t bind_count;
     struct argv hidden; /* paths of the container that nobody may see */

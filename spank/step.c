@@ -2,16 +2,21 @@
 #define _GNU_SOURCE
 #include "step.h"
 
+#include "cancel.h"
 #include "common.h"
 #include "container.h"
+#include "forms.h"
 #include "get.h"
 #include "identity.h"
 #include "job.h"
 #include "join.h"
 #include "launch.h"
+#include "names.h"
 #include "off.h"
 #include "options.h"
 #include "request.h"
+#include "running.h"
+#include "save.h"
 #include "stage.h"
 #include "ticket.h"
 
@@ -38,42 +43,12 @@ static struct {
     struct start start;
     char *ticket; /* to be written by root once the container stands */
     struct container container;
+    struct identity user;
+    struct named named; /* how other steps find it, and what it keeps */
+    struct save save;
+    bool is_joined; /* another step's */
     int descriptors[3];
 } step = {.lifeline = {-1, -1}};
-
-/* A word as it was settled on the submit side; sbatch --export-file leaves only what Slurm itself
- * carries. An option may be the default of an outer command, so it goes last; but whether a batch
- * script itself goes into an image is said by the option alone. One that is too long is cut, and
- * found to be none when the step starts. */
-static const char *read_word(spank_t spank, enum word number)
-{
-    static char value[VALUE_SIZE + 1];
-    const struct wording *word = &words[number];
-    bool is_settled = number != IMAGE || step.id != SLURM_BATCH_SCRIPT;
-    const char *option = option_value(number);
-
-    value[0] = '\0';
-    if (is_settled)
-        (void)spank_getenv(spank, word->variable, value, sizeof(value));
-    if (is_settled && value[0] == '\0' && word->carried != NULL)
-        (void)spank_getenv(spank, word->carried, value, sizeof(value));
-    if (value[0] == '\0' && option != NULL)
-        (void)snprintf(value, sizeof(value), "%s", option);
-    if (value[0] == '\0')
-        (void)read_left_option(spank, number, value, sizeof(value));
-    return value[0] != '\0' ? strdup(value) : NULL;
-}
-
-static void read_pin(spank_t spank)
-{
-    char *pinned = step.job.pinned;
-    const int size = sizeof(step.job.pinned);
-
-    if (spank_getenv(spank, PIN_VARIABLE, pinned, size) != ESPANK_SUCCESS || pinned[0] == '\0')
-        (void)spank_getenv(spank, "SLURM_SPANK_" PIN_PROLOG_VARIABLE, pinned, size);
-    if (!is_image_name(pinned))
-        pinned[0] = '\0';
-}
 
 /* Batch scripts, salloc's shell and the extern step stay on the host, unless `sbatch
  * --container-image` asks for the script itself. */
@@ -84,10 +59,13 @@ void step_request(spank_t spank)
         step.id == SLURM_PENDING_STEP)
         return;
     for (size_t i = 0; i < WORDS; i++)
-        step.words[i] = read_word(spank, (enum word)i);
+        step.words[i] = read_word(spank, (enum word)i, step.id == SLURM_BATCH_SCRIPT);
     if (step.words[IMAGE] != NULL && strcmp(step.words[IMAGE], NO_IMAGE) != 0)
         step.image = step.words[IMAGE];
-    read_pin(spank);
+    /* A batch script goes into an image when it is told to, and by that word alone. */
+    if (step.words[IMAGE] == NULL && step.id != SLURM_BATCH_SCRIPT)
+        step.image = step.words[NAME]; /* the name of a container stands for its image */
+    read_pin(spank, &step.job);
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
     if (step.image != NULL)
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
@@ -110,6 +88,45 @@ static bool check_programs(const struct site *site)
     return false;
 }
 
+static int check_get(int code)
+{
+    if (code == -1)
+        return refuse("the image could not be fetched: hpcimg get did not run to its end",
+                      "look at the node's syslog, and try there: hpcimg node show");
+    return code; /* any other failure was said by what failed */
+}
+
+static int get_own(const struct identity *user, const struct site *site, char *output)
+{
+    int code =
+        get_entry(user, "own", site->python, &step.job, step.image, step.node, output, &step.entry);
+
+    step.entry.by_kernel = false; /* whatever it printed: it is the user's process */
+    return check_get(code);
+}
+
+/* What the container's name means here, or what an unnamed one is found by. */
+static int find(const struct identity *user, const struct site *site, char *output)
+{
+    bool is_batch = step.id == SLURM_BATCH_SCRIPT;
+    size_t size = 0;
+    enum found found = find_container(&step.named, step.words, is_batch, user, site, &step.job,
+                                      step.node, output, &size);
+
+    if (found == FOUND_WRONG)
+        return refuse(step.named.what, step.named.hint);
+    if (found == FOUND_NOTHING)
+        return 0;
+    step.words[IMAGE] = step.image = strdup(step.named.image);
+    if (found == FOUND_KEPT && step.named.reference[0] != '\0')
+        step.image = strdup(step.named.reference);
+    step.is_joined = found == FOUND_RUNNING;
+    if (step.is_joined && !(parse_entry(output, &step.entry) &&
+                            join_running(output, size, step.words, &step.container)))
+        return refuse("what the node says of that container is not in order", "tell the site");
+    return 0;
+}
+
 static int ensure_entry(const struct identity *user, const struct site *site, char *output)
 {
     struct identity account = {.uid = 0};
@@ -118,6 +135,10 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
     step.start.name = step.image;
     step.start.scope = "site";
 
+    if (is_local_image(step.image)) {
+        step.start.scope = "own";
+        return get_own(user, site, output);
+    }
     if (read_ticket(&step.job, step.image, &step.entry) ||
         (await_ticket(&step.job, step.image) && read_ticket(&step.job, step.image, &step.entry))) {
         step.start.by_ticket = true;
@@ -132,74 +153,28 @@ static int ensure_entry(const struct identity *user, const struct site *site, ch
         step.ticket = strdup(output);
     else if (code == GET_NOT_FOR_THE_SITE) {
         step.start.scope = "own";
-        code = get_entry(user, "own", site->python, &step.job, step.image, step.node, output,
-                         &step.entry);
-        step.entry.by_kernel = false; /* whatever it printed: it is the user's process */
+        return get_own(user, site, output);
     }
-    if (code == -1)
-        return refuse("the image could not be fetched: hpcimg get did not run to its end",
-                      "look at the node's syslog, and try there: hpcimg node show");
-    return code; /* any other failure was said by what failed */
+    return check_get(code);
 }
 
-/* With contain_spank this is a clone whose working directory is /: the parent has the step's. */
-static void read_workdir(char *path, size_t size)
+static int start_container(const struct launch *launch, char *output)
 {
-    char link[64];
-    ssize_t length;
-
-    if (getcwd(path, size) != NULL && strcmp(path, "/") != 0)
-        return;
-    (void)snprintf(link, sizeof(link), "/proc/%d/cwd", (int)getppid());
-    if ((length = readlink(link, path, size - 1)) > 0)
-        path[length] = '\0';
-    if (length <= 0 || getppid() == 1)
-        (void)snprintf(path, size, "/");
-}
-
-/* The batch script that a `sbatch --container-image` wants inside: Slurm's own copy of it. */
-static const char *batch_script(spank_t spank)
-{
-    char **command = NULL;
-    int count = 0;
-
-    if (step.id != SLURM_BATCH_SCRIPT ||
-        spank_get_item(spank, S_JOB_ARGV, &count, &command) != ESPANK_SUCCESS || count < 1)
-        return NULL;
-    return command[0];
-}
-
-static int start_container(spank_t spank, const struct identity *user, const struct site *site,
-                           char *output)
-{
-    char workdir[PATH_MAX];
-    const struct launch launch = {
-        .site = site,
-        .user = user,
-        .job = &step.job,
-        .entry = &step.entry,
-        .words = step.words,
-        .node = step.node,
-        .workdir = workdir,
-        .script = batch_script(spank),
-    };
     struct argv argv = {.words = NULL};
     const char *why = NULL;
     size_t size = 0;
     int code;
 
-    read_workdir(workdir, sizeof(workdir));
-    if (!write_launch(&launch, &argv, &why))
+    if (!write_launch(launch, &argv, &why))
         return refuse(why, "ask the site");
+    add_named(&step.named, step.words, step.entry.text, &argv);
     code = run_stage(NULL, argv.words, step.lifeline[0], output, &size);
     free_words(&argv);
     if (code != 0)
-        return -1; /* said by the starter */
-    if (!parse_container(output, size, &step.container))
-        return refuse("the starter's report is wrong", "reinstall hpcimg on this node");
-    return complete_environment(&launch, &step.container)
+        return code == STARTER_BUSY ? code : -1; /* said by the starter */
+    return parse_container(output, size, &step.container)
                ? 0
-               : refuse("the variables of the image are too many", "ask who made the image");
+               : refuse("the starter's report is wrong", "reinstall hpcimg on this node");
 }
 
 /* slurmd's log gets them too, and where the store is the user's, so are the words. */
@@ -257,11 +232,70 @@ static void share_words(struct job *job)
             (void)snprintf(shared[i].text, shared[i].size, "%s", step.words[shared[i].word]);
 }
 
+static int prepare(spank_t spank)
+{
+    const char *what = NULL, *hint = NULL;
+    uint32_t tasks = 0;
+
+    if (step.words[SAVE] == NULL)
+        return 0;
+    (void)spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &tasks);
+    return prepare_save(&step.save, step.words[SAVE], step.node, &step.job, tasks, &what, &hint)
+               ? 0
+               : refuse(what, hint);
+}
+
+static int have_image(const struct site *site, char *output)
+{
+    struct timespec began, ended;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &began);
+    if (ensure_entry(&step.user, site, output) != 0)
+        return -1;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ended);
+    step.start.millis =
+        (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
+    if (step.named.stamp[0] != '\0' && !is_unchanged(&step.named, step.entry.text))
+        return refuse("the file has changed since the container was made of it",
+                      "take another name, and bring what the container has over by hand");
+    tell_warnings();
+    return 0;
+}
+
+static int start_or_join(spank_t spank, const struct site *site, char *output)
+{
+    char workdir[PATH_MAX];
+    const struct launch launch = {
+        .site = site,
+        .user = &step.user,
+        .job = &step.job,
+        .entry = &step.entry,
+        .words = step.words,
+        .node = step.node,
+        .workdir = workdir,
+        .script = batch_script(spank),
+    };
+    int code = find(&step.user, site, output);
+
+    if (code == 0 && !step.is_joined)
+        code = have_image(site, output);
+    /* Of an image that somebody warms no line is run, which would be as its user, with all files.
+     */
+    step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
+    if (code != 0 || step.is_fetch)
+        return -1;
+    read_workdir(workdir, sizeof(workdir));
+    if (!step.is_joined && (code = start_container(&launch, output)) != 0)
+        return code;
+    return complete_environment(&launch, &step.container)
+               ? 0
+               : refuse("the variables of the image are too many", "ask who made the image");
+}
+
 void step_start(spank_t spank, const struct site *site)
 {
-    struct identity user = {.uid = 0};
-    struct timespec began, ended;
     char *output, reason[200];
+    int code;
 
     if (step.image == NULL)
         return;
@@ -276,25 +310,22 @@ void step_start(spank_t spank, const struct site *site)
         return;
     /* Kept for the life of the step: the image's environment stays in it. */
     output = malloc(STAGE_OUTPUT + 1);
-    if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &user) ||
+    if (output == NULL || step.lifeline[0] < 0 || !read_user(spank, &step.user) ||
         !read_job(spank, step.id == SLURM_BATCH_SCRIPT, &step.job)) {
         (void)refuse("this step's request is not in order", "look at the slurmd log");
         return;
     }
-    step.job.user = user.uid;
+    step.job.user = step.user.uid;
+    if (step.id == SLURM_BATCH_SCRIPT)
+        watch_job(step.job.id);
     share_words(&step.job);
-    (void)clock_gettime(CLOCK_MONOTONIC, &began);
-    if (!check_programs(site) || ensure_entry(&user, site, output) != 0)
+    if (!check_programs(site) || prepare(spank) != 0)
         return;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ended);
-    step.start.millis =
-        (long)(ended.tv_sec - began.tv_sec) * 1000 + (ended.tv_nsec - began.tv_nsec) / 1000000;
-    tell_warnings();
-    /* Of an image that somebody warms no line is run, which would be as its user, with all files.
-     */
-    step.is_fetch = step.job.reports && step.id != SLURM_BATCH_SCRIPT;
-    if (!step.is_fetch)
-        step.refused = start_container(spank, &user, site, output) != 0;
+    /* Another step may start one of that name between the look and the start: then it is joined. */
+    code = start_or_join(spank, site, output);
+    if (code == STARTER_BUSY && (code = start_or_join(spank, site, output)) == STARTER_BUSY)
+        (void)refuse("other steps start a container of that name", "try again");
+    step.refused = code != 0;
 }
 
 void step_open(void)
@@ -316,6 +347,8 @@ void step_adopt(spank_t spank)
     if (step.image == NULL || step.refused || adopted)
         return;
     adopted = true;
+    if (step.is_joined)
+        return;
     if (spank_get_item(spank, S_TASK_PID, &task) == ESPANK_SUCCESS)
         adopt_container(&step.container, task);
     note_start(&step.job, &step.start, &step.entry);
@@ -323,15 +356,23 @@ void step_adopt(spank_t spank)
         write_ticket(&step.job, step.image, step.ticket);
 }
 
-void step_task_ended(spank_t spank)
+void step_task_ended(spank_t spank, const struct site *site)
 {
     static uint32_t ended;
     uint32_t count = 0;
 
     if (step.image == NULL || step.refused)
         return;
-    if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) == ESPANK_SUCCESS && ++ended == count)
-        end_container(&step.container);
+    if (spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &count) != ESPANK_SUCCESS || ++ended != count)
+        return;
+    if (!was_begun(&step.save))
+        slurm_spank_log("hpcimg: %s: the container was not saved to \"%s\": a task was killed",
+                        step.node, step.save.path);
+    if (step.is_joined)
+        return;
+    end_container(&step.container);
+    forget_running(step.named.key, step.container.anchor, step.container.anchor_start);
+    drop_named(&step.named, &step.user, site);
 }
 
 /* Put the joiner before the user's command, whatever has happened: it is what refuses. */
@@ -343,7 +384,8 @@ void step_join(spank_t spank, const struct site *site)
         return;
     (void)snprintf(joiner, sizeof(joiner), "%.4000s/joiner", site->libexec);
     if (access(joiner, X_OK) == 0 &&
-        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors, !step.is_fetch))
+        put_joiner(spank, joiner, step.refused ? NULL : step.descriptors, !step.is_fetch) &&
+        (step.refused || put_saver(spank, &step.save, &step.container, site, step.node)))
         return;
     if (!step.refused)
         slurm_spank_log("hpcimg: could not put \"%s\" before the command; nothing runs", joiner);

@@ -24,6 +24,6 @@ void step_adopt(spank_t spank);
 void step_join(spank_t spank, const struct site *site);
 
 /* Root, when a task has ended: with the last one ends the container. */
-void step_task_ended(spank_t spank);
+void step_task_ended(spank_t spank, const struct site *site);
 
 #endif

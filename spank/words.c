@@ -4,6 +4,9 @@
 
 #include "binds.h"
 #include "common.h"
+#include "forms.h"
+#include "names.h"
+#include "save.h"
 
 #include <ctype.h>
 #include <limits.h>
@@ -47,7 +50,9 @@ static bool is_one_of(const char *value, const char *const *known)
 
 static const char *find_wrong_image(const char *value)
 {
-    return is_image_name(value) ? NULL : value;
+    bool is_good = is_local_image(value) ? is_good_path(value) : is_image_name(value);
+
+    return is_good && advise_scheme(value) == NULL ? NULL : value;
 }
 
 static const char *find_wrong_mounts(const char *value)
@@ -67,21 +72,6 @@ static const char *find_wrong_directory(const char *value)
 {
     return value[0] == '/' && strlen(value) < PATH_MAX && strpbrk(value, "\n\t") == NULL ? NULL
                                                                                          : value;
-}
-
-static const char *find_wrong_file(const char *value)
-{
-    return strlen(value) < PATH_MAX && strpbrk(value, "\n\t") == NULL ? NULL : value;
-}
-
-static const char *find_wrong_name(const char *value)
-{
-    size_t length = strlen(value);
-
-    return isalnum((unsigned char)value[0]) && length < 128 &&
-                   strspn(value, LETTERS DIGITS "._-:") == length
-               ? NULL
-               : value;
 }
 
 static const char *find_wrong_switch(const char *value)
@@ -145,16 +135,16 @@ static const char *find_wrong_platform(const char *value)
 
 const struct wording words[WORDS] = {
     [IMAGE] = {WORD("IMAGE"), .find_wrong = find_wrong_image, .form = "image name",
-               .hint = "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST]"},
+               .hint = "write [REGISTRY/]REPOSITORY[:TAG][@DIGEST], or the path of a file"},
     [MOUNTS] = {WORD("MOUNTS"), .is_list = true, .find_wrong = find_wrong_mounts,
                 .form = "mount that can be made",
                 .hint = "write SOURCE:DESTINATION[:FLAG+FLAG], several with commas between"},
     [WORKDIR] = {WORD("WORKDIR"), .find_wrong = find_wrong_directory,
                  .form = "directory of a container", .hint = "write a path that begins with /"},
-    [NAME] = {OWN_WORD("NAME"), .find_wrong = find_wrong_name, .form = "name of a container",
-              .hint = "write letters, digits, and . _ - between them"},
-    [SAVE] = {OWN_WORD("SAVE"), .find_wrong = find_wrong_file,
-              .form = "file to save a container in", .hint = "write the path of a file"},
+    [NAME] = {OWN_WORD("NAME"), .find_wrong = find_wrong_name, .form = NAME_FORM,
+              .hint = NAME_HINT},
+    [SAVE] = {OWN_WORD("SAVE"), .find_wrong = find_wrong_save, .form = SAVE_FORM,
+              .hint = SAVE_HINT},
     [HOME] = {WORD("HOME"), SWITCH},
     [ROOT] = {WORD("ROOT"), SWITCH},
     [ENTRYPOINT] = {WORD("ENTRYPOINT"), SWITCH},

@@ -73,10 +73,30 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    return _print_ready(arguments, lambda ready, _: ready.lines())
+    def lines(settings: Settings) -> str:
+        return _file_lines(arguments, settings) or _ready(arguments, settings).lines()
+
+    return _print_ready(arguments, lines)
 
 
-def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings], str]) -> int:
+def _file_lines(arguments: argparse.Namespace, settings: Settings) -> str:
+    """Have nothing made of what runs as it is; its user alone may look whether there is any."""
+    if arguments.store == "site":
+        return ""
+    from hpcimg.workflow.local import image_path
+
+    path = image_path(arguments.name)
+    if path is None:
+        return ""
+    from hpcimg.slurm import parse_gpus
+    from hpcimg.store.lease import lease_key
+    from hpcimg.workflow.get import get_file
+
+    whose = lease_key(arguments.cluster, arguments.job, arguments.uid)
+    return get_file(path, settings, parse_gpus(arguments.gpus), whose)
+
+
+def _print_ready(arguments: argparse.Namespace, lines: Callable[[Settings], str]) -> int:
     from hpcimg.cli.output import print_error
     from hpcimg.errors import AuthenticationError, HpcimgError, NotListedError
     from hpcimg.settings import read_settings
@@ -87,8 +107,9 @@ def _print_ready(arguments: argparse.Namespace, write: Callable[[Ready, Settings
             settings = read_settings({})
             if arguments.is_ahead and not settings.prolog.prefetch:
                 return 0
-            lines = write(_ready(arguments, settings), settings)
-        sys.stdout.write(lines)
+            found = lines(settings)
+        # A path may have bytes that are no text.
+        sys.stdout.buffer.write(found.encode(errors="surrogateescape"))
     except NotListedError as error:
         print_error(error, arguments.node)
         return int(error.exit_code)
@@ -195,7 +216,8 @@ def _prefetch(arguments: argparse.Namespace) -> int:
     # The log knows which node it is of.
     node, arguments.node = arguments.node, ""
 
-    def write(ready: Ready, settings: Settings) -> str:
+    def lines(settings: Settings) -> str:
+        ready = _ready(arguments, settings)
         if settings.accounting == "none":
             return ready.lines()
         from hpcimg.workflow.job import accounting_line
@@ -203,7 +225,7 @@ def _prefetch(arguments: argparse.Namespace) -> int:
         line = accounting_line(ready, settings, node, arguments.nodelist)
         return f"{ready.lines()}accounting={line}\n"
 
-    code = _print_ready(arguments, write)
+    code = _print_ready(arguments, lines)
     if code == ASK_AS_USER:
         print(f"the site may not read {arguments.name}: its user will fetch it", file=sys.stderr)
     return code

@@ -26,7 +26,10 @@ DEFAULTS = MappingProxyType(
 )
 """The plugin's arguments, and what counts where neither plugstack.conf nor its build says more."""
 PINS = ("submit", "start", "always")
-HELPERS = ("starter", "holder", "joiner", "mounter", "finder", "saver", "hider", "prolog", "epilog")
+HELPERS = (
+    *("starter", "holder", "joiner", "mounter", "finder", "saver", "hider", "client"),
+    *("prolog", "epilog"),
+)
 """What is in the plugin's libexec; root starts all but the two that are in the container."""
 
 _BUILD = "make -C spank install"

@@ -29,6 +29,8 @@ from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hpcimg.node.profile import NodeProfile
     from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
@@ -222,6 +224,21 @@ def _note_refused(
         policy = site_policy(settings, reference, profile)
         alone = resolve(reference, profile, access.source, policy)
         note_missed(alone, access.store, job, profile.node, is_refused=True)
+
+
+def get_file(
+    path: Path, settings: Settings, gpus: tuple[str, ...] | None, whose: LeaseKey | None
+) -> str:
+    """Write for the plugin what `Ready.lines` says, of a file or a directory that is run as it is.
+
+    Its stamp tells whether it is still the file that it was.
+    """
+    about = path.stat()
+    profile = job_profile(settings, gpus)
+    stamp = "" if path.is_dir() else f"{about.st_size}:{about.st_mtime_ns}"
+    has_gpu = "yes" if profile.gpus.state == "present" else "no"
+    facts = f"image={path}\nstamp={stamp}\ngpu={has_gpu}\nsource=file\n"
+    return facts + surroundings(None, profile, gpus, settings, whose).lines()
 
 
 def get_for_user(

@@ -25,6 +25,7 @@ sys.path.insert(0, str(HERE))
 import cold  # noqa: E402 - the modules lie beside this file
 import inside  # noqa: E402
 import many  # noqa: E402
+import steps  # noqa: E402
 import table  # noqa: E402
 
 CHECKOUT = HERE.parent.parent
@@ -116,6 +117,11 @@ def _many(runs: int) -> Results:
     return many.measure(*((64, 256) if runs > 1 else (4, 16)))
 
 
+def _steps(runs: int) -> Results:
+    say("steps: without the plugin and with it, and many with an image ...")
+    return steps.measure(on_node, NODE, runs, 500 if runs > 1 else 5)
+
+
 GROUPS: dict[str, Callable[[int], Results]] = {
     "launch": _on_one_node,
     "first": _first_step,
@@ -125,6 +131,7 @@ GROUPS: dict[str, Callable[[int], Results]] = {
     "inside": _inside,
     "cold": _cold,
     "many": _many,
+    "steps": _steps,
 }
 
 
@@ -242,7 +249,7 @@ def describe_machine() -> dict[str, object]:
 
 def targets(results: Results) -> list[table.Target]:
     """What was wanted of what was measured."""
-    groups = (table, cold, inside, many)
+    groups = (table, cold, inside, many, steps)
     return [target for group in groups for target in group.targets(results)]
 
 
@@ -272,6 +279,8 @@ def report(results: Results, machine: dict[str, object], runs: int) -> str:
         lines += [table.text(inside.rows(lambda *which: table.median(results, *which))), ""]
     if "many-tasks" in results:
         lines += [table.text(many.rows(results)), ""]
+    if "many-steps" in results:
+        lines += [table.text(steps.rows(results)), ""]
     return "\n".join([*lines, *(target.line() for target in targets(results)), ""])
 
 

@@ -13,6 +13,9 @@ SOURCES = {
     "starter": (
         "starter.c",
         "starter_words.c",
+        "keep.c",
+        "layers.c",
+        "running.c",
         "memory.c",
         "engine.c",
         "arrange.c",
@@ -20,6 +23,7 @@ SOURCES = {
         "binds.c",
         "argv.c",
         "users.c",
+        "deadline.c",
         "namespaces.c",
         "processes.c",
         "mounts.c",
@@ -29,6 +33,8 @@ SOURCES = {
         "common.c",
     ),
     "hider": ("hider.c", "devices.c", "common.c"),
+    "finder": ("finder.c", "layers.c", "running.c", "users.c", "common.c"),
+    "saver": ("saver.c", "common.c"),
     "mounter": ("mounter.c", "namespaces.c", "mounts.c", "loop.c", "sif.c", "common.c"),
 }
 MERGE = SPANK.parent / "merge"

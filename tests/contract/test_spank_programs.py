@@ -331,6 +331,21 @@ def test_starter_refuses(folder: Path, last: str, reason: str) -> None:
     assert subprocess.run(["pgrep", "-f", "^sleep 4711"], check=False).returncode == 1
 
 
+@needs_root
+@pytest.mark.parametrize("said", ["", "hpcimg-holder-ready $$ 9; printf short"])
+def test_starter_does_not_wait_for_ever(folder: Path, said: str) -> None:
+    """What hangs before its container stands is ended: a batch job could not be cancelled."""
+    reader, writer = os.pipe()
+    done = start(folder, f"echo {said}; exec sleep 4714", "--seconds", "1", lifeline=reader)
+    os.close(reader)
+    os.close(writer)
+    reason, hint = done.stderr.decode().splitlines()
+    assert done.returncode == FAILED
+    assert reason.endswith('could not start "name": it needed more than 1 s')
+    assert hint.startswith("hpcimg: node: hint: the image's file system hangs")
+    assert subprocess.run(["pgrep", "-f", "^sleep 4714"], check=False).returncode == 1
+
+
 def test_starter_wants_all_its_words(folder: Path) -> None:
     """Without them it says so and starts nothing."""
     done = subprocess.run([folder / "starter", "--uid", "x"], check=False, capture_output=True)

@@ -137,5 +137,5 @@ def test_settings_that_are_wrong(cluster):
     """The file, the line and the word are named."""
     with mishaps.settings(cluster, hosts={}):
         ((what, hint),) = refused(cluster, "qnib/bench")
-    assert re.match(r'/etc/hpcimg/settings\.yaml:1: "hosts" is no setting; known: ', what)
+    assert re.match(r'/etc/hpcimg/settings\.yaml:1: "hosts" is no setting; did you mean ', what)
     assert hint == "correct the settings file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Iterator
 
@@ -111,21 +110,6 @@ def test_two_names_in_one_command(job: Allocation) -> None:
     assert ended.output == ""
 
 
-def test_image_file_is_refused(job: Allocation) -> None:
-    """Slurm would take a SIF for a bundle and run the command on the host."""
-    files = ("./my.sif", "/nowhere/my.sqsh", "/etc/passwd")
-    for option, name in itertools.product(("--container", "--container-image"), files):
-        ended = step(job, option, name)
-        assert (ended.code, ended.output) == (1, ""), ended
-        assert ended.errors.splitlines() == [
-            f'srun: error: hpcimg: image files cannot be run yet: "{name}"',
-            (
-                "srun: error: hpcimg: hint: name an image of a registry, "
-                "or run: apptainer exec FILE COMMAND"
-            ),
-        ]
-
-
 def test_a_path_is_refused_where_slurm_runs_no_bundle(job: Allocation) -> None:
     """A mistyped one ran the command on the host."""
     for name in ("./nodir", "../nodir", "/nodir"):
@@ -136,11 +120,11 @@ def test_a_path_is_refused_where_slurm_runs_no_bundle(job: Allocation) -> None:
                 "srun: error: hpcimg: Slurm runs no OCI bundles here, "
                 f'but the command on the host: "{name}"'
             ),
-            ("srun: error: hpcimg: hint: name an image of a registry, or set up Slurm's oci.conf"),
+            (
+                "srun: error: hpcimg: hint: write --container-image=PATH for a directory with an "
+                "image in it"
+            ),
         ]
-    ended = step(job, "--container-image=./nodir", environment=BUNDLES)
-    assert (ended.code, ended.output) == (1, "")
-    assert 'hpcimg: a path is no image\'s name: "./nodir"' in ended.errors
 
 
 @pytest.mark.newest

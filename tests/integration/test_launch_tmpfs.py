@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pytest
 from conftest import COMMAND, Cluster
-from launching import Allocation, allocate, needs_kernel_mount, needs_pmix, newest_only
+from launching import (
+    Allocation,
+    allocate,
+    build_probe,
+    needs_kernel_mount,
+    needs_pmix,
+    newest_only,
+)
 from mishaps import do, settings
+from ways import WAYS, Way, is_same
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +49,7 @@ def job(
         with _on_one_processor():
             started = own.verb("up", "--config", str(config))
         assert started.returncode == 0, started.stderr
+        build_probe(own)
         yield from allocate(own)
     finally:
         own.verb("down")
@@ -102,15 +111,22 @@ def test_many_tasks(job: Allocation) -> None:
     assert ours.output == "one\n" * 8, ours.errors
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if way.everywhere], ids=str)
+def test_ways_are_as_bare(job: Allocation, way: Way) -> None:
+    """The ways to run that these set-ups may touch give what they give without a container."""
+    assert is_same(job, way)
+
+
 def test_options_of_a_container(job: Allocation) -> None:
     """Mounts come from the job's own /tmp, and what is written goes with the step."""
     words = [
-        "--container-mounts=/tmp/work:/w:ro,tmpfs:/s", "--container-writable",
+        "--container-mounts=/tmp/own:/w:ro,tmpfs:/s", "--container-writable",
         "--container-workdir=/w", "--container-remap-root", "--container-entrypoint",
     ]  # fmt: skip
-    script = "pwd; cat file; touch /w/x; echo y >/usr/y && cat /usr/y; id -u; cat /tmp/bare"
+    job.step("sh", "-c", "mkdir -p /tmp/own; echo here >/tmp/own/file", image=None)
+    script = "pwd; cat file; touch /w/x; echo y >/usr/y && cat /usr/y; id -u; ls -d /tmp/own"
     ours = job.step(*words, "sh", "-c", f"echo $APP_READY; {script}", image="app")
-    assert ours.output == "yes\n/w\nhere\ny\n0\none\n", ours.errors
+    assert ours.output == "yes\n/w\nhere\ny\n0\n/tmp/own\n", ours.errors
     assert "Read-only file system" in ours.errors
 
 

@@ -103,7 +103,12 @@ def as_good(profile, one, other):
 
     one_entry, other_entry = one.entry, other.entry
     words = {str(f) for f in one_entry.features}
-    extra = {str(f) for f in other_entry.features if f.kind != "cpu"}
+    # An MPI counts only where the site offers just that one.
+    extra = {
+        str(f)
+        for f in other_entry.features
+        if f.kind != "cpu" and (f.kind != "mpi" or str(f) in profile.words)
+    }
     return (
         all(a >= b for a, b in zip(axes(one_entry), axes(other_entry), strict=True))
         and all(descends(target) for target in cpus(other_entry))

@@ -199,3 +199,26 @@ def test_a_wrong_stage(text, message):
     """It names its line."""
     with pytest.raises(SettingsError, match=re.escape(message)):
         parse_settings(text, source="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("containers: {path: var/kept}", '1: "path" must begin with /'),
+        ("containers: {path: '/a:b'}", "have no colon or comma"),
+        ("containers: {keep: ever}", "\"keep\" is job or always, not 'ever'"),
+        ("containers: {kept: job}", "kept"),
+    ],
+)
+def test_where_containers_are_kept_is_checked(text, why):
+    """Root makes directories there, and Apptainer takes a colon for an end."""
+    with pytest.raises(SettingsError) as refused:
+        parse_settings(text)
+    assert why in refused.value.message
+
+
+def test_where_containers_are_kept():
+    """On each node, until the job ends, unless the site says otherwise."""
+    assert parse_settings("").containers.keep == "job"
+    given = parse_settings("containers: {path: /scratch/kept, keep: always}").containers
+    assert (given.path, given.keep) == ("/scratch/kept", "always")
