@@ -117,7 +117,7 @@ def read_environment(
             raise reader.error(
                 here, f'"{name}" must be a text, not {given!r}', "put it into quotes"
             )
-        text = str(given)
+        text = given if isinstance(given, str) else reader.written(given, here)
         if any(c in text for c in "\t\n\r\0"):
             raise reader.error(here, f'"{name}" holds a tab or a line\'s end')
         try:

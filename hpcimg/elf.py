@@ -72,12 +72,9 @@ def _parse(content: Content) -> Elf:
     loads = [
         (address, offset, length) for kind, offset, address, length in segments if kind == _LOAD
     ]
-    rows = [
-        row
-        for kind, offset, _, length in segments
-        if kind == _DYNAMIC
-        for row in _rows(form, content, offset, length)
-    ]
+    # A loader takes one such segment, and hostile bytes may name thousands.
+    places = [(offset, length) for kind, offset, _, length in segments if kind == _DYNAMIC]
+    rows = list(_rows(form, content, *places[0])) if places else []
     if not rows:
         raise NotElfError("it has no dynamic section")
     table = dict(rows)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 LIBRARIES = "/.singularity.d/libs"
 """Where Apptainer's own --nv puts them; it stands in each image's LD_LIBRARY_PATH."""
-CAPABILITIES = ("compute", "utility", "video", "graphics")
-"""Parts of NVIDIA's driver, named as NVIDIA_DRIVER_CAPABILITIES does."""
 
 _LIBRARIES = {
     "compute": (

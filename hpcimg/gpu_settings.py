@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcimg.gpu_files import CAPABILITIES
-
 if TYPE_CHECKING:
     from hpcimg.sections import SectionReader
+
+CAPABILITIES = ("compute", "utility", "video", "graphics")
+"""Parts of NVIDIA's driver, named as NVIDIA_DRIVER_CAPABILITIES does."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,31 @@ def run(
         ProcessTimeoutError: it ran longer than `timeout`.
     """
     child = _start(argv, env=env, cwd=cwd, account=account)
+    done = _talk(argv, child, stdin, timeout)
+    if check and done.returncode != 0:
+        raise failure(argv, done.returncode, done.stderr)
+    return done
+
+
+def read_output(
+    argv: Sequence[Argument], most: int, *, env: Mapping[str, str], timeout: float
+) -> bytes:
+    """Run `argv` and return what it wrote, which is `most` bytes at most: beyond them it fails.
+
+    For what programs make of foreign files, which may be endless. Raises as `run` does.
+    """
+    with _bounded_file(most) as file:
+        child = _start(argv, env=env, cwd=None, account=None, stdout=file)
+        done = _talk(argv, child, b"", timeout)
+        if done.returncode != 0:
+            raise failure(argv, done.returncode, done.stderr)
+        # The child has moved the place of both of us.
+        return os.pread(file.fileno(), os.lseek(file.fileno(), 0, os.SEEK_CUR), 0)
+
+
+def _talk(
+    argv: Sequence[Argument], child: subprocess.Popen[bytes], stdin: bytes, timeout: float | None
+) -> Completed:
     try:
         stdout, stderr = child.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired as error:
@@ -74,10 +99,7 @@ def run(
     except BaseException:
         _kill_group(child)
         raise
-    done = Completed(child.returncode, stdout, stderr)
-    if check and done.returncode != 0:
-        raise failure(argv, done.returncode, stderr)
-    return done
+    return Completed(child.returncode, stdout, stderr)
 
 
 @dataclass(frozen=True)
@@ -152,10 +174,10 @@ class Pipeline:
                 child.stdout.close()
 
 
-def _bounded_file() -> IO[bytes]:
+def _bounded_file(size: int = _SAID_BYTES) -> IO[bytes]:
     """Make a file in memory that takes no more than its size, whatever a program writes."""
-    descriptor = os.memfd_create("stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, _SAID_BYTES)
+    descriptor = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     return os.fdopen(descriptor, "w+b")
 
@@ -304,6 +326,7 @@ def _start(
     env: Mapping[str, str] | None,
     cwd: Argument | None,
     account: str | None,
+    stdout: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     pipe: int | IO[bytes] = subprocess.PIPE
     identity = {} if account is None else _identity(account)
@@ -313,7 +336,7 @@ def _start(
             env=None if env is None else dict(env),
             cwd=cwd,
             stdin=pipe,
-            stdout=pipe,
+            stdout=stdout or pipe,
             stderr=pipe,
             start_new_session=True,
             **identity,

@@ -51,7 +51,9 @@ class SectionReader:
             if (given is None and known[key].default is None) or scalar is None:
                 continue
             if not _fits(given, scalar):
-                raise self.error(here, f'"{key}" must be {_WORDS[type(scalar)]}, not {given!r}')
+                # What is not to be shown may hold a login.
+                shown = f", not {given!r}" if known[key].repr else ""
+                raise self.error(here, f'"{key}" must be {_WORDS[type(scalar)]}{shown}')
         return dict(section)
 
     def words(self, value: Any, at: tuple[object, ...]) -> tuple[str, ...]:
@@ -77,6 +79,13 @@ class SectionReader:
             name = at[-1] if at else "the file"
             raise self.error(at, f'"{name}" must be a mapping of keys to values')
         return value
+
+    def written(self, value: Any, at: tuple[object, ...]) -> str:
+        """Give a plain value as it is written: a number's characters may mean something."""
+        from hpcimg.document import written_at
+
+        found = written_at(self.root, at)
+        return str(value) if found is None else found
 
     def error(self, at: tuple[object, ...], message: str, hint: str = _HINT) -> WrongSettingError:
         """Make the error for what stands at `at`, with its file and line."""

@@ -59,7 +59,8 @@ def drop_ins(main: Path) -> Iterator[Path]:
         return
     except OSError as error:
         raise SettingsError(
-            f'could not read settings directory "{folder}": {error.strerror}'
+            f'could not read settings directory "{folder}": {error.strerror}',
+            f"as root: chmod a+rx {folder}",
         ) from error
     yield from (folder / name for name in names if is_drop_in(name))
 
@@ -78,9 +79,14 @@ def _read(path: Path, *, is_site: bool = True) -> SettingsFile | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SettingsError(f'could not read settings file "{path}": {error.strerror}') from error
+        hint = f"as root: chmod a+r {path}" if is_site else "name a file that you may read"
+        raise SettingsError(
+            f'could not read settings file "{path}": {error.strerror}', hint
+        ) from error
     except UnicodeError as error:
-        raise SettingsError(f'settings file "{path}" is not UTF-8 text') from error
+        raise SettingsError(
+            f'settings file "{path}" is not UTF-8 text', "write it as UTF-8"
+        ) from error
 
 
 def _check_owner(what: str, path: Path, found: os.stat_result) -> None:

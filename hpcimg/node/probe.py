@@ -6,6 +6,7 @@ A probe never raises for what a machine lacks: that is a finding as well.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def entries(directory: Path) -> tuple[Path, ...]:
     with contextlib.suppress(OSError):
         return tuple(sorted(directory.iterdir()))
     return ()
+
+
+def has_gpu_files(root: Path = Path("/")) -> bool:
+    """Tell whether a GPU's driver may have any device file here; each launch asks this."""
+    with contextlib.suppress(OSError):
+        return any(name.startswith(("nvidia", "kfd", "dri")) for name in os.listdir(root / "dev"))  # noqa: PTH208
+    return False
 
 
 def driver_of(device: Path) -> str:

@@ -6,7 +6,7 @@ Every byte is checked as a registry's is. It must not know who chooses among wha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ MARKER = "oci-layout"
 
 _INDEX = "index.json"
 _REF_NAME = "org.opencontainers.image.ref.name"
+_WHOLE_NAME = "io.containerd.image.name"
+"""What docker and containerd write beside a ref.name that is the tag alone."""
 _CHUNK = 1 << 20
 _SHOWN = 8
 
@@ -42,15 +44,18 @@ class ImageLayout:
         index = parse_document(self._read(self.root / _INDEX))
         if not isinstance(index, Index):
             raise self._bad(f"its {_INDEX} is no index")
-        entries = [one for one in index.manifests if not tag or _is_named(one, tag)]
+        # A name that is the tag itself is meant before one that ends in it.
+        entries = [one for one in index.manifests if not tag or _name_of(one) == tag] or [
+            one for one in index.manifests if _name_of(one).endswith(f":{tag}")
+        ]
         if not entries:
             raise NotFoundError(
                 f"{self._words} has no image {quoted(tag)}" if tag else f"{self._words} is empty",
                 _names_hint(index.manifests),
             )
-        names = {one.annotations.get(_REF_NAME, "") for one in entries}
-        if not tag and len(names) > 1:
-            raise UsageError(f"{self._words} has several images", _names_hint(entries))
+        if len({_name_of(one) for one in entries}) > 1:
+            words = f"{self._words} has several images{f' with the tag {quoted(tag)}' * bool(tag)}"
+            raise UsageError(words, _names_hint(entries, is_tagged=bool(tag)))
         if len(entries) == 1:
             return self.at(tag, entries[0].digest)
         return self.at(tag, self._index_of(index, {one.digest for one in entries}))
@@ -117,15 +122,17 @@ class ImageLayout:
         )
 
 
-def _is_named(entry: Descriptor, tag: str) -> bool:
+def _name_of(entry: Descriptor) -> str:
     """Tools write the tag alone, or a whole name with the tag at its end."""
-    name = entry.annotations.get(_REF_NAME, "")
-    return name == tag or name.endswith(f":{tag}")
+    said = entry.annotations
+    return said.get(_WHOLE_NAME) or said.get(_REF_NAME, "")
 
 
-def _names_hint(entries: list[Descriptor] | tuple[Descriptor, ...]) -> str:
-    names = sorted({one.annotations.get(_REF_NAME, "") for one in entries} - {""})
+def _names_hint(entries: Sequence[Descriptor], *, is_tagged: bool = False) -> str:
+    names = sorted({_name_of(one) for one in entries} - {""})
     if not names:
         return "its entries have no names: leave the tag out"
     shown = ", ".join(quoted(one) for one in names[:_SHOWN])
+    if is_tagged:
+        return f"write oci:DIRECTORY@DIGEST with the digest of one of {shown}"
     return f"write oci:DIRECTORY:TAG with one of {shown}"

@@ -6,20 +6,25 @@ nobody until it is parsed.
 
 from __future__ import annotations
 
+import io
 import posixpath
 import re
 import shutil
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from hpcimg.elf import NotElfError, parse_elf
 from hpcimg.errors import RuntimeFailure
 from hpcimg.library import LIBC, Found, Library, stem_of
-from hpcimg.process import run
+from hpcimg.process import read_output
 from hpcimg.runtime.packer import SEARCH_PATH
 from hpcimg.runtime.sif import read_partition
 
 _SECONDS = 120.0
+"""For all that is asked of one image."""
+_FILE_BYTES = 256 << 20
+_LISTING_BYTES = 512 << 20
 _MOST = 64
 """Libraries that are read; an image with more of one MPI is none that people made."""
 _LINE = re.compile(r"([l-])\S+ \S+ +\d+ \S+ \S+ squashfs-root/([\w.+@/-]+)(?: -> (\S+))?")
@@ -61,16 +66,22 @@ class _Reader:
             raise RuntimeFailure(f'"{image}" has no file system')
         self._words = [program, "-no-progress", "-offset", str(partition.offset)]
         self._image = str(image)
+        self._end = time.monotonic() + _SECONDS
 
     def listing(self) -> Iterable[str]:
         """List all files, a line each."""
-        done = run([*self._words, "-lln", self._image], env={"LC_ALL": "C"}, timeout=_SECONDS)
-        return done.stdout.decode(errors="replace").splitlines()
+        said = self._ask(["-lln", self._image], _LISTING_BYTES)
+        return (line.rstrip(b"\n").decode(errors="replace") for line in io.BytesIO(said))
 
     def content(self, path: str) -> bytes:
-        """Give the bytes of a file."""
-        words = [*self._words, "-no-wildcards", "-cat", self._image, path.lstrip("/")]
-        return run(words, env={"LC_ALL": "C"}, timeout=_SECONDS).stdout
+        """Give the bytes of a file; one that is endless fails."""
+        words = ["-no-wildcards", "-cat", self._image, path.lstrip("/")]
+        return self._ask(words, _FILE_BYTES)
+
+    def _ask(self, words: Sequence[str], most: int) -> bytes:
+        left = max(0.1, self._end - time.monotonic())
+        argv = [*self._words, *words]
+        return read_output(argv, most, env={"LC_ALL": "C"}, timeout=left)
 
 
 def _named(lines: Iterable[str], stems: Collection[str]) -> tuple[list[str], dict[str, str]]:
@@ -78,7 +89,8 @@ def _named(lines: Iterable[str], stems: Collection[str]) -> tuple[list[str], dic
     files, links = [], {}
     for line in lines:
         match = _LINE.fullmatch(line)
-        if match is None:
+        # A name with a line's end in it can be anything on the next line.
+        if match is None or ".." in match[2].split("/"):
             continue
         path = f"/{match[2]}"
         name = posixpath.basename(path)

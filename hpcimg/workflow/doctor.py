@@ -19,7 +19,14 @@ from hpcimg.doctor import slurm_conf
 from hpcimg.doctor.compare import MARK, compare
 from hpcimg.doctor.finding import FAIL, UNKNOWN, WARN, Finding, Report, Row, is_fit, rows_of
 from hpcimg.errors import RuntimeFailure, SettingsError
-from hpcimg.settings import DEFAULT_PATH, PATH_VARIABLE, Settings, read_settings
+from hpcimg.settings import (
+    DEFAULT_PATH,
+    PATH_VARIABLE,
+    Settings,
+    has_site_file,
+    read_settings,
+    settings_files,
+)
 from hpcimg.slurm import node_name
 from hpcimg.store.trial import scratch
 from hpcimg.workflow.access import become_account
@@ -93,7 +100,7 @@ def _settings(environment: Mapping[str, str]) -> tuple[Settings | None, list[Fin
         settings = read_settings(environment)
     except SettingsError as error:
         return None, [Finding("settings", FAIL, error.message, error.hint)]
-    if not environment.get(PATH_VARIABLE) and not DEFAULT_PATH.exists():
+    if not environment.get(PATH_VARIABLE) and not has_site_file():
         what = f'there is no settings file "{DEFAULT_PATH}": jobs may ask no registry'
         change = "copy examples/slurm/settings.yaml there and say where store and registries are"
         return settings, [Finding("settings", WARN, what, change)]
@@ -101,13 +108,10 @@ def _settings(environment: Mapping[str, str]) -> tuple[Settings | None, list[Fin
 
 
 def _facts(settings: Settings | None, environment: Mapping[str, str]) -> dict[str, str]:
-    path = Path(environment.get(PATH_VARIABLE) or DEFAULT_PATH)
-    files = [path, *sorted(path.with_suffix(".d").glob("*.yaml"))]
-    together = hashlib.sha256()
-    for file in files:
-        together.update(file.read_bytes() if os.access(file, os.R_OK) else b"")
-    facts = {"settings": together.hexdigest()[:12]}
+    facts = {}
     if settings is not None:
+        texts = [file.text.encode() for file in settings_files(environment)]
+        facts["settings"] = hashlib.sha256(b"\0".join(texts)).hexdigest()[:12]
         try:
             account = pwd.getpwnam(settings.store.account)
         except KeyError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,14 +20,11 @@ from hpcimg.workflow.admission import Admission
 from hpcimg.workflow.counted import Heard, failures_noted, note_had
 from hpcimg.workflow.ensure import Wanted, ensure_image
 from hpcimg.workflow.gpu_mounts import gpu_mounts
-from hpcimg.workflow.host_mpi import host_mpi
 from hpcimg.workflow.image_own import image_own
-from hpcimg.workflow.local import layout_access
 from hpcimg.workflow.match import ALONE, Answer, Together, resolve_in_job
 from hpcimg.workflow.profile import job_profile
 from hpcimg.workflow.resolve import Resolved, read_name, resolve, site_policy
 from hpcimg.workflow.site_mounts import site_mounts
-from hpcimg.workflow.stage import staged
 from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 from hpcimg.workflow.wanted import note_missed
 
@@ -139,15 +136,17 @@ def get(
         if is_site and not together.platform:
             note_missed(answer.resolved, access.store, job, profile.node)
         lease = together.lease if is_site else None
-        entry = ensure_pick(answer.resolved, access, settings, job, heard, lease)
-        if is_site:
-            entry = staged(entry, settings, lease, on_progress)
+        kept = ensure_pick(answer.resolved, access, settings, job, heard, lease)
+        entry = _staged(kept, settings, lease, on_progress) if is_site else kept
     by_kernel = is_site and settings.mount == "kernel"
     ready = replace(
         _ready(answer, entry, heard),
         by_kernel=by_kernel,
         owner=access.store.owner,
-        around=surroundings(entry, profile, gpus, settings, together.lease),
+        # What the store knows of an image is not beside a node's copy.
+        around=surroundings(
+            of_image(kept, reference, settings), profile, gpus, settings, together.lease
+        ),
     )
     ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
     if ready.told:
@@ -159,11 +158,23 @@ def get(
 def _asked(name: str, settings: Settings, *, is_site: bool) -> tuple[Reference, Access]:
     if is_site:
         return read_name(name, settings), site_access(settings)
+    from hpcimg.workflow.local import layout_access
+
     layout = layout_access(name, settings, os.environ)
     return layout or (
         read_name(name, settings),
         own_access(settings, os.environ, listed_only=True),
     )
+
+
+def _staged(
+    entry: Entry, settings: Settings, lease: LeaseKey | None, on_progress: OnProgress
+) -> Entry:
+    if not settings.stage.path:
+        return entry
+    from hpcimg.workflow.stage import staged
+
+    return staged(entry, settings, lease, on_progress)
 
 
 def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
@@ -227,7 +238,7 @@ def get_file(
     stamp = "" if path.is_dir() else f"{about.st_size}:{about.st_mtime_ns}"
     has_gpu = "yes" if profile.gpus.state == "present" else "no"
     facts = f"image={path}\nstamp={stamp}\ngpu={has_gpu}\nsource=file\n"
-    return facts + surroundings(None, profile, gpus, settings, whose).lines()
+    return facts + surroundings((), profile, gpus, settings, whose).lines()
 
 
 def get_for_user(
@@ -239,6 +250,8 @@ def get_for_user(
     on_progress: OnProgress = silent,
 ) -> Ready:
     """Have an image for `hpcimg run`: from the site's store where it is, else the user's own."""
+    from hpcimg.workflow.local import layout_access
+
     layout = layout_access(name, settings, environment)
     reference, access = layout or (read_name(name, settings), own_access(settings, environment))
     heard = Heard(on_progress)
@@ -249,12 +262,24 @@ def get_for_user(
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
     user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
-    around = surroundings(entry, profile, job_gpus(environment), settings, user)
+    around = surroundings(
+        of_image(entry, reference, settings), profile, job_gpus(environment), settings, user
+    )
     return replace(_ready(answer, entry, heard), around=around)
 
 
+def of_image(entry: Entry, reference: Reference, settings: Settings) -> tuple[Surroundings, ...]:
+    """Say what an image brings with it; of a file of the user's nothing is known."""
+    own = image_own(entry)
+    if not settings.host_mpi:
+        return (own,)
+    from hpcimg.workflow.host_mpi import host_mpi
+
+    return (own, host_mpi(entry, reference, settings))
+
+
 def surroundings(
-    entry: Entry | None,
+    images: Iterable[Surroundings],
     profile: NodeProfile,
     gpus: tuple[str, ...] | None,
     settings: Settings,
@@ -262,13 +287,12 @@ def surroundings(
 ) -> Surroundings:
     """Say what this node puts around an image for a job with these GPUs; the site's word is last.
 
-    `gpus` is None where nobody manages them, and `profile` has those that the job may use. A file
-    of the user's has no entry, so that nothing is known of what is in it.
+    `images` are the image's own. `gpus` is None where nobody manages them, and `profile` has those
+    that the job may use.
     """
-    of_image = () if entry is None else (image_own(entry), host_mpi(entry, settings))
     return join(
         (
-            *of_image,
+            *images,
             gpu_mounts(profile, gpus, settings),
             site_mounts(settings, whose.uid if whose else "", whose.job if whose else ""),
         )

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import RuntimeFailure
-from hpcimg.gpu_files import LIBRARIES, hidden_files, renumbered
+from hpcimg.node.probe import has_gpu_files
 from hpcimg.quoting import quoted
-from hpcimg.workflow.surroundings import Bind, Surroundings
+from hpcimg.workflow.surroundings import NOTHING, Bind, Surroundings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +28,9 @@ def gpu_mounts(
 
     None for `gpus` means that nobody manages them: all are the job's.
     """
+    if not profile.gpus.devices and not has_gpu_files():
+        return NOTHING
+    from hpcimg.gpu_files import hidden_files, renumbered
     from hpcimg.node.gpu_files import read_device_files
 
     if settings.gpu_scope == "node":
@@ -81,6 +84,8 @@ def _libraries(architecture: str, gpus: GpuFacts, settings: Settings) -> tuple[B
 
 def _bind(path: Path) -> Bind:
     """Show a library where each image looks for it, anything else at its own place."""
+    from hpcimg.gpu_files import LIBRARIES
+
     if ".so" in path.suffixes:
         return Bind(str(path), f"{LIBRARIES}/{path.name}", ("ro",))
     target = f"/usr/bin/{path.name}" if path.parent.name in _IN_PLACE else str(path)

@@ -10,6 +10,7 @@ from hpcimg.workflow.surroundings import NOTHING, Surroundings, join
 if TYPE_CHECKING:
     from hpcimg.host_mpi_settings import HostMpi
     from hpcimg.library import Found, Library
+    from hpcimg.oci.reference import Reference
     from hpcimg.settings import Settings
     from hpcimg.store.documents import Place
     from hpcimg.store.entry import Entry
@@ -20,34 +21,33 @@ _LIBRARIES = "/.singularity.d/libs"
 """The last directory in which programs of every container look for libraries."""
 
 
-def host_mpi(entry: Entry, settings: Settings) -> Surroundings:
+def host_mpi(entry: Entry, reference: Reference, settings: Settings) -> Surroundings:
     """Say which files of the host this image gets, or warn why its own MPI stays.
 
+    The rules are about the name that was asked for: the entry may be of another one's making.
     Raises RuntimeFailure where the site's word is that nothing runs then.
     """
-    rules = [rule for rule in settings.host_mpi if _is_meant(rule, entry)]
-    if not rules:
-        return NOTHING
-    return join(_lend(rule, entry) for rule in rules)
+    return join(
+        _lend(rule, entry, reference)
+        for rule in settings.host_mpi
+        if _is_meant(rule, reference.name)
+    )
 
 
-def _is_meant(rule: HostMpi, entry: Entry) -> bool:
+def _is_meant(rule: HostMpi, name: str) -> bool:
     from fnmatch import fnmatchcase
 
-    from hpcimg.oci.reference import parse_reference
-
-    names = [parse_reference(text).name for text in entry.record.references]
-    return any(fnmatchcase(name, pattern) for name in names for pattern in rule.images)
+    return any(fnmatchcase(name, pattern) for pattern in rule.images)
 
 
-def _lend(rule: HostMpi, entry: Entry) -> Surroundings:
+def _lend(rule: HostMpi, entry: Entry, reference: Reference) -> Surroundings:
     from hpcimg.errors import RuntimeFailure
     from hpcimg.library import misfit, of_kind, replaced
 
     try:
         found = _found_in(entry, rule)
     except RuntimeFailure as error:
-        return _without(rule, entry, error.message)
+        return _without(rule, reference, error.message)
     if not of_kind(rule.kind, found.libraries):
         log.info("%s has no %s of its own: the site's is not lent", entry.image, rule.kind)
         return NOTHING
@@ -56,11 +56,11 @@ def _lend(rule: HostMpi, entry: Entry) -> Surroundings:
         try:
             host = _of_host(path)
         except OSError as error:
-            return _without(rule, entry, f"the site's {path} cannot be read: {error.strerror}")
+            return _without(rule, reference, f"the site's {path} cannot be read: {error.strerror}")
         own = replaced(host, rule.kind, found)
         reason = misfit(host, own, found.glibc, minor=rule.abi == "minor")
         if reason:
-            return _without(rule, entry, reason)
+            return _without(rule, reference, reason)
         pairs.append((host, own))
     return _in_place(rule, pairs)
 
@@ -78,14 +78,13 @@ def _in_place(rule: HostMpi, pairs: list[tuple[Library, tuple[Library, ...]]]) -
     return Surroundings(tuple(binds), tuple(rule.environment.items()))
 
 
-def _without(rule: HostMpi, entry: Entry, reason: str) -> Surroundings:
+def _without(rule: HostMpi, reference: Reference, reason: str) -> Surroundings:
     from hpcimg.errors import RuntimeFailure
 
     what = "libfabric" if rule.kind == "libfabric" else "MPI"
-    name = entry.record.references[0]
     if rule.on_mismatch == "fail":
         raise RuntimeFailure(
-            f'"{name}" does not run with the site\'s {what}: {reason}',
+            f'"{reference}" does not run with the site\'s {what}: {reason}',
             f"use an image whose {what} the site's can stand in for, or ask the administrator",
         )
     return Surroundings(warnings=(f"the image runs with its own {what}: {reason}",))

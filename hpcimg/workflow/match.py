@@ -18,7 +18,6 @@ from hpcimg.settings import MATCHES
 from hpcimg.workflow.entries import EntryReader
 from hpcimg.workflow.pin import UNKNOWN, PinRequest, has_image, pinned_document
 from hpcimg.workflow.resolve import READ_LIMIT, Resolved, resolve_document, site_policy
-from hpcimg.workflow.uniform import resolve_for_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -252,6 +251,8 @@ def _proposed(
     *,
     has_gpus: bool,
 ) -> Mapping[str, Any]:
+    from hpcimg.workflow.uniform import resolve_for_all
+
     document = source.fetch_document(reference.with_digest(index))
     published = _published(settings, job.nodes)
     profiles = _scoped(published, has_gpus=has_gpus)

@@ -90,7 +90,7 @@ def run_start(
     path = image_path(name)
     if path is not None:
         user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
-        around = surroundings(None, here, gpus, settings, user)
+        around = surroundings((), here, gpus, settings, user)
         return _start(path, command, around, wishes, settings, environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)

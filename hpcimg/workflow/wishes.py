@@ -15,8 +15,8 @@ from hpcimg.quoting import quoted
 
 STARTS = ("HPCIMG_CONTAINER_", "PYXIS_CONTAINER_")
 """What an option's variables begin with; the second is what people have in their scripts."""
-_YES = frozenset({"yes", "true", "1"})
-_NO = frozenset({"no", "false", "0"})
+_YES = frozenset({"yes", "true", "1", "on"})
+_NO = frozenset({"no", "false", "0", "off"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

@@ -12,7 +12,7 @@ import pytest
 from test_cli import call, site  # noqa: F401 - a fixture
 
 from hpcimg.cli import main
-from hpcimg.settings import read_settings
+from hpcimg.settings import StageSettings, read_settings
 from hpcimg.store.store import site_store
 from hpcimg.workflow.get import get
 
@@ -170,3 +170,13 @@ def test_a_platform_that_nothing_is_built_for(job_site, capsys):
     assert (code, out) == (69, "")
     assert "is for linux/amd64 (this node is linux/arm64)" in said[0]
     assert call(capsys, "get", "--platform", "broadwell", "tool")[0] == 2
+
+
+def test_a_nodes_copy_keeps_what_the_image_says_of_itself(job_site, tmp_path):
+    """Its entrypoint and directory stand beside the original, and not beside the copy."""
+    (entry,) = job_site.store.entries()
+    (entry.path / "config.json").write_text('{"config": {"WorkingDir": "/w", "Entrypoint": ["e"]}}')
+    disk = replace(read_settings({}), stage=StageSettings(str(tmp_path / "disk")))
+    ready = get(job_site.generic, disk, scope="site", gpus=())
+    assert ready.entry.image.is_relative_to(tmp_path / "disk")
+    assert (ready.around.workdir, ready.around.entrypoint) == ("/w", ("e",))

@@ -77,6 +77,15 @@ def test_no_login_is_shown(settings, capsys, monkeypatch, login):
         assert value.removeprefix("http://") == "***@r:3"
 
 
+def test_no_login_is_in_an_error(settings, capsys):
+    """Whatever stands in a proxy's place is not repeated."""
+    settings("proxy: ['http://u:hush@p:1']")
+    assert main(["config", "show"]) == 78
+    said = capsys.readouterr().err
+    assert '"proxy" must be a text\n' in said
+    assert "hush" not in said
+
+
 def test_what_jobs_may_use_is_said_plainly(settings, capsys):
     """Each listed registry with its repositories, and that there are no others."""
     settings("registries:\n  a.b:\n  c.d: {repositories: [x/*, y]}\n  e.f: {repositories: []}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hpcimg.oci.credentials import site_finder
 from hpcimg.oci.greeting import greet
 from hpcimg.oci.hosts import NOTHING_AROUND
 from hpcimg.settings import RegistrySettings
+from hpcimg.workflow.doctor import examine_machine
 
 CONFIG = "PrologFlags = Alloc\nAuthInfo = cred_expire=600\nProlog[0] = {0}\nEpilog[0] = {0}\n"
 
@@ -107,6 +109,21 @@ def test_settings_that_cannot_be_parsed_leave_the_rest(site, capsys, monkeypatch
     assert "settings.yaml:1: " in said["settings"]["what"]
     assert "fuse" in said
     assert "registry" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
+def test_drop_ins_alone_are_settings(site, tmp_path, monkeypatch):  # noqa: F811
+    """They are read as a launch reads them: what an editor leaves there makes no difference."""
+    monkeypatch.delenv("HPCIMG_SETTINGS")
+    monkeypatch.setattr("hpcimg.settings.DEFAULT_PATH", tmp_path / "main.yaml")
+    folder = tmp_path / "main.d"
+    folder.mkdir(mode=0o755)
+    (folder / "a.yaml").write_text(site.settings.read_text())
+    first = examine_machine(os.environ, "1.x.y.z")
+    (folder / ".a.yaml").write_text("broken: [")
+    again = examine_machine(os.environ, "1.x.y.z")
+    assert "the settings can be read" in [one.what for one in first.findings]
+    assert first.facts["settings"] == again.facts["settings"]
 
 
 def test_a_choice_of_nodes_and_all_of_them(capsys):

@@ -15,6 +15,8 @@ from sif import sif_bytes
 from hpcimg.bind import Bind
 from hpcimg.errors import RuntimeFailure
 from hpcimg.host_mpi_settings import HostMpi
+from hpcimg.oci.local_name import layout_reference
+from hpcimg.oci.reference import parse_reference
 from hpcimg.runtime import libraries
 from hpcimg.runtime.sif import read_partition
 from hpcimg.settings import Settings
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 LIB = "usr/lib/x86_64-linux-gnu"
+NAMED = parse_reference("registry:5000/mpich")
 DIGEST = f"sha256:{'1' * 64}"
 MPICH = {
     f"{LIB}/libmpich.so.12.4.1": library("libmpich.so.12", ["libc.so.6"], ["GLIBC_2.28"]),
@@ -96,15 +99,15 @@ def rule(site, *names, **others):
     return HostMpi(libraries=tuple(f"{site}/{name}" for name in names), **others)
 
 
-def lent(entry, *rules):
+def lent(entry, *rules, asked=NAMED):
     """What the image gets."""
-    return host_mpi(entry, Settings(host_mpi=rules))
+    return host_mpi(entry, asked, Settings(host_mpi=rules))
 
 
 def test_nothing_is_lent_by_default(entry, monkeypatch):
     """Without the setting no image is looked into."""
     monkeypatch.setattr(libraries, "SEARCH_PATH", "/nowhere")
-    assert host_mpi(entry, Settings()) is NOTHING
+    assert host_mpi(entry, NAMED, Settings()) == NOTHING
 
 
 def test_the_sites_library_is_laid_over_the_images(entry, site):
@@ -185,6 +188,17 @@ def test_only_the_images_that_the_rule_names_are_meant(entry, site):
     assert lent(entry, rule(site, "libmpi.so.12", images=("registry:5000/mpi*",))).binds
 
 
+def test_the_name_that_was_asked_for_is_meant(entry, site):
+    """Not the one that the entry was made for: the same image may have several, or be a layout."""
+    asked = parse_reference("registry:5000/qnib/x")
+    one = rule(site, "libmpi.so.12", images=("registry:5000/qnib/*",))
+    assert lent(entry, one, asked=asked).binds
+    own = replace(entry, record=replace(entry.record, references=("oci:/home/u/x",)))
+    layout = layout_reference("/home/u/x", "", DIGEST)
+    assert lent(own, rule(site, "libmpi.so.12"), asked=layout).binds
+    assert lent(own, one, asked=layout) == NOTHING
+
+
 def test_an_older_c_library_is_known_by_its_links_target(tmp_path, site):
     """Before 2.34 its file was called after its version."""
     files = dict(MPICH)
@@ -196,6 +210,13 @@ def test_an_older_c_library_is_known_by_its_links_target(tmp_path, site):
         "needs glibc 2.31, the image has 2.17"
         in lent(entry, rule(site, "libmpi.so.12")).warnings[0]
     )
+
+
+def test_a_library_that_is_too_large_is_not_read(tmp_path, site, monkeypatch):
+    """A few bytes of an image may unpack to more than the node's memory."""
+    monkeypatch.setattr(libraries, "_FILE_BYTES", 1000)
+    entry = entry_of(tmp_path, {**MPICH, "usr/lib/libmpi.so.12.9": bytes(1001)})
+    assert "own MPI: unsquashfs exited with" in lent(entry, rule(site, "libmpi.so.12")).warnings[0]
 
 
 def test_an_image_is_looked_into_once(entry, site, monkeypatch):

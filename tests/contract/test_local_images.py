@@ -95,6 +95,23 @@ def test_a_tag_is_one_of_the_layouts_names(layout, site):  # noqa: F811
         opened.named("c")
 
 
+def test_a_tag_of_several_names_means_none_of_them(layout, site):  # noqa: F811
+    """Two images with one tag are no builds of each other; the tag alone is the nearer name."""
+    one, two, three = entries_of(layout)
+    write_index(layout, [named(one, "host/a:v"), named(two, "host/b:v"), named(three, "w")])
+    with pytest.raises(UsageError, match="has several images with the tag 'v'") as ambiguous:
+        ImageLayout(layout).named("v")
+    assert ambiguous.value.hint.endswith("the digest of one of 'host/a:v', 'host/b:v'")
+    write_index(layout, [named(one, "host/a:v"), named(two, "v"), named(three, "w")])
+    assert ImageLayout(layout).named("v").digest == site.digests[1]
+    # As `docker save a:v b:v` does.
+    for each in (one, two):
+        each["annotations"] = {REF_NAME: "v", "io.containerd.image.name": each["digest"] + ":v"}
+    write_index(layout, [one, two])
+    with pytest.raises(UsageError, match="has several images with the tag 'v'"):
+        ImageLayout(layout).named("v")
+
+
 def test_a_layouts_blob_is_checked(site, layout):  # noqa: F811
     """A changed one runs no more than a registry's would."""
     digest = site.digests[0]

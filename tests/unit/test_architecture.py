@@ -218,6 +218,19 @@ def test_the_launch_path_imports_nothing_heavy():
     """A node resolves by JSON and data only: archspec alone costs 50 ms."""
     modules = ", ".join(sorted(CORE - {"hpcimg.targets"} | {"hpcimg.node.detect"}))
     heavy = "archspec urllib3 ssl tomllib yaml rich spython cpuinfo pynvml"
+    assert _loaded(modules, heavy) == "[]\n"
+
+
+def test_a_launch_imports_only_what_it_does():
+    """Copies on nodes, GPUs, layouts, a site's MPI and jobs that agree are of some launches."""
+    some = ["stage", "local", "host_mpi", "uniform"]
+    parts = " ".join(f"hpcimg.workflow.{one}" for one in some)
+    others = "hpcimg.gpu_files hpcimg.node.gpu_files hpcimg.linker_cache hpcimg.runtime.image_file"
+    assert _loaded("hpcimg.workflow.get", f"{parts} {others}") == "[]\n"
+
+
+def _loaded(modules, heavy):
+    """Say which of the heavy ones the modules have imported."""
     program = f"import sys, {modules}; print([n for n in {heavy.split()} if n in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -226,4 +239,4 @@ def test_the_launch_path_imports_nothing_heavy():
         text=True,
         check=True,
     )
-    assert done.stdout == "[]\n"
+    return done.stdout

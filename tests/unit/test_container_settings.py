@@ -72,6 +72,12 @@ def test_a_mistake_in_them_is_named(text, message, hint):
     assert caught.value.hint.startswith(hint)
 
 
+def test_a_number_is_taken_as_it_is_written():
+    """YAML would make 8, 750 and 1.5 of these."""
+    found = parse_settings("environment: {MASK: 010, AT: 12:30, V: 1.50, N: 4}").environment
+    assert dict(found) == {"MASK": "010", "AT": "12:30", "V": "1.50", "N": "4"}
+
+
 def test_the_words_of_a_job_are_filled_in():
     """User, uid and job are known on the node alone; a doubled percent sign is one."""
     settings = parse_settings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -62,6 +63,19 @@ def test_every_cut_and_every_flipped_byte_is_read_or_refused():
         for wrong in (raw[:at], raw[:at] + bytes([raw[at] ^ 0xFF]) + raw[at + 1 :]):
             with contextlib.suppress(NotElfError):
                 assert isinstance(parse_elf(wrong), Elf)
+
+
+def test_what_is_read_is_bounded_whatever_the_bytes_say():
+    """Thousands of segments may name one table of thousands of rows: it is read once."""
+    segments, rows = 4096, 4096
+    at = 64 + 56 * segments
+    names = at + 16 * rows
+    head = struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, segments, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 0, 0, 0, 0, names + 9, names + 9, 1)
+    table = struct.pack("<IIQQQQQQ", 2, 0, at, at, 0, 16 * rows, 16 * rows, 1)
+    dynamic = struct.pack("<qQ", 5, names) + struct.pack("<qQ", 1, 0) * (rows - 1)
+    raw = b"\x7fELF\x02\x01\x01" + bytes(9) + head + load + table * (segments - 1)
+    assert len(parse_elf(raw + dynamic + b"libx.so\0\0").needed) == rows - 1
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc on this machine")

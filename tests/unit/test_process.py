@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hpcimg.errors import RuntimeFailure
-from hpcimg.process import ProcessTimeoutError, Stage, pipeline, run
+from hpcimg.process import ProcessTimeoutError, Stage, pipeline, read_output, run
 
 
 def test_output_is_returned():
@@ -74,3 +74,11 @@ def test_a_stage_is_quoted_as_it_spoke():
     words = [sys.executable, "-c", "import os; os.write(2, b'one\\n')"]
     with pipeline([Stage(words)], {}) as running:
         assert running.wait(0).stderr == b"one\n"
+
+
+def test_a_child_writes_no_more_than_it_may():
+    """One that would go on for ever fails; what fits is given whole, zeros at its end as well."""
+    bounds = {"env": {"LC_ALL": "C"}, "timeout": 60}
+    assert read_output(["/usr/bin/printf", r"a\0\0"], 3, **bounds) == b"a\0\0"
+    with pytest.raises(RuntimeFailure, match="exited with"):
+        read_output(["/bin/cat", "/dev/zero"], 1 << 20, **bounds)

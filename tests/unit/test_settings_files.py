@@ -143,3 +143,16 @@ def test_drop_ins_and_their_directory_are_root_s_to_write(site, what, uid, mode)
         f'settings {kind} "{path}" is not safe: it belongs to uid {uid} (mode {mode:04o})'
     )
     assert caught.value.hint == f"as root: chown root {path} && chmod go-w {path}"
+
+
+def test_what_cannot_be_read_is_said_with_what_to_do(site, tmp_path):
+    """Of the site's file as of a user's own."""
+    folder = site(a10="policy: exact")
+    (folder / "settings.yaml").mkdir(mode=0o755)
+    for environment, hint in (
+        ({}, f"as root: chmod a+r {folder}/settings.yaml"),
+        ({"HPCIMG_SETTINGS": str(tmp_path)}, "name a file that you may read"),
+    ):
+        with pytest.raises(SettingsError, match="could not read settings file") as caught:
+            read_settings(environment)
+        assert caught.value.hint == hint

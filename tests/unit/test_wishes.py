@@ -57,6 +57,8 @@ def test_the_command_line_wins():
     [
         ({"PYXIS_CONTAINER_MOUNT_HOME": "1"}, True),
         ({"PYXIS_CONTAINER_MOUNT_HOME": "no"}, False),
+        ({"PYXIS_CONTAINER_MOUNT_HOME": "on"}, True),
+        ({"PYXIS_CONTAINER_MOUNT_HOME": "off"}, False),
         ({"HPCIMG_CONTAINER_NO_MOUNT_HOME": "True"}, False),
         ({"HPCIMG_CONTAINER_NO_MOUNT_HOME": "0"}, True),
         ({}, None),
