@@ -238,7 +238,7 @@ def get_file(
     stamp = "" if path.is_dir() else f"{about.st_size}:{about.st_mtime_ns}"
     has_gpu = "yes" if profile.gpus.state == "present" else "no"
     facts = f"image={path}\nstamp={stamp}\ngpu={has_gpu}\nsource=file\n"
-    return facts + surroundings(None, profile, gpus, settings, whose).lines()
+    return facts + surroundings((), profile, gpus, settings, whose).lines()
 
 
 def get_for_user(
