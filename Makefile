@@ -11,8 +11,7 @@ check:  ## quality gates, unit and contract tests; needs no root
 	@$(RUN) tests/gates && python -m pytest
 
 test: prepare  ## everything a new machine needs, then all tests
-	@$(RUN) tests/gates && python -m pytest && tests/cluster/cluster up && \
-		python -m pytest -m integration tests/integration && tests/newest
+	@$(RUN) tests/gates && tests/all
 
 demo: prepare  ## everything a new machine needs, then the main job, on this screen
 	@tests/cluster/demo

@@ -32,7 +32,7 @@ static void parse_keepers(char *text, struct container *container)
     char *next = NULL;
 
     for (char *word = strtok_r(text, " ", &next); word; word = strtok_r(NULL, " ", &next)) {
-        struct keeper *keeper = &container->keepers[container->keeper_count];
+        struct process *keeper = &container->keepers[container->keeper_count];
         int pid = 0;
         if (container->keeper_count == KEEPERS ||
             sscanf(word, "%d:%llu", &pid, &keeper->start) != 2 || pid <= 1)
@@ -62,109 +62,17 @@ bool parse_container(char *result, size_t size, struct container *container)
     return true;
 }
 
-static void write_pids(const char *directory, const struct container *container)
-{
-    char path[PATH_MAX], word[16];
-    int fd;
-
-    (void)snprintf(path, sizeof(path), "%.4000s/cgroup.procs", directory);
-    if ((fd = open(path, O_WRONLY | O_CLOEXEC)) < 0)
-        return;
-    /* One pid a write, cgroups(7). One that has ended is no loss, but its number may be another's
-     * by now, who would then die with this step. */
-    for (size_t i = 0; i < container->keeper_count; i++) {
-        const struct keeper *keeper = &container->keepers[i];
-        int length = snprintf(word, sizeof(word), "%d", (int)keeper->pid);
-        if (start_time(keeper->pid) == keeper->start && write(fd, word, (size_t)length) < 0 &&
-            errno != ESRCH)
-            break;
-    }
-    (void)close(fd);
-}
-
-/* A task's group to its step's. In version 2 only leaves hold processes: Slurm keeps one for
- * those that are no task. */
-static void step_group(char *path)
-{
-    char *task = strstr(path, "/task_");
-    char leaf[PATH_MAX];
-
-    if (task == NULL)
-        return;
-    *task = '\0';
-    (void)snprintf(leaf, sizeof(leaf), "%.4000s/task_special", path);
-    if (access(leaf, F_OK) == 0)
-        (void)strcat(path, "/task_special");
-}
-
-/* Where a controller's hierarchy is mounted: of "36 25 0:30 ROOT POINT … - cgroup cgroup rw,cpu"
- * the path under POINT is the process's path without ROOT (proc(5), cgroups(7)). */
-static void adopt_under_mount(const char *mount, const char *controllers, const char *path,
-                              const struct container *container)
-{
-    char root[1024], point[1024], options[1024], target[PATH_MAX];
-    const char *type = strstr(mount, " - cgroup");
-    bool unified = controllers[0] == '\0';
-
-    if (type == NULL || sscanf(mount, "%*s %*s %*s %1023s %1023s", root, point) != 2 ||
-        sscanf(type, " - %*s %*s %1023s", options) != 1)
-        return;
-    if (unified != (strncmp(type, " - cgroup2", 10) == 0))
-        return;
-    if (!unified && strstr(options, controllers) == NULL)
-        return;
-    if (strcmp(root, "/") != 0) {
-        if (strncmp(path, root, strlen(root)) != 0)
-            return;
-        path += strlen(root);
-    }
-    (void)snprintf(target, sizeof(target), "%s%.2000s", point, path);
-    step_group(target);
-    write_pids(target, container);
-}
-
-static void adopt_in_hierarchy(const char *controllers, const char *path,
-                               const struct container *container)
-{
-    char *line = NULL;
-    size_t capacity = 0;
-    FILE *mounts = fopen("/proc/self/mountinfo", "re");
-
-    while (mounts != NULL && getline(&line, &capacity, mounts) > 0)
-        adopt_under_mount(line, controllers, path, container);
-    free(line);
-    if (mounts != NULL)
-        (void)fclose(mounts);
-}
-
 void adopt_container(const struct container *container, pid_t task)
 {
-    char name[64], *line = NULL;
-    size_t capacity = 0;
-    FILE *groups;
-
-    (void)snprintf(name, sizeof(name), "/proc/%d/cgroup", (int)task);
-    groups = fopen(name, "re");
-    while (groups != NULL && getline(&line, &capacity, groups) > 0) {
-        char *controllers = strchr(line, ':'), *path;
-        if (controllers == NULL || (path = strchr(++controllers, ':')) == NULL)
-            continue;
-        *path++ = '\0';
-        path[strcspn(path, "\n")] = '\0';
-        if (strstr(path, "/step_") != NULL) /* only Slurm's own groups */
-            adopt_in_hierarchy(controllers, path, container);
-    }
-    free(line);
-    if (groups != NULL)
-        (void)fclose(groups);
+    join_groups_of(task, container->keepers, container->keeper_count);
 }
 
-void end_container(const struct container *container)
+void end_container(const struct container *container, uid_t uid)
 {
     struct pollfd ends[KEEPERS];
 
     for (size_t i = 0; i < container->keeper_count; i++) {
-        const struct keeper *keeper = &container->keepers[i];
+        const struct process *keeper = &container->keepers[i];
         ends[i] = (struct pollfd){.events = POLLIN};
         ends[i].fd = (int)syscall(SYS_pidfd_open, keeper->pid, 0);
         /* Checked once the pidfd holds the process: a pid that was used again is left alone. */
@@ -181,6 +89,7 @@ void end_container(const struct container *container)
             (void)poll(&ends[i], 1, END_MILLISECONDS);
         (void)close(ends[i].fd);
     }
+    end_beside(uid);
 }
 
 static int open_environment(const struct container *container)

@@ -33,7 +33,9 @@ int get_entry(const struct identity *who, const char *scope, const char *python,
     (void)snprintf(user, sizeof(user), "%u", job->user);
     code = run_stage(who, (char *const *)argv, null, output, &size);
     (void)close(null);
-    if (code == 0 && !parse_entry(output, entry))
+    if (code == 0 && size >= TICKET_SIZE)
+        code = GET_TOO_MUCH;
+    else if (code == 0 && !parse_entry(output, entry))
         code = -1;
     return code;
 }

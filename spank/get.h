@@ -6,7 +6,8 @@
 #include "job.h"
 #include "ticket.h"
 
-#define GET_NOT_FOR_THE_SITE 80 /* of `--store site`: only the user's credentials may help */
+#define GET_NOT_FOR_THE_SITE 80   /* of `--store site`: only the user's credentials may help */
+#define GET_TOO_MUCH         (-2) /* of what is put around the image: some of it would be missing */
 
 /* Run it with `python` as `who` for the store `scope`: its exit code, and in `entry` what to run;
  * -1 when it did not run to its end. What it printed stays in `output`. */

@@ -100,6 +100,9 @@ bool write_launch(const struct launch *launch, struct argv *argv, const char **w
     add_word(argv, "%u", launch->user->gid);
     add_words(argv, "--job", NULL);
     add_word(argv, "%u", launch->job->id);
+    add_words(argv, "--step", launch->script != NULL ? "batch" : NULL, NULL);
+    if (launch->script == NULL)
+        add_word(argv, "%u", launch->job->step);
     add_words(argv, "--holder", NULL);
     add_word(argv, "%s/holder", launch->site->libexec);
     add_switches(launch, argv);

@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "memory.h"
 
+#include "limit.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -21,12 +23,19 @@ static bool wants_memory(const struct request *request)
     return wants;
 }
 
+/* The step's memory is for its tasks too. Without an end to the files the kernel would kill one
+ * process after the other, those that serve the image first, and free nothing by it. */
 static bool mount_memory(void)
 {
+    unsigned long long limit = memory_limit();
+    char options[64] = "mode=0755";
+
+    if (limit != 0)
+        (void)snprintf(options, sizeof(options), "mode=0755,size=%llu", limit / 4 * 3);
     return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0 &&
            (mkdir("/run/hpcimg", 0755) == 0 || errno == EEXIST) &&
            (mkdir(MEMORY, 0755) == 0 || errno == EEXIST) &&
-           mount("hpcimg", MEMORY, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") == 0;
+           mount("hpcimg", MEMORY, "tmpfs", MS_NOSUID | MS_NODEV, options) == 0;
 }
 
 static bool make_directory(const struct user *user, const char *path, mode_t mode)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define ARGUMENTS 24
+#define NODES_OWN "the node" /* and no platform that was named */
 
 enum flag { AUTO, CREATE, EXEC, NO_EXEC, FLAGS };
 
@@ -137,17 +138,28 @@ static bool is_same_image(const char *one, const char *other)
     return strcmp(one, other) == 0;
 }
 
-static enum found check_image(struct named *named, const char *image, enum found found)
+/* Of one image there is a build for each platform. */
+static enum found check_image(struct named *named, const char *const *asked, const char *output,
+                              enum found found)
 {
-    if (image == NULL || is_same_image(image, named->image))
+    const char *image = asked[IMAGE], *platform = asked[PLATFORM];
+
+    if (image != NULL && !is_same_image(image, named->image))
+        return refuse(named, "leave the image out, or take another name",
+                      "the container of that name is of \"%.400s\", not of \"%.400s\"",
+                      named->image, image);
+    (void)parse_line(output, "platform=", named->platform, sizeof(named->platform));
+    if ((image == NULL && platform == NULL) ||
+        strcmp(platform != NULL ? platform : "", named->platform) == 0)
         return found;
-    return refuse(named, "leave the image out, or take another name",
-                  "the container of that name is of \"%.400s\", not of \"%.400s\"", named->image,
-                  image);
+    return refuse(named, "take another name, or the platform that it was created with",
+                  "the container of that name has the build for \"%s\", not for \"%.159s\"",
+                  named->platform[0] != '\0' ? named->platform : NODES_OWN,
+                  platform != NULL ? platform : NODES_OWN);
 }
 
-static enum found join(struct named *named, const char *name, enum flag flag, const char *image,
-                       const char *output)
+static enum found join(struct named *named, const char *name, enum flag flag,
+                       const char *const *asked, const char *output)
 {
     if (flag == CREATE)
         return refuse(named, "join it with :exec, or take another name",
@@ -157,11 +169,11 @@ static enum found join(struct named *named, const char *name, enum flag flag, co
                       "the container \"%s\" runs, and what it has can be used by one alone", name);
     if (!parse_line(output, "asked=", named->image, sizeof(named->image)))
         return refuse(named, "tell the site", "what runs as \"%s\" is not in order", name);
-    return check_image(named, image, FOUND_RUNNING);
+    return check_image(named, asked, output, FOUND_RUNNING);
 }
 
 static enum found read_kept(struct named *named, const char *name, enum flag flag,
-                            const char *image, const char *output)
+                            const char *const *asked, const char *output)
 {
     if (flag == CREATE)
         return refuse(named, "start it again with :no_exec, or take another name",
@@ -173,13 +185,14 @@ static enum found read_kept(struct named *named, const char *name, enum flag fla
         (named->reference[0] != '\0' && words[IMAGE].find_wrong(named->reference) != NULL))
         return refuse(named, "take another name", "what the container \"%s\" left is damaged",
                       name);
-    return check_image(named, image, FOUND_KEPT);
+    return check_image(named, asked, output, FOUND_KEPT);
 }
 
-static enum found find_named(struct named *named, const char *word, const char *image,
+static enum found find_named(struct named *named, const char *const *asked,
                              const struct identity *user, const struct site *site,
                              const struct job *job, char *output, size_t *size)
 {
+    const char *word = asked[NAME];
     char name[KEY_SIZE], other[KEY_SIZE];
     const char *const more[] = {"--path", named->place, "--folder", named->folder, NULL};
     enum flag flag;
@@ -192,7 +205,7 @@ static enum found find_named(struct named *named, const char *word, const char *
     if (is_step(name))
         write_step_key(other, user->uid, name);
     if (find_running(named, other, user, site, output, size))
-        return join(named, name, flag, image, output);
+        return join(named, name, flag, asked, output);
     if (flag == EXEC || is_step(name))
         return refuse(named, "start it first, or look with squeue --steps where it runs",
                       "no container \"%s\" of yours runs on this node", name);
@@ -201,10 +214,10 @@ static enum found find_named(struct named *named, const char *word, const char *
                       "where containers are kept is not known: \"%s\"", name);
     code = run_finder("look", user, site, more, output, size);
     if (code == 0)
-        return read_kept(named, name, flag, image, output);
+        return read_kept(named, name, flag, asked, output);
     if (code != FINDER_NOTHING)
         return refuse(named, "see the line before", "the container \"%s\" was not found", name);
-    if (flag == NO_EXEC || image == NULL)
+    if (flag == NO_EXEC || asked[IMAGE] == NULL)
         return refuse(named, "create it with --container-image=NAME",
                       "there is no container \"%s\" on this node", name);
     named->is_new = true;
@@ -258,7 +271,7 @@ enum found find_container(struct named *named, const char *const *asked, bool is
     *named = (struct named){.has_name = asked[NAME] != NULL};
     if (!named->has_name)
         return find_unnamed(named, wants_layer, is_batch, user, site, job, output);
-    found = find_named(named, asked[NAME], asked[IMAGE], user, site, job, output, size);
+    found = find_named(named, asked, user, site, job, output, size);
     if (found == FOUND_RUNNING)
         warn_idle(asked, node);
     return found;
@@ -286,7 +299,8 @@ bool join_running(char *output, size_t size, const char **asked, struct containe
 }
 
 /* A tag may move and a layer may not: it lies on the very image that the tag was. */
-static void describe_layer(const char *image, const char *text, char *about, size_t size)
+static void describe_layer(const char *image, const char *platform, const char *text, char *about,
+                           size_t size)
 {
     char reference[NAME_LENGTH + 160] = "", digest[160] = "", stamp[64] = "", *at;
 
@@ -298,17 +312,19 @@ static void describe_layer(const char *image, const char *text, char *about, siz
         (void)snprintf(reference + strlen(reference), sizeof(reference) - strlen(reference), "@%s",
                        digest);
     }
-    (void)snprintf(about, size, "image=%s\nreference=%s\nstamp=%s\n", image, reference, stamp);
+    (void)snprintf(about, size, "image=%s\nreference=%s\nstamp=%s\nplatform=%s\n", image, reference,
+                   stamp, platform);
 }
 
 void add_named(const struct named *named, const char *const *asked, const char *text,
                struct argv *argv)
 {
-    char about[PATH_MAX + NAME_LENGTH + 512];
+    const char *platform = asked[PLATFORM] != NULL ? asked[PLATFORM] : named->platform;
+    char about[PATH_MAX + NAME_LENGTH + 768];
 
     add_words(argv, "--key", named->key, "--told", NULL);
-    add_word(argv, "root=%s\nunshare=%s\n%s", asked[ROOT] != NULL ? asked[ROOT] : "",
-             asked[UNSHARE] != NULL ? asked[UNSHARE] : "", text);
+    add_word(argv, "root=%s\nunshare=%s\nplatform=%s\n%s", asked[ROOT] != NULL ? asked[ROOT] : "",
+             asked[UNSHARE] != NULL ? asked[UNSHARE] : "", platform, text);
     if (named->has_name)
         add_words(argv, "--named", NULL);
     if (named->folder[0] == '\0')
@@ -320,7 +336,7 @@ void add_named(const struct named *named, const char *const *asked, const char *
         add_words(argv, "--new", NULL);
     if (!named->is_new || named->is_brief)
         return;
-    describe_layer(asked[IMAGE], text, about, sizeof(about));
+    describe_layer(asked[IMAGE], platform, text, about, sizeof(about));
     add_words(argv, "--about", about, NULL);
 }
 

@@ -31,7 +31,8 @@ struct named {
     char key[KEY_SIZE];              /* of the container in the list of those that run */
     bool has_name, is_new, is_brief; /* it has to be made; it goes with the step */
     char image[PATH_MAX + 8], reference[NAME_LENGTH + 160], stamp[64]; /* what a kept one lies on */
-    char place[PATH_MAX], folder[256];                                 /* the layer in two parts */
+    char platform[160];                /* whose build it is; empty: the node's own */
+    char place[PATH_MAX], folder[256]; /* the layer in two parts */
     char what[PATH_MAX + 256];
     const char *hint;
 };

@@ -78,7 +78,7 @@ static const char *remember(const char *name)
 static void init_word(enum word number)
 {
     const struct wording *word = &words[number];
-    static char text[VALUE_SIZE], variable[64];
+    static char text[VALUE_SIZE + 1], variable[64]; /* one that is cut is found to be too long */
 
     if (read_twins(number, text, sizeof(text), variable, sizeof(variable))) {
         beside[number].twin = strdup(text);
@@ -255,6 +255,11 @@ static int settle_word(enum word number, bool has_image, const char **settled)
 /* sbatch and salloc may say ahead what the job's steps then get. */
 static int refuse_alone(const char *image)
 {
+    /* A batch script would run on the host. */
+    if (spank_context() == S_CTX_ALLOCATOR && option_value(NAME) != NULL &&
+        option_value(IMAGE) == NULL)
+        return refuse("a job's own command needs an image beside the name of a container:",
+                      option_value(NAME), "add --container-image=NAME, or give the name to srun");
     for (size_t i = 0; i < WORDS; i++)
         if (i != IMAGE && image == NULL && spank_context() == S_CTX_LOCAL &&
             option_value((enum word)i) != NULL && option_value(NAME) == NULL)

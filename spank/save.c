@@ -5,6 +5,7 @@
 #include "common.h"
 #include "forms.h"
 
+#include <fcntl.h>
 #include <slurm/slurm.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,13 +45,16 @@ static bool fill_in(const char *value, const char *node, char path[PATH_MAX])
     return true;
 }
 
+void open_save(struct save *save)
+{
+    save->count = memfd_create("hpcimg-save", MFD_CLOEXEC);
+}
+
 static bool share_count(struct save *save, unsigned tasks)
 {
     void *memory;
 
-    /* Inherited by the tasks: without close-on-exec. */
-    if ((save->count = memfd_create("hpcimg-save", 0)) < 0 ||
-        ftruncate(save->count, sizeof(atomic_uint)) < 0)
+    if (save->count < 0 || ftruncate(save->count, sizeof(atomic_uint)) < 0)
         return false;
     memory = mmap(NULL, sizeof(atomic_uint), PROT_READ | PROT_WRITE, MAP_SHARED, save->count, 0);
     if (memory == MAP_FAILED)
@@ -91,7 +95,7 @@ bool put_saver(spank_t spank, const struct save *save, const struct container *c
     (void)snprintf(count, sizeof(count), "%d", save->count);
     (void)snprintf(anchor, sizeof(anchor), "%d", (int)container->anchor);
     (void)snprintf(start, sizeof(start), "%llu", container->anchor_start);
-    return access(saver, X_OK) == 0 &&
+    return access(saver, X_OK) == 0 && fcntl(save->count, F_SETFD, 0) == 0 &&
            spank_prepend_task_argv(spank, sizeof(words) / sizeof(*words), words) == ESPANK_SUCCESS;
 #else
     (void)spank, (void)container, (void)site, (void)node;

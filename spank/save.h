@@ -23,6 +23,10 @@ struct save {
 /* The path where it is wrong, or NULL. */
 const char *find_wrong_save(const char *value);
 
+/* Have memory for the count, in a process whose descriptors the tasks inherit: with contain_spank
+ * user_init runs in another. */
+void open_save(struct save *save);
+
 /* Fill in the node's name. False with what is wrong and what to do. */
 bool prepare_save(struct save *save, const char *value, const char *node, const struct job *job,
                   unsigned tasks, const char **what, const char **hint);

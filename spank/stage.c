@@ -52,6 +52,9 @@ static void be_mortal(void)
     (void)close(fd);
 }
 
+/* In user_init all groups are the user's: what root makes is not to be theirs. */
+static const struct identity root = {.uid = 0};
+
 static void be_stage(const struct identity *who, char *const argv[], const int descriptors[3],
                      char *const environment[])
 {
@@ -64,7 +67,7 @@ static void be_stage(const struct identity *who, char *const argv[], const int d
     be_mortal();
     if (chdir("/") != 0)
         _exit(LAUNCH_FAILED);
-    if (who != NULL && !become(who->uid, who->gid, who->groups, who->group_count))
+    if (!become(who->uid, who->gid, who->groups, who->group_count))
         _exit(LAUNCH_FAILED);
     /* After the ids, whose change clears it: the minder may be killed as well. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -178,7 +181,7 @@ static void be_minder(const struct identity *who, char *const argv[], const int 
     if (syscall(SYS_setresuid, 0, 0, 0) != 0)
         _exit(LAUNCH_FAILED);
     if ((pid = fork()) == 0)
-        be_stage(who, argv, descriptors, environment);
+        be_stage(who != NULL ? who : &root, argv, descriptors, environment);
     polled[1].fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     await_end(pid, polled);
     if (pid > 0 && polled[0].revents != 0)

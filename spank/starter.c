@@ -14,6 +14,7 @@
 #include "copies.h"
 #include "deadline.h"
 #include "engine.h"
+#include "groups.h"
 #include "memory.h"
 #include "mounts.h"
 #include "namespaces.h"
@@ -52,6 +53,9 @@ static int refuse(const struct request *request, const char *what, const char *w
 static void be_user(const struct request *request, int report, int messages)
 {
     umask(022);
+    /* Here and not with the tasks: the image's own programs may start others before any task. */
+    if (request->step != NULL)
+        join_step(request->step);
     if (!become(request->user.uid, request->user.gid, request->user.groups,
                 request->user.group_count)) {
         (void)dprintf(messages, "could not become uid %u: %s\n", request->user.uid,

@@ -18,6 +18,7 @@ struct request {
     struct user user;
     struct inside inside; /* what the tasks are in the container */
     unsigned long job;
+    const char *step; /* its number, or what Slurm calls it; NULL: not known */
     const char *image, *name, *node, *workdir, *apptainer, *holder, *script;
     const char *start_in; /* a directory of the container; NULL: the best there is */
     const char *overlay;  /* a directory that takes what is written to the image's files */

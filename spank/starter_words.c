@@ -128,38 +128,17 @@ static bool use_layer(struct request *request)
 }
 
 static const struct option OPTIONS[] = {
-    {"uid", 1, NULL, 'u'},
-    {"gid", 1, NULL, 'g'},
-    {"groups", 1, NULL, 'G'},
-    {"job", 1, NULL, 'j'},
-    {"image", 1, NULL, 'i'},
-    {"name", 1, NULL, 'n'},
-    {"node", 1, NULL, 'N'},
-    {"workdir", 1, NULL, 'w'},
-    {"apptainer", 1, NULL, 'a'},
-    {"holder", 1, NULL, 'h'},
-    {"script", 1, NULL, 's'},
-    {"kernel", 1, NULL, 'k'},
-    {"start-in", 1, NULL, 'd'},
-    {"overlay", 1, NULL, 'o'},
-    {"writable", 0, NULL, 'W'},
-    {"no-home", 0, NULL, 'H'},
-    {"root", 0, NULL, 'r'},
-    {"entrypoint", 1, NULL, 'e'},
-    {"bind", 1, NULL, 'b'},
-    {"hide", 1, NULL, 'x'},
-    {"mounts", 1, NULL, 'm'},
-    {"unshare", 1, NULL, 'U'},
-    {"entrypoint-log", 0, NULL, 'l'},
-    {"seconds", 1, NULL, 'S'},
-    {"key", 1, NULL, 'K'},
-    {"layers", 1, NULL, 'L'},
-    {"folder", 1, NULL, 'F'},
-    {"about", 1, NULL, 'A'},
-    {"told", 1, NULL, 'T'},
-    {"new", 0, NULL, 'E'},
-    {"named", 0, NULL, 'M'},
-    {"frozen", 0, NULL, 'z'},
+    {"uid", 1, NULL, 'u'},        {"gid", 1, NULL, 'g'},      {"groups", 1, NULL, 'G'},
+    {"job", 1, NULL, 'j'},        {"step", 1, NULL, 'p'},     {"image", 1, NULL, 'i'},
+    {"name", 1, NULL, 'n'},       {"node", 1, NULL, 'N'},     {"workdir", 1, NULL, 'w'},
+    {"apptainer", 1, NULL, 'a'},  {"holder", 1, NULL, 'h'},   {"script", 1, NULL, 's'},
+    {"kernel", 1, NULL, 'k'},     {"start-in", 1, NULL, 'd'}, {"overlay", 1, NULL, 'o'},
+    {"writable", 0, NULL, 'W'},   {"no-home", 0, NULL, 'H'},  {"root", 0, NULL, 'r'},
+    {"entrypoint", 1, NULL, 'e'}, {"bind", 1, NULL, 'b'},     {"hide", 1, NULL, 'x'},
+    {"mounts", 1, NULL, 'm'},     {"unshare", 1, NULL, 'U'},  {"entrypoint-log", 0, NULL, 'l'},
+    {"seconds", 1, NULL, 'S'},    {"key", 1, NULL, 'K'},      {"layers", 1, NULL, 'L'},
+    {"folder", 1, NULL, 'F'},     {"about", 1, NULL, 'A'},    {"told", 1, NULL, 'T'},
+    {"new", 0, NULL, 'E'},        {"named", 0, NULL, 'M'},    {"frozen", 0, NULL, 'z'},
     {NULL, 0, NULL, 0},
 };
 
@@ -172,6 +151,7 @@ static const char **place_of(int option, struct request *request, struct numbers
     case 'j': return &numbers->job;
     case 'k': return &numbers->account;
     case 'S': return &numbers->seconds;
+    case 'p': return &request->step;
     case 'i': return &request->image;
     case 'n': return &request->name;
     case 'N': return &request->node;

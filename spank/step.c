@@ -69,6 +69,8 @@ void step_request(spank_t spank)
     /* Made here and not in user_init, which with contain_spank runs in a process of its own. */
     if (step.image != NULL)
         step.refused = pipe2(step.lifeline, O_CLOEXEC) < 0;
+    if (step.image != NULL && step.words[SAVE] != NULL)
+        open_save(&step.save);
 }
 
 static int refuse(const char *what, const char *why)
@@ -90,6 +92,9 @@ static bool check_programs(const struct site *site)
 
 static int check_get(int code)
 {
+    if (code == GET_TOO_MUCH)
+        return refuse("this node puts more files around an image than a launch can carry",
+                      "ask the site to mount directories in place of files");
     if (code == -1)
         return refuse("the image could not be fetched: hpcimg get did not run to its end",
                       "look at the node's syslog, and try there: hpcimg node show");
@@ -370,7 +375,7 @@ void step_task_ended(spank_t spank, const struct site *site)
                         step.node, step.save.path);
     if (step.is_joined)
         return;
-    end_container(&step.container);
+    end_container(&step.container, step.user.uid);
     forget_running(step.named.key, step.container.anchor, step.container.anchor_start);
     drop_named(&step.named, &step.user, site);
 }

@@ -46,7 +46,9 @@ bool parse_entry(const char *text, struct entry *entry)
         entry->warning[0] = '\0';
     if (!parse_line(text, "once=", entry->once, sizeof(entry->once)))
         entry->once[0] = '\0';
-    (void)snprintf(entry->text, sizeof(entry->text), "%s", text);
+    /* Of one that is cut a mount, or what is to be hidden, would be missing without a word. */
+    if (snprintf(entry->text, sizeof(entry->text), "%s", text) >= (int)sizeof(entry->text))
+        return false;
     entry->is_for_once = strstr(text, "\nticket=no\n") != NULL;
     entry->by_kernel = strstr(text, "\nmount=kernel\n") != NULL;
     return true;
@@ -98,7 +100,7 @@ static bool read_own(uint32_t job, const char *file, char *text, size_t limit)
     if (fd >= 0)
         (void)close(fd);
     (void)close(directory);
-    if (size <= 0)
+    if (size <= 0 || (size_t)size == limit - 1)
         return false;
     text[size] = '\0';
     return true;

@@ -27,7 +27,7 @@ DEFAULTS = MappingProxyType(
 """The plugin's arguments, and what counts where neither plugstack.conf nor its build says more."""
 PINS = ("submit", "start", "always")
 HELPERS = (
-    *("starter", "holder", "joiner", "mounter", "finder", "saver", "hider", "client"),
+    *("starter", "holder", "joiner", "mounter", "finder", "saver", "hider", "commands/client"),
     *("prolog", "epilog"),
 )
 """What is in the plugin's libexec; root starts all but the two that are in the container."""

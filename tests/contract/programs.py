@@ -17,6 +17,7 @@ SOURCES = {
         "layers.c",
         "running.c",
         "memory.c",
+        "limit.c",
         "engine.c",
         "arrange.c",
         "devices.c",

@@ -50,7 +50,7 @@ def test_they_build(headers: Path, part: str) -> None:
     sources = sorted((programs.SPANK.parent / part).glob("*.c"))
     if not Path("/usr/include/slurm/spank.h").exists():
         sources = [one for one in sources if "spank_t" not in one.read_text("utf-8")]
-    places = [f'-D{name}="/"' for name in ("LIBEXEC", "PYTHON", "APPTAINER")]
+    places = [f'-D{name}="/"' for name in ("LIBEXEC", "PYTHON", "APPTAINER", "VERSION")]
     warnings = ["-std=c11", "-Wall", "-Wextra", "-Wundef", "-Werror", "-fsyntax-only"]
     line = ["gcc", *warnings, f"-I{headers}", *places, *sources]
     done = subprocess.run(line, check=False, capture_output=True, text=True)

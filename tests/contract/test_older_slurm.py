@@ -136,7 +136,7 @@ def test_nothing_runs_on_the_host(folder: Path, tmp_path: Path) -> None:
     """A name that is none is refused, and a joiner that is missing ends the task."""
     refused = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="a b")
     assert (refused.returncode, refused.stdout) == (125, "")
-    assert '"a b" is no image name' in refused.stderr
+    assert 'could not run "a b": that is not an image name' in refused.stderr
     missing = run(
         folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any", libexec=str(tmp_path)
     )
@@ -185,3 +185,51 @@ def test_multi_prog_is_refused(folder: Path, variables: dict[str, str], code: in
     refusal = 'this release of Slurm cannot start --multi-prog in "any"'
     assert (refusal in done.stderr) == bool(code), done.stderr
     assert ("HPCIMG_IMAGE=any" in done.stderr) == (not code and "CONTAINER" in variables)
+
+
+def test_what_is_too_long_is_refused_and_not_cut(folder: Path) -> None:
+    """Of a list that is cut a part would be missing without a word, or be another's."""
+    many = folder / "many"
+    many.write_text(
+        "#!/bin/sh\necho image=/image.sif; seq 4000 | sed 's,.*,bind=/usr/lib\\t/lib/&,'\n"
+    )
+    many.chmod(0o755)
+    usual = (folder / "python").rename(folder / "usual")
+    many.rename(folder / "python")
+    done = run(folder, "slurmstepd", "echo", "ran", SLURM_HPCIMG_IMAGE="any")
+    usual.rename(folder / "python")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "this node puts more files around an image than a launch can carry" in done.stderr
+    twin = run(folder, "srun", "-n2", CONTAINER="any", HPCIMG_CONTAINER_ENV="A" * 20_000)
+    assert twin.returncode == 1, twin.stderr
+    assert 'this is no name of a variable: "AAAA' in twin.stderr
+
+
+IN_A_GROUP = """
+mkdir -p {place}/group && mount -t cgroup2 none {place}/group || exit 77
+step={place}/group/hpcimg-test/job_1/step_0; mkdir -p $step/slurm $step/user
+(echo $(exec sh -c 'echo $PPID') >$step/slurm/cgroup.procs; exec "$@"); code=$?
+cat $step/slurm/cgroup.procs; echo 1 >$step/cgroup.kill
+for i in $(seq 200); do rmdir $step/slurm 2>/dev/null && break; sleep 0.05; done
+rmdir $step/user $step {place}/group/hpcimg-test/job_1 {place}/group/hpcimg-test; exit $code
+"""
+
+
+def test_nothing_is_left_in_the_group_of_slurmstepd(folder: Path) -> None:
+    """With cgroup/v2 Slurm ends the tasks' groups, and not what an entrypoint has started."""
+    usual = (folder / "apptainer").rename(folder / "usual")
+    crowd = "for i in $(seq 60); do setsid sleep 4718 </dev/null >/dev/null 2>&1 & done"
+    (folder / "apptainer").write_text(f"#!/bin/sh\n{crowd}\n{_RUN_BY_NOBODY} {folder}/holder\n")
+    (folder / "apptainer").chmod(0o755)
+    site = [f"{name}={folder}/{name}" for name in ("python", "apptainer")]
+    stepd = [folder / "stepd", "slurmstepd", folder / "hpcimg.so", "account=nobody", *site]
+    script = ["unshare", "-m", "sh", "-c", IN_A_GROUP.format(place=folder), "sh"]
+    command = [*script, *stepd, f"libexec={folder}", "--", "echo", "ran"]
+    environment = {"PATH": os.environ["PATH"], "SLURM_HPCIMG_IMAGE": "any"}
+    done = subprocess.run(
+        command, env=environment, cwd="/", check=False, capture_output=True, text=True, timeout=60
+    )
+    usual.rename(folder / "apptainer")
+    if done.returncode == 77:
+        pytest.skip("control groups cannot be mounted here")
+    assert (done.returncode, done.stdout) == (0, "ran\nran\n"), done.stderr

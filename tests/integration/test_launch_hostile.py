@@ -168,3 +168,27 @@ def test_a_forged_name_writes_no_line_of_its_own_into_slurms_log(cluster: Cluste
     log = cluster.shell("cat /var/log/slurmd.log", node=NODE, user="root").stdout
     assert line in log
     assert "\x1b" not in log
+
+
+MAKE_CROWD = """\
+import sys
+sys.path.insert(0, "/usr/local/lib/cluster/images")
+from make_images import *
+push("registry:5000/crowd:latest", [pack(busybox_entries())], {"Entrypoint": ["/home/alice/crowd"]})
+"""
+
+
+def test_what_an_entrypoint_starts_ends_with_the_step(job: Allocation) -> None:
+    """However many processes it leaves behind, and when: all are in the step's group that kills."""
+    crowd = (
+        "#!/bin/sh\nfor i in $(seq 60); do setsid sleep 4242 </dev/null >/dev/null 2>&1 & done\n"
+        "setsid sh -c 'for i in $(seq 60); do (setsid sleep 4242 &); sleep 0.01; done' "
+        '</dev/null >/dev/null 2>&1 &\nexec "$@"\n'
+    )
+    made = job.cluster.run("python3", "-c", MAKE_CROWD, user="root")
+    assert made.returncode == 0, made.stderr
+    job.cluster.shell(f"printf %s {shlex.quote(crowd)} >~/crowd; chmod 755 ~/crowd")
+    script = "until [ $(pidof sleep | wc -w) -ge 100 ]; do :; done; echo enough"
+    ended = job.step("--container-entrypoint", "sh", "-c", script, image="crowd")
+    assert ended.output == "enough\n", ended.errors
+    assert job.on_node("pgrep -cu alice -x sleep") == "0\n"

@@ -130,6 +130,14 @@ def test_options_of_a_container(job: Allocation) -> None:
     assert "Read-only file system" in ours.errors
 
 
+def test_saved(job: Allocation) -> None:
+    """The savers of the tasks share their count, whose descriptor is not made in user_init."""
+    saved = "--container-save=/tmp/saved.sif"
+    ours = job.step("-n2", saved, "sh", "-c", "echo done >/done", image="app")
+    assert (ours.code, ours.output) == (0, ""), ours.errors
+    assert job.step("test", "-s", "/tmp/saved.sif", image=None).code == 0
+
+
 @needs_kernel_mount
 def test_mounted_by_the_kernel(job: Allocation) -> None:
     """A step whose image the node has mounted sees it and the job's /tmp; the job does not."""

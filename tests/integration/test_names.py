@@ -216,7 +216,7 @@ def test_another_user(cluster: Cluster, job: Allocation, running: str) -> None:
         ended = cluster.shell(f"cd /tmp; {line}{name} id", user="bob")
         assert ended.stdout == ""
         assert f'no container "{name.partition(":")[0]}" of yours runs' in ended.stderr
-    assert job.on_node(f"stat -c '%a %U' {RUNNING}") == "700 root\n"
+    assert job.on_node(f"stat -c '%a %U %G' {RUNNING}") == "700 root root\n"
 
 
 def test_the_job_ends(cluster: Cluster) -> None:
@@ -253,3 +253,25 @@ def test_nothing_is_left(job: Allocation) -> None:
     left = f"ls {RUNNING}; pgrep -a -u alice fuse; pgrep -a -u alice -f libexec/hpcimg"
     wait = f'for i in $(seq 100); do [ -z "$({left})" ] && break; sleep 0.1; done; {left}'
     assert job.on_node(wait) == ""
+
+
+def test_the_build_for_another_platform_is_refused(job: Allocation, running: str) -> None:
+    """Of one image there are several: what runs or is kept for one is not given for another."""
+    assert running
+    skylake = "--container-platform=linux/amd64:skylake"
+    assert named(job, "built", "true", skylake, image=IMAGE).code == 0
+    ended = named(job, "live", "echo ran", skylake, image=IMAGE)
+    assert (ended.code, ended.output) == (125, "")
+    assert 'has the build for "the node", not for "linux/amd64:skylake"' in ended.errors
+    ended = named(job, "built", "echo ran", image=IMAGE)
+    assert (ended.code, ended.output) == (125, "")
+    assert 'has the build for "linux/amd64:skylake", not for "the node"' in ended.errors
+    assert "cpu:skylake" in named(job, "built", "bench", skylake, image=IMAGE).output
+    assert "cpu:skylake" in named(job, "built", "bench").output
+
+
+def test_a_batch_script_needs_an_image_beside_a_name(cluster: Cluster) -> None:
+    """By the name alone it would run on the host."""
+    done = cluster.run("sbatch", "--container-name=mine", "--wrap=true")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a job's own command needs an image beside the name" in done.stderr

@@ -139,3 +139,14 @@ def test_all_at_once(job: Allocation) -> None:
         f"-o ~/said --container-image={IMAGE} {words} script; cat said"
     )
     assert done.stdout.split("\n", 1)[1] == "0\n/s\nyes\ninside\nok\n", done
+
+
+@pytest.mark.parametrize("words", ["--container-writable", "--container-mounts=tmpfs:/s"])
+def test_what_is_written_ends_before_the_memory(cluster: Cluster, words: str) -> None:
+    """There is no space left, where the kernel would else end what serves the image."""
+    place = "/big" if "writable" in words else "/s/big"
+    script = f"dd if=/dev/zero of={place} bs=1M count=200 2>&1; echo goes on"
+    where = ("srun", "-w", "bdw1", "--mem=100", f"--container-image={IMAGE}", words)
+    done = cluster.run(*where, "sh", "-c", script)
+    assert "No space left on device" in done.stdout, done.stderr
+    assert done.stdout.endswith("goes on\n")

@@ -296,13 +296,14 @@ def test_machines_that_share_a_store_see_each_other_s_marks():
 
 
 def test_the_doctor_knows_the_plugin_s_arguments_and_programs():
-    """Those that the plugin takes, and those that its Makefile installs."""
+    """Those that the plugin takes, and those that its Makefile installs, where it puts them."""
     code = (SPANK / "plugin.c").read_text("utf-8")
     assert set(re.findall(r'\{"(\w+)=",', code)) == set(DEFAULTS)
     makefile = (SPANK / "Makefile").read_text("utf-8")
     helpers = makefile.partition("\nHELPERS = ")[2].partition("\n")[0].split()
     hooks = re.findall(r"\.\./prolog/(\w+)", makefile.partition("\ninstall: ")[2])
-    assert {*helpers, *hooks} == set(HELPERS)
+    assert "put,$(BUILD)/client,$(LIBEXEC)/commands," in makefile
+    assert {*helpers, *hooks} - {"client"} | {"commands/client"} == set(HELPERS)
 
 
 def test_the_switch_is_shown_with_its_words():
