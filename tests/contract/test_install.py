@@ -50,7 +50,8 @@ def test_each_file_is_the_old_or_the_new_one(tmp_path: Path, part: str) -> None:
     subprocess.run(make, check=True)
     root = tmp_path / "root/usr/local"
     folders = [root / "libexec/hpcimg", root / "lib/hpcimg"][: 2 if part == "spank" else 1]
-    before = {path: path.stat() for folder in folders for path in folder.iterdir()}
+    every = [path for folder in folders for path in folder.iterdir()]
+    before = {path: path.stat() for path in every if path.is_file()}
     watches = [_watch(folder) for folder in folders]
     subprocess.run(make, check=True)
     for folder, watch in zip(folders, watches, strict=True):
