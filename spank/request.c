@@ -255,11 +255,17 @@ static int settle_word(enum word number, bool has_image, const char **settled)
 /* sbatch and salloc may say ahead what the job's steps then get. */
 static int refuse_alone(const char *image)
 {
-    /* A batch script would run on the host. */
-    if (spank_context() == S_CTX_ALLOCATOR && option_value(NAME) != NULL &&
-        option_value(IMAGE) == NULL)
-        return refuse("a job's own command needs an image beside the name of a container:",
-                      option_value(NAME), "add --container-image=NAME, or give the name to srun");
+    bool has_script = strcmp(program_invocation_short_name, "sbatch") == 0;
+    const char *own = option_value(NAME) != NULL ? option_value(NAME) : option_value(SAVE);
+
+    /* Steps do not inherit them, and a batch script would run on the host. */
+    if (spank_context() == S_CTX_ALLOCATOR && own != NULL &&
+        (!has_script || option_value(IMAGE) == NULL))
+        return refuse(option_value(NAME) != NULL ? "a container's name is for one command:"
+                                                 : "what is to be saved is for one command:",
+                      own,
+                      has_script ? "add --container-image=NAME, or give it to srun"
+                                 : "give it to the srun that it is for");
     for (size_t i = 0; i < WORDS; i++)
         if (i != IMAGE && image == NULL && spank_context() == S_CTX_LOCAL &&
             option_value((enum word)i) != NULL && option_value(NAME) == NULL)

@@ -12,10 +12,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hpcimg.errors import RuntimeFailure, StoreError, UsageError
+from hpcimg.errors import HpcimgError, RuntimeFailure, StoreError, UsageError
 from hpcimg.oci.model import normalise_platform
 from hpcimg.process import run
 from hpcimg.quoting import quoted
+from hpcimg.runtime.image_file import form_of
 from hpcimg.runtime.packer import SEARCH_PATH, Packer, find_packer
 from hpcimg.runtime.sif import Kind, Part, Sif
 
@@ -34,6 +35,7 @@ def save_tree(tree: Path, target: Path) -> int:
     if target.suffix not in SUFFIXES:
         hint = f"end its name in {', '.join(SUFFIXES)}"
         raise UsageError(f"{quoted(target)} says no format of an image", hint)
+    _check_place(target)
     packer = find_packer(SEARCH_PATH)
     if packer is None or packer.lack:
         lack = packer.lack if packer else '"mksquashfs" is not installed'
@@ -50,6 +52,19 @@ def save_tree(tree: Path, target: Path) -> int:
         raise StoreError(
             f"could not save to {quoted(target)}: {error.strerror}", "name a file in your own space"
         ) from error
+
+
+def _check_place(target: Path) -> None:
+    """Let an older image be replaced, and nothing else: somebody's file may have the name."""
+    if target.is_symlink() or not target.exists():
+        return
+    with suppress(HpcimgError):
+        if form_of(target) == "file":
+            return
+    raise UsageError(
+        f"could not save to {quoted(target)}: there is something else, which is no image",
+        "name another file, or remove that one",
+    )
 
 
 def _write(packer: Packer, tree: Path, temporary: Path, target: Path) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcimg.errors import HpcimgError, NoCandidateError
 from hpcimg.progress import OnProgress, silent
+from hpcimg.quoting import quoted
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.slurm import job_gpus
 from hpcimg.store.lease import LeaseKey
@@ -148,7 +149,8 @@ def get(
             of_image(kept, reference, settings), profile, gpus, settings, together.lease
         ),
     )
-    ready = replace(ready, notice=ready.notice or _apart(reference, settings, together))
+    notice = ready.notice or _unknown(together.platform) or _apart(reference, settings, together)
+    ready = replace(ready, notice=notice)
     if ready.told:
         log.warning("%s", ready.told)
     _record(ready, name, access.store, scope, together, job)
@@ -187,6 +189,16 @@ def _ready(answer: Answer, entry: Entry, heard: Heard) -> Ready:
         heard.source,
         heard.seconds,
     )
+
+
+def _unknown(platform: str) -> str:
+    """Say which words of a platform mean nothing: one that is mistyped fits no image."""
+    if not platform:
+        return ""
+    from hpcimg.features import unknown_words
+
+    found = ", ".join(quoted(word) for word in unknown_words(platform))
+    return f"{found} in the platform is no known word" if found else ""
 
 
 def _apart(reference: Reference, settings: Settings, together: Together) -> str:

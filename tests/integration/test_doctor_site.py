@@ -89,6 +89,8 @@ def test_settings_that_are_wrong_or_differ(cluster):
         said = examine(cluster, "--nodes", f"bdw1,{NODE}")
         found = said.find("settings", "fail", f"{mishaps.SETTINGS}:2:")
         assert found["machines"] == [NODE]
+    with hidden_by(cluster, NODE, mishaps.SETTINGS, "pull: always"):
+        said = examine(cluster, "--nodes", f"bdw1,{NODE}")
         assert said.find("settings", "fail", "settings differs")["machines"] == [NODE]
 
 

@@ -274,4 +274,4 @@ def test_a_batch_script_needs_an_image_beside_a_name(cluster: Cluster) -> None:
     """By the name alone it would run on the host."""
     done = cluster.run("sbatch", "--container-name=mine", "--wrap=true")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "a job's own command needs an image beside the name" in done.stderr
+    assert "a container's name is for one command:" in done.stderr

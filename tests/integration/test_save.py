@@ -139,6 +139,31 @@ def test_signals_reach_the_command(job: Allocation) -> None:
     assert job.step("cat", "/got", image="/home/alice/saved/got.sqsh").output == "got\n"
 
 
+def test_a_file_that_is_no_image_stays(job: Allocation) -> None:
+    """Somebody's own file may have the name; an older image is replaced."""
+    job.cluster.shell("echo my thesis >~/saved/thesis.sif")
+    ended = save(job, "thesis.sif", "true")
+    assert ended.code != 0
+    assert "could not save to '/home/alice/saved/thesis.sif': there is something" in ended.errors
+    assert job.cluster.shell("cat ~/saved/thesis.sif").stdout == "my thesis\n"
+    assert save(job, "twice.sqsh", "true").code == 0
+    assert save(job, "twice.sqsh", "true").code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sbatch --container=qnib/bench --container-save=x.sif --wrap=true",
+        "salloc --container-image=qnib/bench --container-save=x.sif true",
+    ],
+)
+def test_where_nothing_would_be_saved(cluster: Cluster, command: str) -> None:
+    """Steps do not inherit it, and the command itself runs on the host."""
+    done = cluster.shell(command)
+    assert done.returncode == 1, done.stderr
+    assert 'what is to be saved is for one command: "x.sif"' in done.stderr
+
+
 def test_several_nodes(cluster: Cluster) -> None:
     """Would write one file: refused, or each has its node's name in it."""
     line = f"srun -w bdw1,skx1 --mem=100 --container-image={IMAGE} --container-save="
