@@ -110,7 +110,8 @@ def test_the_debs_run_a_job_and_are_upgraded_under_it(site: Cluster) -> None:
             f"({long}; echo code $?) >~/long 2>&1 & until [ -e ~/up ]; do sleep 0.1; done"
         )
         assert started.returncode == 0
-        files = "stat -c %i /usr/libexec/hpcimg/* /usr/lib/hpcimg/* /opt/hpcimg/bin/hpcimg"
+        places = "/usr/libexec/hpcimg /usr/lib/hpcimg /opt/hpcimg/bin/hpcimg"
+        files = f"find {places} -type f -exec stat -c %i {{}} +"
         before = ask(site, files, "bdw1")
         for node in NODES:
             ask(site, _INSTALL, node)
