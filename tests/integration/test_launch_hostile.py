@@ -139,8 +139,8 @@ def test_forged_word_for_the_prolog(job: Allocation) -> None:
 
 def test_forged_ready_line(job: Allocation) -> None:
     """A report with another's pid is refused: that process's namespaces are not the user's."""
-    # A stand-in for Apptainer reports slurmd, as an image's own scripts could print it.
-    stand_in = "printf 'hpcimg-holder-ready %d 0\\n' $(pgrep -x slurmd | head -1); exec sleep 60"
+    # A stand-in for Apptainer reports munged, as an image's own scripts could print it.
+    stand_in = "printf 'hpcimg-holder-ready %d 0\\n' $(pgrep -x munged | head -1); exec sleep 60"
     do(
         job.cluster,
         f"printf '#!/bin/sh\\n%s\\n' {shlex.quote(stand_in)} >/usr/local/bin/liar; "
