@@ -7,6 +7,7 @@
 
 #include <getopt.h>
 #include <limits.h>
+#include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +22,18 @@ struct numbers {
     char *groups;
 };
 
-/* A path is relative to where the step was started. */
+/* A path is relative to where the step was started. No shell puts a home in place of the tilde in
+ * the middle of a word. */
 static const char *make_absolute(const struct request *request, const char *path)
 {
     const char *here = request->workdir;
+    struct passwd *account;
     char *text = NULL;
 
     if (path[0] == '/')
         return path;
+    if (strncmp(path, "~/", 2) == 0 && (account = getpwuid(request->user.uid)) != NULL)
+        return asprintf(&text, "%s%s", account->pw_dir, path + 1) >= 0 ? text : NULL;
     return asprintf(&text, "%s/%s", strcmp(here, "/") != 0 ? here : "", path) >= 0 ? text : NULL;
 }
 

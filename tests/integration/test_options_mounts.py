@@ -35,6 +35,8 @@ def mounted(job: Allocation, mounts: str, script: str) -> str:
         pytest.param("/home/alice/data:/new/place", "cat /new/place/file", "one", id="directory"),
         pytest.param("/home/alice/data/file:/new/f", "cat /new/f", "one", id="file"),
         pytest.param("data:/d,s p:/t p", "cat /d/file '/t p/file'", "one\ntwo", id="two, relative"),
+        pytest.param("~/data:/d,~/data", "cat /d/file /home/alice/data/file", "one\none",
+                     id="home"),
         pytest.param("data/in:/app/data", "cat /app/data/file", "", id="on a file"),
         pytest.param("/work", "cat /work/file", "four", id="at its own place"),
         pytest.param("/dev/null:/nul", "echo x >/nul && stat -c %F /nul", "character special file",
