@@ -191,7 +191,7 @@ def judge_switch(reason: str | None, place: str) -> Finding:
     return Finding("switch", WARN, f"hpcimg is switched off{said}", f"to switch it on: rm {place}")
 
 
-def judge_stage(place: str, owner: int | None, account: int) -> Finding:
+def judge_stage(place: str, owner: int | None, account: int | None) -> Finding:
     """Say whether the node's own copies have a place; `owner` is None where there is none."""
     change = "on nodes that run jobs: install -d -o ACCOUNT -g ACCOUNT PLACE, as the settings say"
     if owner is None:

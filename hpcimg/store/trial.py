@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pwd
 import shutil
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcimg.errors import StoreError
+from hpcimg.store.account import uid_of
 from hpcimg.store.faults import store_faults
 from hpcimg.store.ground import has_attributes, has_verity
 from hpcimg.store.lock_kinds import lock_whole_file
@@ -72,7 +72,7 @@ def scratch(root: Path, token: str) -> Path:
 
 def play(folder: Path, role: int, account: str) -> Seen:
     """Play role 0 or 1 to the end; role 0 makes and removes the folder. Raises StoreError."""
-    seen = Seen(role, os.uname().nodename, os.geteuid(), _uid_of(account))
+    seen = Seen(role, os.uname().nodename, os.geteuid(), uid_of(account))
     with store_faults("try what a store needs", folder.parent):
         if role == 0:
             folder.mkdir(mode=0o700)
@@ -237,10 +237,3 @@ def _exists(make: Callable[[], object]) -> bool:
             return True
         raise
     return False
-
-
-def _uid_of(account: str) -> int | None:
-    try:
-        return pwd.getpwnam(account).pw_uid
-    except KeyError:
-        return None

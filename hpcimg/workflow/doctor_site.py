@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from hpcimg.doctor.compare import MARK
 from hpcimg.doctor.finding import FAIL, Finding
 from hpcimg.errors import SettingsError
 from hpcimg.settings import Settings
+from hpcimg.store.account import is_account, uid_of
 from hpcimg.store.faults import free_bytes, size_text
 from hpcimg.store.store import user_store
 from hpcimg.store.trial import scratch
@@ -58,8 +58,7 @@ def examine_stage(settings: Settings) -> Iterator[Finding]:
         owner = os.stat(settings.stage.path).st_uid  # noqa: PTH116 - a text, of the settings
     except OSError:
         owner = None
-    account = pwd.getpwnam(settings.store.account).pw_uid
-    yield machine.judge_stage(settings.stage.path, owner, account)
+    yield machine.judge_stage(settings.stage.path, owner, uid_of(settings.store.account))
 
 
 def leave_mark(settings: Settings, token: str, host: str) -> dict[str, str]:
@@ -67,7 +66,7 @@ def leave_mark(settings: Settings, token: str, host: str) -> dict[str, str]:
 
     Marks lie in a directory of the one doctor, named after the process that asks all machines.
     """
-    if not (settings.store.shared and _is_account(settings)):
+    if not (settings.store.shared and is_account(settings.store.account)):
         return {}
     folder = scratch(Path(settings.store.path), token)
     own = f"{host}.{os.urandom(4).hex()}"
@@ -84,7 +83,7 @@ def leave_mark(settings: Settings, token: str, host: str) -> dict[str, str]:
 def examine_room(settings: Settings) -> Iterator[Finding]:
     """Look where a user's own store goes; the site's is looked at with the store."""
     uid = os.geteuid()
-    if uid == 0 or _is_account(settings):
+    if uid == 0 or is_account(settings.store.account):
         return
     home = home_directory()
     own = user_store(home, uid, settings.store).root
@@ -124,11 +123,4 @@ def _greet(host: str, settings: Settings, environment: Mapping[str, str]) -> Gre
 def _finder(settings: Settings) -> FindCredential:
     from hpcimg.oci.credentials import no_credential, site_finder
 
-    return site_finder(settings.registries) if _is_account(settings) else no_credential
-
-
-def _is_account(settings: Settings) -> bool:
-    try:
-        return os.geteuid() == pwd.getpwnam(settings.store.account).pw_uid
-    except KeyError:
-        return False
+    return site_finder(settings.registries) if is_account(settings.store.account) else no_credential

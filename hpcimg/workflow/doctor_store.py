@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import re
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from hpcimg.errors import RuntimeFailure, StoreError
 from hpcimg.process import Completed, failure, run
 from hpcimg.settings import StoreSettings
 from hpcimg.slurm import pair_argv
+from hpcimg.store.account import uid_of
 from hpcimg.store.faults import free_bytes, size_text
 from hpcimg.store.ground import MOUNTS, mount_of, weak_folders, weak_places
 from hpcimg.store.lease import LEASES
@@ -121,7 +121,7 @@ def examine(
 
 def look(root: Path, settings: StoreSettings) -> list[Finding]:
     """Judge what can be read of a store from here, without any trial."""
-    owner = _uid(settings.account)
+    owner = uid_of(settings.account)
     return [
         _account(settings),
         *_places(root, os.geteuid() if owner is None else owner),
@@ -169,15 +169,8 @@ def _why(message: str) -> str:
     )
 
 
-def _uid(account: str) -> int | None:
-    try:
-        return pwd.getpwnam(account).pw_uid
-    except KeyError:
-        return None
-
-
 def _account(settings: StoreSettings) -> Finding:
-    uid = _uid(settings.account)
+    uid = uid_of(settings.account)
     if uid is None:
         what = f'"{settings.account}" does not exist on this machine'
         change = f"useradd --system {settings.account}, with the same uid on all machines"
@@ -280,7 +273,7 @@ def _nodes(trial: Trial, settings: StoreSettings) -> list[Finding]:
     if hosts[0] == hosts[1]:
         findings.append(Finding("nodes", WARN, f"both processes ran on {hosts[0]}"))
     uids = {one["host"]: one["account"] for one in trial.seen}
-    if len({*uids.values(), _uid(settings.account)}) > 1:
+    if len({*uids.values(), uid_of(settings.account)}) > 1:
         text = ", ".join(f"{host}: {uid}" for host, uid in uids.items())
         what = f"{settings.account} has not the same uid everywhere ({text})"
         findings.append(Finding("account", FAIL, what))
@@ -333,7 +326,7 @@ def confinement(merger: str) -> Finding:
 
 def may_try(root: Path, settings: StoreSettings) -> str:
     """Say why this process may not try anything in the store; empty when it may."""
-    if os.geteuid() in {0, _uid(settings.account)}:
+    if os.geteuid() in {0, uid_of(settings.account)}:
         return ""
     if root.resolve() != Path(settings.path).resolve() and os.access(root, os.W_OK):
         return ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import re
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from hpcimg.errors import NotFoundError, RuntimeFailure, StoreError, UsageError
 from hpcimg.quoting import quoted
 from hpcimg.settings import Settings, StoreSettings
 from hpcimg.slurm import LiveJobs, live_jobs
+from hpcimg.store.account import uid_of
 from hpcimg.store.agreement import old_jobs, remove_jobs
 from hpcimg.store.lease import Lease
 from hpcimg.store.owner import current_owner
@@ -82,11 +82,9 @@ def ask_for_jobs() -> Jobs:
 def check_account(settings: Settings) -> None:
     """Refuse whoever may not remove images, before anything is asked."""
     account = settings.store.account
-    try:
-        may = os.geteuid() in {0, pwd.getpwnam(account).pw_uid}
-    except KeyError:
-        may = True  # opening the store says what is wrong
-    if not may:
+    uid = uid_of(account)
+    # Of an account that is not there, opening the store says so.
+    if uid is not None and os.geteuid() not in {0, uid}:
         message = f'only {account} and root remove images from "{settings.store.path}"'
         raise StoreError(message, f"run it as root, or as {account}")
 

@@ -5,8 +5,6 @@ It looks at this machine as whoever runs it, and changes nothing.
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from hpcimg.bind import OPTIONAL, TMPFS
 from hpcimg.container_settings import words_in
 from hpcimg.errors import SettingsError
 from hpcimg.oci.reference import check_alias, is_registry
+from hpcimg.store.account import is_account, uid_of
 
 if TYPE_CHECKING:
     from hpcimg.registry_settings import RegistrySettings
@@ -80,7 +79,7 @@ def _file(key: str, path: str, place: str, settings: Settings) -> Iterator[Mista
         with Path(path).open("rb"):
             return
     except PermissionError:
-        if _uid(account) == os.geteuid():
+        if is_account(account):
             hint = f"as root: chown {account} {path} && chmod 0400 {path}"
             yield Mistake(place, f'"{key}": {account} cannot read "{path}"', hint)
         else:
@@ -134,7 +133,7 @@ def _policies(settings: Settings, places: Places) -> Iterator[Mistake]:
 
 def _store(settings: Settings, places: Places) -> Iterator[Mistake]:
     account, path = settings.store.account, settings.store.path
-    if _uid(account) is None:
+    if uid_of(account) is None:
         what = f'account "{account}" does not exist on this machine'
         hint = f"useradd --system {account}, with the same uid on all nodes"
         yield Mistake(_place(places, "store", "account"), what, hint)
@@ -155,10 +154,3 @@ def _mounts(settings: Settings, places: Places) -> Iterator[Mistake]:
             yield Mistake(_place(places, "mounts", at), what, hint, "warning")
         except OSError:
             continue  # hidden from whoever looks, which says nothing of the job's user
-
-
-def _uid(account: str) -> int | None:
-    try:
-        return pwd.getpwnam(account).pw_uid
-    except KeyError:
-        return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from hpcimg.progress import OnProgress, Progress
 from hpcimg.progress_text import READY, read_report
 from hpcimg.runtime.choice import choose_converter
 from hpcimg.slurm import folded, usable_nodes, warm_argv, warm_environment
+from hpcimg.store.account import is_account
 from hpcimg.store.entry import ENTRIES
 from hpcimg.store.store import site_store
 from hpcimg.workflow.access import site_access
@@ -134,14 +134,6 @@ def fetch_one(
     """Have one variant in the site's store, as its account."""
     wanted = Wanted(read_name(reference, settings), digest, features, index=index)
     return have_image(wanted, site_access(settings), settings, Heard(report))
-
-
-def is_account(account: str) -> bool:
-    """Tell whether this process may write the site's store."""
-    try:
-        return pwd.getpwnam(account).pw_uid == os.geteuid()
-    except KeyError:
-        return False
 
 
 @dataclass(frozen=True)

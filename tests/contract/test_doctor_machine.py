@@ -111,6 +111,18 @@ def test_settings_that_cannot_be_parsed_leave_the_rest(site, capsys, monkeypatch
     assert "registry" not in said
 
 
+def test_an_account_that_is_not_here(site, capsys, tmp_path, monkeypatch):  # noqa: F811
+    """It is said, and what else is asked of it ends nothing."""
+    monkeypatch.setenv("SLURM_CONF", "/nonexistent/slurm.conf")
+    text = json.loads(site.settings.read_text())
+    text["store"]["account"] = "hpcimg-nobody"
+    text["stage"] = {"path": str(tmp_path)}
+    site.settings.write_text(json.dumps(text))
+    _, said = found(capsys)
+    assert "is not the account's: no copies are kept" in said["stage"]["what"]
+    assert said["registry"]["state"] == "ok"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a site's settings belong to root")
 def test_drop_ins_alone_are_settings(site, tmp_path, monkeypatch):  # noqa: F811
     """They are read as a launch reads them: what an editor leaves there makes no difference."""
