@@ -1,4 +1,4 @@
-"""What a shared library says of itself: name, needs, machine, versions of the C library.
+"""What a shared library says of itself: name, needs, machine, C library, a number that it exports.
 
 Pure: reads the bytes of an ELF file, of either width and byte order, and believes none of them.
 """
@@ -15,6 +15,7 @@ Content = bytes | mmap
 
 _MAGIC = b"\x7fELF"
 _DYNAMIC, _LOAD = 2, 1
+_DYNAMIC_SYMBOLS = 11
 _NEEDED, _STRINGS, _SONAME = 1, 5, 14
 _VERNEED, _VERNEED_COUNT = 0x6FFFFFFE, 0x6FFFFFFF
 _VERDEF, _VERDEF_COUNT = 0x6FFFFFFC, 0x6FFFFFFD
@@ -23,6 +24,8 @@ _MOST = 4096
 _NAME_LIMIT = 256
 _GLIBC = re.compile(r"GLIBC_(\d{1,4}(?:\.\d{1,4}){1,2})")
 _MACHINES = {3: "386", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64"}
+HEADER_BYTES = 20
+"""So many of a file tell what it is for."""
 
 
 class NotElfError(ValueError):
@@ -62,16 +65,49 @@ def parse_elf(content: Content) -> Elf:
         raise NotElfError("it is cut off") from error
 
 
+def is_built_for(header: bytes, architecture: str) -> bool:
+    """Tell whether a file is a library of 64 bits for an architecture, where that is known here."""
+    try:
+        form = _form(header)
+        found = _machine(form, header)
+    except (NotElfError, struct.error, IndexError):
+        return False
+    is_known = architecture.removesuffix("le") in _MACHINES.values()
+    return form.is_wide and (found == architecture or not is_known)
+
+
+def exported_number(content: Content, name: str) -> int | None:
+    """Give the 32-bit number behind an exported name; None where a 64-bit library has none."""
+    try:
+        form = _form(content)
+        return _exported(form, content, name.encode() + b"\0") if form.is_wide else None
+    except (NotElfError, struct.error, IndexError, OverflowError):
+        return None
+
+
+def _exported(form: _Form, content: Content, name: bytes) -> int | None:
+    fields = form.header.unpack_from(content, 16)
+    at, size, count = fields[5], fields[10], fields[11]
+    row, symbol = struct.Struct(form.order + "IIQQQQIIQQ"), struct.Struct(form.order + "IBBHQQ")
+    sections = [row.unpack_from(content, at + number * size) for number in range(count)]
+    table = next((one for one in sections if one[1] == _DYNAMIC_SYMBOLS), None)
+    if table is None:
+        return None
+    start, length, names = table[4], table[5], sections[table[6]][4]
+    for place in range(start, start + length, symbol.size):
+        offset, _, _, _, address, _ = symbol.unpack_from(content, place)
+        if content[names + offset : names + offset + len(name)] == name:
+            loads = _loads(_segments(form, content))
+            number: int
+            (number,) = struct.unpack_from(form.order + "I", content, _place(loads, address))
+            return number
+    return None
+
+
 def _parse(content: Content) -> Elf:
     form = _form(content)
-    fields = form.header.unpack_from(content, 16)
-    machine, segments_at, size, count = fields[1], fields[4], fields[8], fields[9]
-    segments = [
-        _segment(form, content, segments_at + number * size) for number in range(min(count, _MOST))
-    ]
-    loads = [
-        (address, offset, length) for kind, offset, address, length in segments if kind == _LOAD
-    ]
+    segments = _segments(form, content)
+    loads = _loads(segments)
     # A loader takes one such segment, and hostile bytes may name thousands.
     places = [(offset, length) for kind, offset, _, length in segments if kind == _DYNAMIC]
     rows = list(_rows(form, content, *places[0])) if places else []
@@ -90,7 +126,7 @@ def _parse(content: Content) -> Elf:
     needs = _versions(form, content, loads, table, _VERNEED, _VERNEED_COUNT)
     defined = _versions(form, content, loads, table, _VERDEF, _VERDEF_COUNT)
     return Elf(
-        _MACHINES.get(machine, str(machine)),
+        _machine(form, content),
         text(table[_SONAME]) if _SONAME in table else "",
         tuple(text(value) for tag, value in rows if tag == _NEEDED),
         _newest(map(text, needs)),
@@ -110,6 +146,25 @@ def _form(content: Content) -> _Form:
         words = ("HHIIIIIHHHHHH", "IIIIIIII", "iI")
     header, segment, row = (struct.Struct(order + word) for word in words)
     return _Form(header, segment, row, width == 2, order)
+
+
+def _machine(form: _Form, content: Content) -> str:
+    (number,) = struct.unpack_from(form.order + "H", content, 18)
+    name = _MACHINES.get(number, str(number))
+    return "ppc64le" if (name, form.order) == ("ppc64", "<") else name
+
+
+def _segments(form: _Form, content: Content) -> list[tuple[int, int, int, int]]:
+    fields = form.header.unpack_from(content, 16)
+    at, size, count = fields[4], fields[8], fields[9]
+    return [_segment(form, content, at + number * size) for number in range(min(count, _MOST))]
+
+
+def _loads(segments: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
+    """Give what is loaded: address, place in the file, and length there."""
+    return [
+        (address, offset, length) for kind, offset, address, length in segments if kind == _LOAD
+    ]
 
 
 def _segment(form: _Form, content: Content, at: int) -> tuple[int, int, int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +33,6 @@ _FOR_ALL = (
     "nvidia-modeset",
     "nvidia-nvswitchctl",
 )
-_ELF = struct.Struct("<4sBB10x2xH")
-_MACHINES = {"amd64": 62, "arm64": 183, "ppc64le": 21}
-_64_BIT, _LITTLE = 2, 1
 
 
 def read_device_files(root: Path = HERE) -> tuple[DeviceFile, ...]:
@@ -136,11 +132,10 @@ def find_files(patterns: Iterable[str]) -> dict[str, tuple[Path, ...]]:
 
 
 def _is_for(path: Path, architecture: str) -> bool:
-    """Tell whether it is a library of 64 bits for this architecture."""
+    from hpcimg.elf import HEADER_BYTES, is_built_for
+
     try:
         with path.open("rb") as file:
-            magic, bits, order, machine = _ELF.unpack(file.read(_ELF.size))
-    except (OSError, struct.error):
+            return is_built_for(file.read(HEADER_BYTES), architecture)
+    except OSError:
         return False
-    wanted = _MACHINES.get(architecture, machine)
-    return bool((magic, bits, order, machine) == (b"\x7fELF", _64_BIT, _LITTLE, wanted))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from hpcimg import __version__, slurm_site
 from hpcimg.doctor import machine, plugin
-from hpcimg.doctor.elf import exported_number
 from hpcimg.doctor.finding import UNKNOWN, Finding
 from hpcimg.doctor.plugin import PluginFacts, Program, StackLine
+from hpcimg.elf import exported_number
 from hpcimg.errors import RuntimeFailure
 from hpcimg.runtime import apptainer, installation
 from hpcimg.runtime.packer import SEARCH_PATH, find_packer

@@ -13,7 +13,7 @@ from registry import Registry
 from test_cli import call, site  # noqa: F401 - a fixture
 from test_convert import write_program
 
-from hpcimg.doctor.elf import exported_number
+from hpcimg.elf import exported_number
 from hpcimg.oci.credentials import site_finder
 from hpcimg.oci.greeting import greet
 from hpcimg.oci.hosts import NOTHING_AROUND

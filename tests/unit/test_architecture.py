@@ -28,7 +28,6 @@ CORE = {
     "hpcimg.compatibility",
     "hpcimg.contradictions",
     "hpcimg.doctor.compare",
-    "hpcimg.doctor.elf",
     "hpcimg.doctor.finding",
     "hpcimg.doctor.machine",
     "hpcimg.doctor.plugin",

@@ -10,7 +10,6 @@ import pytest
 
 from hpcimg.doctor import machine, registry, slurm_conf
 from hpcimg.doctor.compare import MARK, compare
-from hpcimg.doctor.elf import exported_number
 from hpcimg.doctor.finding import Finding, Report, is_fit, report_of, rows_of
 from hpcimg.doctor.plugin import (
     DEFAULTS,
@@ -22,6 +21,7 @@ from hpcimg.doctor.plugin import (
     judge_pyxis,
     parse_stack,
 )
+from hpcimg.elf import exported_number
 
 SPANK = Path(__file__).resolve().parents[2] / "spank"
 SO = "/usr/local/lib/hpcimg/hpcimg.so"

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from elves import AMD64, ARM64, S390X, library
 
-from hpcimg.elf import Elf, NotElfError, parse_elf
+from hpcimg.elf import HEADER_BYTES, Elf, NotElfError, exported_number, is_built_for, parse_elf
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,25 @@ def test_every_cut_and_every_flipped_byte_is_read_or_refused():
                 assert isinstance(parse_elf(wrong), Elf)
 
 
+@pytest.mark.parametrize(
+    ("machine", "wide", "order", "built_for"),
+    [
+        pytest.param(AMD64, True, "<", {"amd64", "riscv64"}, id="amd64"),
+        pytest.param(ARM64, True, "<", {"arm64", "riscv64"}, id="arm64"),
+        pytest.param(21, True, "<", {"ppc64le", "riscv64"}, id="ppc64le"),
+        pytest.param(21, True, ">", {"ppc64", "riscv64"}, id="ppc64"),
+        pytest.param(3, False, "<", set(), id="32-bit"),
+        pytest.param(AMD64, False, "<", set(), id="x32"),
+    ],
+)
+def test_what_a_library_is_built_for(machine, wide, order, built_for):
+    """Its first bytes tell; of an architecture that is not known here any library may be."""
+    header = library(machine=machine, wide=wide, order=order)[:HEADER_BYTES]
+    asked = ("amd64", "arm64", "ppc64", "ppc64le", "riscv64")
+    assert {one for one in asked if is_built_for(header, one)} == built_for
+    assert not any(is_built_for(header[:at], "amd64") for at in range(HEADER_BYTES))
+
+
 def test_what_is_read_is_bounded_whatever_the_bytes_say():
     """Thousands of segments may name one table of thousands of rows: it is read once."""
     segments, rows = 4096, 4096
@@ -88,3 +107,16 @@ def test_what_gcc_makes_is_read(tmp_path):
     found = parse_elf(made.read_bytes())
     assert (found.soname, found.needed) == ("libmpi.so.12", ("libc.so.6",))
     assert found.glibc.startswith("2.")
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc on this machine")
+def test_a_number_is_found_or_not_whatever_the_bytes_are(tmp_path):
+    """Every place of the headers is flipped, and every hundredth cut."""
+    source, made = tmp_path / "a.c", tmp_path / "a.so"
+    source.write_text("const unsigned version = 7;\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-s", "-o", made, source], check=True)
+    raw = made.read_bytes()
+    assert exported_number(raw, "version") == 7
+    flipped = [raw[:at] + bytes([raw[at] ^ 0xFF]) + raw[at + 1 :] for at in range(2048)]
+    for wrong in (*flipped, *(raw[:at] for at in range(0, len(raw), 100))):
+        assert exported_number(wrong, "version") is None or len(wrong) == len(raw)
