@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from hpcimg.errors import RuntimeFailure
@@ -39,17 +40,9 @@ def plugstack_path(folder: Path) -> Path:
 
 
 def included(pattern: str, folder: Path) -> list[Path]:
-    """List the files that a line `include PATTERN` names."""
-    path = Path(pattern)
-    where, what = (
-        (Path(path.anchor), path.relative_to(path.anchor))
-        if path.anchor
-        else (
-            folder,
-            path,
-        )
-    )
-    return sorted(where.glob(str(what)))
+    """List the files that a line `include PATTERN` of a file in `folder` names."""
+    # Unlike a path's own, it takes absolute names and leaves dot-files out, as Slurm does.
+    return sorted(folder / name for name in glob(pattern, root_dir=folder))  # noqa: PTH207
 
 
 def slurm_version() -> str:

@@ -177,6 +177,10 @@ def _file(line: StackLine, facts: PluginFacts) -> Iterator[Finding]:
     if account != facts.account:
         what = f"{line.place} names the account {quoted(account)}, the settings {facts.account!r}"
         yield Finding("plugin", FAIL, what, "write the same account= and store: {account: ...}")
+    if "/" not in line.path:
+        what = f"{line.place} names no directory: what Slurm's PluginDir has was not looked at"
+        yield Finding("plugin", WARN, what, "write its whole path there")
+        return
     if facts.file.mode is None:
         what = f'"{line.path}" is not on this machine'
         yield Finding("plugin", FAIL, what, f"install it: {_BUILD}")

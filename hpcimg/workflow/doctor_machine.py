@@ -31,6 +31,8 @@ _BUILT = re.compile(
     rb"hpcimg-built version=([^ \0]*) python=([^ \0]+) apptainer=([^ \0]+) libexec=([^ \0]+)\0"
 )
 _SEARCHED = "binary path"
+_DEEPEST = 8
+"""Files of plugstack.conf's that include each other are not followed for ever."""
 
 Look = Callable[[], Iterable[Finding]]
 
@@ -80,7 +82,7 @@ class Machine:
     def _plugin_facts(self, folder: Path) -> PluginFacts:
         stack = slurm_site.plugstack_path(folder)
         try:
-            lines = tuple(_lines(stack, folder))
+            lines = tuple(_lines(stack))
         except OSError:
             return PluginFacts(str(stack), None)
         own = plugin.own_lines(lines)
@@ -155,16 +157,15 @@ def read_apptainer(program: str) -> tuple[machine.ApptainerFacts, dict[str, str]
     return facts, installation.find_programs(read, searched)
 
 
-def _lines(stack: Path, folder: Path) -> Iterator[StackLine]:
-    """Read plugstack.conf with what it includes."""
+def _lines(stack: Path, depth: int = _DEEPEST) -> Iterator[StackLine]:
+    """Read plugstack.conf with what it includes, which may include more."""
     text = stack.read_text(encoding="utf-8", errors="replace")
     for line in plugin.parse_stack(text, str(stack)):
         if line.word != "include":
             yield line
-            continue
-        for path in slurm_site.included(line.path, folder):
-            text = path.read_text(encoding="utf-8", errors="replace")
-            yield from plugin.parse_stack(text, str(path))
+        elif depth:
+            for path in slurm_site.included(line.path, stack.parent):
+                yield from _lines(path, depth - 1)
 
 
 def _program(path: str) -> Program:

@@ -82,6 +82,22 @@ def test_included_lines_of_plugstack_conf_are_read(site, slurm, capsys):  # noqa
     assert f'no line of "{slurm}/stack.conf" loads' in found(capsys)[1]["plugin"]["what"]
 
 
+def test_included_files_include_others(site, slurm, capsys):  # noqa: F811
+    """As Slurm reads them: from beside the file that names them; no circle keeps the doctor."""
+    folder = slurm / "plugstack.conf.d"
+    (folder / "site").mkdir()
+    (folder / "all.conf").write_text("include site/*\n")
+    account = json.loads(site.settings.read_text())["store"]["account"]
+    line = f"required {slurm}/hpcimg.so account={account}\n"
+    (folder / "site" / "own").write_text(line)
+    (folder / "site" / ".own").write_text(line)
+    code, out, _ = call(capsys, "doctor", "--json")
+    said = [one["what"] for one in json.loads(out)["checks"] if one["check"] == "plugin"]
+    assert said == [f'"{slurm}/hpcimg.so" is not on this machine'], code
+    (folder / "site" / "own").write_text("include own\n")
+    assert "loads hpcimg.so" in found(capsys)[1]["plugin"]["what"]
+
+
 def test_what_cannot_be_read_is_unknown(site, slurm, capsys):  # noqa: F811
     """It hides nothing else."""
     (slurm / "hpcimg.so").mkdir()

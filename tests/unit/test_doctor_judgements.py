@@ -58,6 +58,7 @@ def test_a_plugin_in_order():
         (f"optional {SO}", {}, "warn", "says optional"),
         (f"required {SO}\nrequired {SO}", {}, "fail", "p:1 and p:2 both load"),
         (f"required {SO} pin=never", {}, "fail", "'pin=never'"),
+        ("required hpcimg.so", {"file": Program("hpcimg.so")}, "warn", "names no directory"),
         (f"required {SO}", {"file": Program(SO)}, "fail", "is not on this machine"),
         (f"required {SO}", {"file": Program(SO, 0o775)}, "fail", "mode 0775"),
         (f"required {SO}", {"file": Program(SO, 0o755, 1000)}, "fail", "belongs to uid 1000"),
