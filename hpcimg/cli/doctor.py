@@ -76,7 +76,7 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     is_long = logging.getLogger("hpcimg").isEnabledFor(logging.INFO)
     shown = [row for row in diagnosis.rows if is_long or not row.finding.is_quiet]
     if shown:
-        _print_findings([(row.finding, _where(row, diagnosis)) for row in shown])
+        _print_findings([(row.finding, (_where(row, diagnosis),)) for row in shown], "NODES")
     told = {row.finding.check for row in shown}
     checks = [row.finding.check for row in diagnosis.rows if row.finding.check not in told]
     fine = ", ".join(dict.fromkeys(checks))
@@ -94,18 +94,22 @@ def _where(row: Row, diagnosis: Diagnosis) -> str:
     return "all" if is_everywhere else folded(row.hosts)
 
 
-def _print_findings(findings: list[tuple[Finding, str]]) -> None:
-    """Print a table in which what to change stands below what was found."""
+def _print_findings(findings: list[tuple[Finding, tuple[str, ...]]], *columns: str) -> None:
+    """Print a table in which what to change stands below what was found.
+
+    Each finding comes with its words in `columns`.
+    """
     from hpcimg.cli.output import print_table
 
     rows, colours = [], []
-    for one, where in findings:
-        rows.append((one.state, one.check, where, one.what))
-        colours.append((_COLOURS[one.state], "", "", ""))
+    blank = ("",) * len(columns)
+    for one, words in findings:
+        rows.append((one.state, one.check, *words, one.what))
+        colours.append((_COLOURS[one.state], "", *blank, ""))
         if one.change and one.state != "ok":
-            rows.append(("", "", "", _ADVICE + one.change))
-            colours.append(("", "", "", "bold"))
-    print_table(("STATE", "CHECK", "NODES", "FOUND"), rows, colours)
+            rows.append(("", "", *blank, _ADVICE + one.change))
+            colours.append(("", "", *blank, "bold"))
+    print_table(("STATE", "CHECK", *columns, "FOUND"), rows, colours)
 
 
 def _diagnosis_json(diagnosis: Diagnosis) -> dict[str, object]:
@@ -190,16 +194,7 @@ def _checked(token: str | None) -> str:
 
 
 def _print(health: Health) -> None:
-    from hpcimg.cli.output import print_table
-
-    rows, colours = [], []
-    for one in health.findings:
-        rows.append((one.state, one.check, one.what))
-        colours.append((_COLOURS[one.state], "", ""))
-        if one.change and one.state != "ok":
-            rows.append(("", "", _ADVICE + one.change))
-            colours.append(("", "", "bold"))
-    print_table(("STATE", "CHECK", "FOUND"), rows, colours)
+    _print_findings([(one, ()) for one in health.findings])
     print(health.where)
 
 

@@ -58,7 +58,12 @@ class Diagnosis:
 
 def examine_machine(environment: Mapping[str, str], token: str) -> Report:
     """Look at this machine; root becomes the store's account on the way, for good."""
-    settings, found = _settings(environment)
+    return _examine(*_settings(environment), environment, token)
+
+
+def _examine(
+    settings: Settings | None, found: list[Finding], environment: Mapping[str, str], token: str
+) -> Report:
     host = node_name(environment) or os.uname().nodename
     machine = Machine(settings or Settings(), environment)
     machine.findings += found
@@ -80,11 +85,11 @@ def examine_machine(environment: Mapping[str, str], token: str) -> Report:
 
 def diagnose(environment: Mapping[str, str], token: str, asked: Asked) -> Diagnosis:
     """Look at this machine, and put what nodes said beside it."""
-    findings = list(asked.findings) + _slurm_findings(environment)
-    own = examine_machine(environment, token)
+    settings, found = _settings(environment)
+    findings = list(asked.findings) + _slurm_findings(settings, environment)
+    own = _examine(settings, found, environment, token)
     # A machine that is also among the nodes has been looked at already.
     reports = [own, *(one for one in asked.reports if one.host != own.host)]
-    settings, _ = _settings(environment)
     is_shared = settings is None or settings.store.shared
     if is_shared and len(reports) > 1 and not any(MARK in one.facts for one in reports):
         what = "whether the machines share one store was not tried: only root may write to it"
@@ -120,7 +125,7 @@ def _facts(settings: Settings | None, environment: Mapping[str, str]) -> dict[st
     return facts
 
 
-def _slurm_findings(environment: Mapping[str, str]) -> list[Finding]:
+def _slurm_findings(settings: Settings | None, environment: Mapping[str, str]) -> list[Finding]:
     """Ask Slurm's controller for what it has of all machines."""
     if slurm_site.config_folder(environment) is None:
         return []
@@ -129,7 +134,6 @@ def _slurm_findings(environment: Mapping[str, str]) -> list[Finding]:
     except RuntimeFailure as error:
         what = f"Slurm's controller does not say how it is configured: {error.message}"
         return [Finding("slurm", UNKNOWN, what, "is slurmctld running? try `scontrol ping`")]
-    settings, _ = _settings(environment)
     mount = settings.mount if settings else "fuse"
     return slurm_conf.judge_config(config, _hooks(config), mount)
 
