@@ -1,6 +1,6 @@
 """The names of images that no registry has: a path, or `oci:DIRECTORY[:TAG][@DIGEST]`.
 
-Owns the grammar and opens no file. The plugin's request.c tells paths from names by the same rules.
+Owns the grammar and opens no file. The plugin's forms.c tells paths from names by the same rules.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An image in a file or a directory that the user names: whether it is there and what it is.
 
-Looked at by the user who named it; the program `looker` does the same for the plugin.
+Looked at by the user who named it.
 """
 
 from __future__ import annotations
