@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpcimg.errors import UsageError
-from hpcimg.quoting import quoted
+from hpcimg.quoting import is_one_word, quoted
 
 TMPFS = "tmpfs"
 """As a source: an empty directory in memory."""
@@ -51,7 +51,7 @@ def parse_bind(text: str) -> Bind:
 def make_bind(source: str, target: str, flags: Iterable[str] = ()) -> Bind:
     """Check the parts of a mount, which as parts may hold any character but a line's end."""
     for path in (source, target):
-        if not path or any(c in path for c in "\t\n\r\0"):
+        if not (path and is_one_word(path)):
             raise UsageError(
                 f"{quoted(path)} cannot be mounted: a path is not empty and has no tab or line end",
                 _HINT,

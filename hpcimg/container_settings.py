@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcimg.bind import OPTIONAL, TMPFS, Bind, distinct, make_bind, parse_bind
 from hpcimg.errors import UsageError
+from hpcimg.quoting import is_one_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 WORDS = {"u": "the job's user", "U": "its uid", "j": "the job's number"}
 """What may follow a `%`; `%%` is one."""
 _PLACE = re.compile(r"%(.?)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PERCENT = "write %u for the user, %U for the uid, %j for the job, %% for a percent sign"
 JOBS_NAMES = frozenset(
     {
@@ -108,7 +109,7 @@ def read_environment(
     found: dict[str, str] = {}
     for key, given in reader.mapping(value, where).items():
         here, name = (*where, key), str(key)
-        if not _NAME.fullmatch(name):
+        if not VARIABLE.fullmatch(name):
             raise reader.error(here, f"{name!r} is no name of a variable")
         if is_the_jobs(name):
             hint = "leave it out; it is never the site's"
@@ -118,7 +119,7 @@ def read_environment(
                 here, f'"{name}" must be a text, not {given!r}', "put it into quotes"
             )
         text = given if isinstance(given, str) else reader.written(given, here)
-        if any(c in text for c in "\t\n\r\0"):
+        if not is_one_word(text):
             raise reader.error(here, f'"{name}" holds a tab or a line\'s end')
         try:
             _check_words(text)

@@ -273,11 +273,19 @@ def get_for_user(
     if kept is not None:
         log.info('found in the site\'s store: "%s"', kept.path)
     entry = kept or ensure_pick(resolved, access, settings, "", heard)
-    user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
     around = surroundings(
-        of_image(entry, reference, settings), profile, job_gpus(environment), settings, user
+        of_image(entry, reference, settings),
+        profile,
+        job_gpus(environment),
+        settings,
+        own_job(environment),
     )
     return replace(_ready(answer, entry, heard), around=around)
+
+
+def own_job(environment: Mapping[str, str]) -> LeaseKey:
+    """Name the job, if any, in which a user's own command runs; its cluster is not asked for."""
+    return LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
 
 
 def of_image(entry: Entry, reference: Reference, settings: Settings) -> tuple[Surroundings, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hpcimg.bind import Bind
 from hpcimg.errors import RuntimeFailure
 from hpcimg.node.probe import has_gpu_files
 from hpcimg.quoting import quoted
-from hpcimg.workflow.surroundings import NOTHING, Bind, Surroundings
+from hpcimg.workflow.surroundings import NOTHING, Surroundings
 
 if TYPE_CHECKING:
     from pathlib import Path

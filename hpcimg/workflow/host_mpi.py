@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LIBRARIES = "/.singularity.d/libs"
-"""The last directory in which programs of every container look for libraries."""
-
 
 def host_mpi(entry: Entry, reference: Reference, settings: Settings) -> Surroundings:
     """Say which files of the host this image gets, or warn why its own MPI stays.
@@ -68,13 +65,14 @@ def _lend(rule: HostMpi, entry: Entry, reference: Reference) -> Surroundings:
 def _in_place(rule: HostMpi, pairs: list[tuple[Library, tuple[Library, ...]]]) -> Surroundings:
     """Lay each library over the image's own; what is new there is found by its own name."""
     from hpcimg.bind import make_bind
+    from hpcimg.gpu_files import LIBRARIES
 
     binds = list(rule.mounts)
     for host, own in pairs:
         binds += [make_bind(host.path, one.path, ("ro",)) for one in own]
         names = {name for one in own for name in (*one.names, one.path.rpartition("/")[2])}
         if host.soname not in names:
-            binds.append(make_bind(host.path, f"{_LIBRARIES}/{host.soname}", ("ro",)))
+            binds.append(make_bind(host.path, f"{LIBRARIES}/{host.soname}", ("ro",)))
     return Surroundings(tuple(binds), tuple(rule.environment.items()))
 
 

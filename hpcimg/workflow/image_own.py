@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from hpcimg.quoting import is_one_word
 from hpcimg.workflow.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ def image_own(entry: Entry) -> Surroundings:
     said = _settings(entry)
     words = said.get("Entrypoint")
     entrypoint = tuple(str(word) for word in words) if isinstance(words, list) else ()
-    if not all(map(_is_plain, entrypoint)) or "" in entrypoint:
+    if not all(map(is_one_word, entrypoint)) or "" in entrypoint:
         entrypoint = (_RUNSCRIPT,)
     return Surroundings(workdir=_workdir(str(said.get("WorkingDir") or "")), entrypoint=entrypoint)
 
 
 def _workdir(said: str) -> str:
     """Builders write "/" where nobody has said anything."""
-    is_place = said.startswith("/") and _is_plain(said) and said.strip("/") != ""
+    is_place = said.startswith("/") and is_one_word(said) and said.strip("/") != ""
     return said if is_place else ""
 
 
@@ -40,7 +41,3 @@ def _settings(entry: Entry) -> dict[str, Any]:
         found = document.get("config") if isinstance(document, dict) else None
         return found if isinstance(found, dict) else {}
     return {}
-
-
-def _is_plain(word: str) -> bool:
-    return not any(c in word for c in "\t\n\r\0")

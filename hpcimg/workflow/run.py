@@ -27,9 +27,8 @@ from hpcimg.slurm import (
     job_pin,
     job_restarts,
 )
-from hpcimg.store.lease import LeaseKey
 from hpcimg.workflow.access import home_directory
-from hpcimg.workflow.get import get_for_user, surroundings
+from hpcimg.workflow.get import get_for_user, own_job, surroundings
 from hpcimg.workflow.local import image_path
 from hpcimg.workflow.match import together
 from hpcimg.workflow.pin import read_pull
@@ -89,8 +88,7 @@ def run_start(
     here = job_profile(settings, gpus, nodes=max(1, len(nodes)))
     path = image_path(name)
     if path is not None:
-        user = LeaseKey("", environment.get("SLURM_JOB_ID", ""), str(os.geteuid()))
-        around = surroundings((), here, gpus, settings, user)
+        around = surroundings((), here, gpus, settings, own_job(environment))
         return _start(path, command, around, wishes, settings, environment)
     cluster, number, started = job_name(environment)
     named = (cluster, number, str(os.geteuid()), started)

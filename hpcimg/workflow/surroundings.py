@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hpcimg.bind import Bind
 from hpcimg.errors import SettingsError
-from hpcimg.quoting import quoted
+from hpcimg.quoting import is_one_word, quoted
 
-__all__ = ["NOTHING", "Bind", "Surroundings", "join"]
+if TYPE_CHECKING:
+    from hpcimg.bind import Bind
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def join(parts: Iterable[Surroundings]) -> Surroundings:
 def _words(*words: str) -> str:
     """Join words by tabs; one that holds a tab or a line's end could pass for others."""
     for word in words:
-        if any(c in word for c in "\t\n\r\0"):
+        if not is_one_word(word):
             raise SettingsError(
                 f"{quoted(word)} cannot be put into a container: it holds a tab or a line's end",
                 "use a path or a value without them",

@@ -5,11 +5,11 @@ The words are those of the plugin's options without `container-`, and mean the s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpcimg.bind import Bind, parse_binds
+from hpcimg.container_settings import VARIABLE
 from hpcimg.errors import UsageError
 from hpcimg.quoting import quoted
 
@@ -17,7 +17,6 @@ STARTS = ("HPCIMG_CONTAINER_", "PYXIS_CONTAINER_")
 """What an option's variables begin with; the second is what people have in their scripts."""
 _YES = frozenset({"yes", "true", "1", "on"})
 _NO = frozenset({"no", "false", "0", "off"})
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def read_wishes(words: Mapping[str, str], environment: Mapping[str, str]) -> Wis
         )
     names = tuple(dict.fromkeys(env.split(","))) if env else ()
     for name in names:
-        if not _NAME.fullmatch(name):
+        if not VARIABLE.fullmatch(name):
             raise UsageError(
                 f"{quoted(name)} is no name of a variable", "write names with commas, no values"
             )
