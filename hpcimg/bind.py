@@ -6,7 +6,7 @@ looks at a path.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hpcimg.errors import UsageError
@@ -14,6 +14,8 @@ from hpcimg.quoting import is_one_word, quoted
 
 TMPFS = "tmpfs"
 """As a source: an empty directory in memory."""
+UMOUNT = "umount"
+"""As a source: what the image or the site shows there is taken away."""
 OPTIONAL = "optional"
 """The flag of a mount that is left out where its source is missing."""
 PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared")
@@ -33,16 +35,21 @@ class Bind:
     flags: tuple[str, ...] = ()
 
 
-def parse_binds(text: str) -> tuple[Bind, ...]:
+def parse_binds(text: str, absolute: Callable[[str], str] = str) -> tuple[Bind, ...]:
     """Parse mounts with commas between them; raises UsageError that quotes the wrong one."""
-    return distinct(parse_bind(one) for one in text.split(","))
+    return distinct(parse_bind(one, absolute) for one in text.split(","))
 
 
-def parse_bind(text: str) -> Bind:
-    """Parse `SOURCE[:TARGET[:FLAG+FLAG]]`; one path alone is shown at its own place."""
+def parse_bind(text: str, absolute: Callable[[str], str] = str) -> Bind:
+    """Parse `SOURCE[:TARGET[:FLAG+FLAG]]`; one path alone is shown at its own place.
+
+    `absolute` gives what a source means that is a path.
+    """
     source, *rest = text.split(":")
     if len(rest) > 2 or not source or "" in rest:
         raise UsageError(f"{quoted(text)} is no mount", _HINT)
+    if not (rest and source in {TMPFS, UMOUNT}):
+        source = absolute(source)
     target = rest[0] if rest else source
     flags = rest[1].split("+") if len(rest) == 2 else ()
     return make_bind(source, target, flags)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcimg.bind import OPTIONAL, TMPFS, Bind
+from hpcimg.bind import OPTIONAL, TMPFS, UMOUNT, Bind
 from hpcimg.container_settings import is_the_jobs
 from hpcimg.errors import RuntimeFailure, SettingsError, UsageError
 from hpcimg.gpu_files import NUMBERED_VARIABLES, renumber
@@ -148,9 +148,8 @@ def _profile(platform: str, here: NodeProfile) -> NodeProfile:
 def _inside(around: Surroundings, wishes: Wishes) -> Inside:
     """Join what the node puts around the image with what its user wants, whose word is last."""
     site = [_without_unsupported(bind) for bind in around.binds]
-    wanted = [replace(bind, source=_source(bind)) for bind in wishes.mounts]
-    binds = {bind.target: bind for bind in (*site, *wanted)}
-    there = tuple(one for one in binds.values() if _is_there(one, is_users=one in wanted))
+    binds = {bind.target: bind for bind in (*site, *wishes.mounts)}
+    there = tuple(one for one in binds.values() if _is_there(one, is_users=one in wishes.mounts))
     home = around.home if wishes.home is None else wishes.home
     # Apptainer shows the caller's directory as well, which may be all of the home.
     is_lost = not home and home_directory().is_relative_to(Path.cwd())
@@ -165,17 +164,12 @@ def _inside(around: Surroundings, wishes: Wishes) -> Inside:
     )
 
 
-def _source(bind: Bind) -> str:
-    """Find what a user's path means from where they stand."""
-    if bind.source == "umount":
-        raise UsageError(
-            f"{quoted(f'umount:{bind.target}')} needs the plugin", "leave it out, or use srun"
-        )
-    return bind.source if bind.source == TMPFS else str(Path(bind.source).absolute())
-
-
 def _is_there(bind: Bind, *, is_users: bool) -> bool:
     """Look as the user whether a mount's source is there; one that may be missing is left out."""
+    if bind.source == UMOUNT:
+        raise UsageError(
+            f"{quoted(f'{UMOUNT}:{bind.target}')} needs the plugin", "leave it out, or use srun"
+        )
     if bind.source == TMPFS or Path(bind.source).exists():
         return True
     if OPTIONAL in bind.flags:

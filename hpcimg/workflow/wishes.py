@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpcimg.bind import Bind, parse_binds
 from hpcimg.container_settings import VARIABLE
 from hpcimg.errors import UsageError
 from hpcimg.quoting import quoted
+from hpcimg.workflow.access import home_directory
 
 STARTS = ("HPCIMG_CONTAINER_", "PYXIS_CONTAINER_")
 """What an option's variables begin with; the second is what people have in their scripts."""
@@ -66,7 +68,7 @@ def read_wishes(words: Mapping[str, str], environment: Mapping[str, str]) -> Wis
                 f"{quoted(name)} is no name of a variable", "write names with commas, no values"
             )
     return Wishes(
-        mounts=parse_binds(mounts) if mounts else (),
+        mounts=parse_binds(mounts, _absolute) if mounts else (),
         workdir=workdir,
         home=_switch("mount-home", said("mount-home"), "no-mount-home", said("no-mount-home")),
         env=names,
@@ -78,6 +80,13 @@ def read_wishes(words: Mapping[str, str], environment: Mapping[str, str]) -> Wis
         match=said("match"),
         pull=said("pull"),
     )
+
+
+def _absolute(path: str) -> str:
+    """Find what a user's path means from where they stand; no shell sees a tilde in a word."""
+    if path.startswith("~/"):
+        return f"{home_directory()}{path[1:]}"
+    return str(Path(path).absolute())
 
 
 def _switch(name: str, yes: str, other: str, no: str) -> bool | None:

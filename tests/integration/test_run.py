@@ -120,6 +120,7 @@ def test_the_plugin_s_words_for_the_container(cluster):
     script = f"""cd; mkdir -p 'a:b' && echo mine >'a:b/file'; export MINE='a, "b"'
     {run} --mounts .:/here,tmpfs:/t --workdir /here/a:b {BENCH} -- sh -c 'pwd; cat file; >/t/x'
     {run} --no-mount-home {BENCH} -- sh -c 'pwd; ls /home/alice'
+    mkdir d 'a b'; {run} --no-mount-home --mounts d,~/'a b' {BENCH} -- ls /home/alice
     (cd a:b && {run} --no-mount-home {BENCH} -- sh -c 'cat file; ls ..')
     {run} --writable {BENCH} -- sh -c 'touch /x && ls /x'
     {run} --readonly {BENCH} -- sh -c 'touch /x'
@@ -128,10 +129,11 @@ def test_the_plugin_s_words_for_the_container(cluster):
     PYXIS_CONTAINER_WORKDIR=/usr {run} {BENCH} -- pwd"""
     done = cluster.shell(script, node=NODE)
     lines = done.stdout.splitlines()
-    assert lines[:6] == ["/here/a:b", "mine", "/", "mine", "a:b", "/x"], done.stderr
-    assert lines[6] == 'a, "b"'
-    assert lines[7].endswith(":/mine")
-    assert lines[8:] == [
+    assert lines[:5] == ["/here/a:b", "mine", "/", "a b", "d"], done.stderr
+    assert lines[5:8] == ["mine", "a:b", "/x"], done.stderr
+    assert lines[8] == 'a, "b"'
+    assert lines[9].endswith(":/mine")
+    assert lines[10:] == [
         ">> This container is not optimized for a specific microarchitecture",
         "/usr",
     ]

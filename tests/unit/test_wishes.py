@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+
 import pytest
 
 from hpcimg.bind import Bind
@@ -28,6 +31,23 @@ def test_every_word_is_read():
         platform="linux/amd64",
         match="uniform",
         pull="always",
+    )
+
+
+def test_where_a_path_counts_from(tmp_path, monkeypatch):
+    """From where the user stands, or from their home; words that are no path stay."""
+    monkeypatch.chdir(tmp_path)
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    here = str(tmp_path)
+    text = "data,~/in,tmpfs,~/a:/x:ro,./b:/y,tmpfs:/z,umount:/u"
+    assert read_wishes({"mounts": text}, {}).mounts == (
+        Bind(f"{here}/data", f"{here}/data"),
+        Bind(f"{home}/in", f"{home}/in"),
+        Bind(f"{here}/tmpfs", f"{here}/tmpfs"),
+        Bind(f"{home}/a", "/x", ("ro",)),
+        Bind(f"{here}/b", "/y"),
+        Bind("tmpfs", "/z"),
+        Bind("umount", "/u"),
     )
 
 
