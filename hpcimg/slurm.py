@@ -268,7 +268,7 @@ def parse_gpus(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-_USABLE = ("idle", "mix", "comp", "alloc")
+_USABLE = ("idle", "mix", "plnd", "comp", "alloc")
 """States of nodes that take jobs, now or later, best first."""
 
 

@@ -28,7 +28,8 @@ _WAIT_SECONDS = 30
 _AT_ONCE = 8
 _ALONE = 32
 """So many silent nodes are asked why; the others will have the same to say."""
-_UNUSABLE = ("down", "drain", "drng", "fail", "maint", "unk", "plnd", "power", "boot", "resv")
+_UNUSABLE = ("down", "drain", "drng", "fail", "maint", "unk", "power", "boot", "resv")
+"""Not "plnd": a node that a waiting job shall have takes a short step until then."""
 _OWN_PLUGIN = "Plug-in initialization failed"
 """What srun says of the machine that it is started on; of a node Slurm writes it in one word."""
 _PLUGIN = "Plugin initialization failed"

@@ -15,7 +15,7 @@ SINFO = """cat <<'END'
 bdw1 idle long
 bdw1 idle debug*
 skx1 alloc debug*
-gpu1 mix gpu
+gpu1 plnd gpu
 zen1 drain debug*
 END
 """
@@ -59,7 +59,10 @@ def states(reports):
 
 
 def test_all_nodes_that_take_jobs_are_asked_once_in_a_partition_of_theirs(slurm):
-    """In the default one where they are in it; what else a job prints does not count."""
+    """In the default one where they are in it, also a node planned for another job.
+
+    What else a job prints does not count.
+    """
     for node in ("bdw1", "skx1", "gpu1"):
         slurm.answer(node)
     slurm.start()

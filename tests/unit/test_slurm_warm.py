@@ -17,6 +17,7 @@ bdw6 drain 64000
 bdw7 drng 64000
 bdw8 idle~ 1
 bdw9 comp 64000
+bdw12 plnd 64000
 bdw10 resv 64000
 bdw11 maint 64000
 """
@@ -28,6 +29,7 @@ def test_the_freest_node_comes_first():
         "bdw2",
         "bdw8",
         "bdw3",
+        "bdw12",
         "bdw9",
         "bdw1",
     ]
