@@ -300,6 +300,12 @@ static bool is_test_only(void)
            slurm_option_isset(slurm_options, "test-only");
 }
 
+/* A tag may come to mean another image; a digest or a file is what it is. */
+static bool has_tag(const char *image)
+{
+    return strchr(image, '@') == NULL && !is_local_image(image);
+}
+
 /* What the tag stands for now, for a batch job, which may wait long; and all tasks of an array, and
  * whatever starts again, have the same. Where it cannot be known the job reads it when it starts.
  */
@@ -308,12 +314,10 @@ static void pin_for_batch(spank_t spank, const struct site *site, const char *im
     static bool done; /* components have the same image */
     char pinned[NAME_LENGTH + 1];
 
-    if (done || strcmp(site->pin, "start") == 0 || is_local_image(image) ||
-        strchr(image, '@') != NULL)
+    if (done || strcmp(site->pin, "start") == 0 || !has_tag(image) || is_test_only())
         return;
     done = true;
-    if (is_test_only() || !pin_name(site->python, image, pinned, sizeof(pinned)) ||
-        !is_image_name(pinned))
+    if (!pin_name(site->python, image, pinned, sizeof(pinned)) || !is_image_name(pinned))
         return;
     if (setenv(PIN_VARIABLE, pinned, 1) == 0)
         (void)spank_job_control_setenv(spank, PIN_PROLOG_VARIABLE, pinned, 1);
@@ -326,7 +330,7 @@ static const char *pin_for_all(const struct site *site, const char *image)
     static char pinned[NAME_LENGTH + 1];
     const char *outer = beside[IMAGE].outer;
 
-    if (strcmp(site->pin, "always") != 0 || strchr(image, '@') != NULL || is_test_only() ||
+    if (strcmp(site->pin, "always") != 0 || !has_tag(image) || is_test_only() ||
         (getenv(PIN_VARIABLE) != NULL && outer != NULL && strcmp(outer, image) == 0))
         return image;
     if (pinned[0] == '\0' && !pin_name(site->python, image, pinned, sizeof(pinned)))
@@ -360,19 +364,21 @@ int request_complete(spank_t spank, const struct site *site)
                       "name the same image in each component, or start them as steps of their own");
     if (image == NULL)
         return 0;
-    if (strcmp(image, NO_IMAGE) != 0 && is_switched_off(reason, sizeof(reason)))
+    if (strcmp(image, NO_IMAGE) == 0)
+        return carry(spank, &words[IMAGE], image);
+    if (is_switched_off(reason, sizeof(reason)))
         return refuse("hpcimg is switched off on this machine:", reason,
                       "leave out --container, or ask the site");
     if (advise_scheme(image) != NULL)
         return refuse("this is no image of a registry, nor a file:", image, advise_scheme(image));
     if (words[IMAGE].find_wrong(image) != NULL)
         return refuse_word(IMAGE, image, option_value(IMAGE) != NULL);
-    if (strcmp(image, NO_IMAGE) != 0 && spank_context() == S_CTX_LOCAL && would_miss_joiner())
+    if (spank_context() == S_CTX_LOCAL && would_miss_joiner())
         return refuse("this release of Slurm cannot start --multi-prog in", image,
                       "start the programs as components: srun -n1 A : -n3 B");
-    if (strcmp(image, NO_IMAGE) != 0 && is_batch)
+    if (is_batch)
         pin_for_batch(spank, site, image);
-    else if (strcmp(image, NO_IMAGE) != 0)
+    else
         image = pin_for_all(site, image);
     return carry(spank, &words[IMAGE], image);
 }

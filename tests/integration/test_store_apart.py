@@ -54,12 +54,16 @@ def test_with_pin_always_they_agree(cluster):
             *("salloc", "-Qw", "bdw1,skx1", "--mem=100", f"--container-image={IMAGE}"),
             *("sh", "-c", inner),
         )
+        # A file has no tag.
+        file = cluster.run("srun", "-wbdw1", "--container-image=./no.sif", "true")
     finally:
         do(cluster, f"mv {line}.before {line}")
     names = {*alone.stdout.split(), *job.stdout.split()}
     assert len(names) == 1, alone.stderr + job.stderr
     assert re.fullmatch(r"registry:5000/qnib/bench:latest@sha256:[0-9a-f]{64}", names.pop())
     assert "reads the tag" not in alone.stderr + job.stderr
+    assert "could not open image '/home/alice/no.sif'" in file.stderr
+    assert "the tag is read" not in file.stderr
 
 
 def test_warm_says_what_does_it_here(cluster):
