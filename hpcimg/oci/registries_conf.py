@@ -18,8 +18,13 @@ from hpcimg.oci.reference import Reference, is_location, is_registry
 SYSTEM = Path("/etc/containers")
 _MAIN, _MORE = "registries.conf", "registries.conf.d"
 _PULLS = ("all", "digest-only", "tag-only")
-# Distributions ship files of comments and of short names: no reason to load a parser.
-_HAS_RULES = re.compile(rb"^[ \t]*(\[\[?[ \t]*)?[\"']?(registry|registries)", re.MULTILINE)
+# Distributions ship files of comments and of short names, one of them `"registry" = "…"`: no
+# reason to load a parser.
+_HAS_RULES = re.compile(
+    rb"^[ \t]*(\[\[?[ \t]*[\"']?)?(registry|registries)"
+    rb"|^[ \t]*[\"'](registry|registries)[\"'][ \t]*(=[ \t]*[\[{]|\.)",
+    re.MULTILINE,
+)
 _HAS_NAMES = re.compile(rb"^[ \t]*[^#\s]", re.MULTILINE)
 
 

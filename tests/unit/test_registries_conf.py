@@ -227,7 +227,8 @@ def test_short_names(tmp_path):
 
 def test_files_without_rules_are_not_parsed(tmp_path):
     """Comments and short names, which distributions ship, load no parser and break nothing."""
-    only_names = written(tmp_path, '# [[registry]]\n[aliases]\n"x" = "registry.a/x"\nnot toml')
+    text = '# [[registry]]\n[aliases]\n"x" = "registry.a/x"\n  "registry" = "a.b/c"\nnot toml'
+    only_names = written(tmp_path, text)
     assert read_rules([only_names, tmp_path / "missing.conf"]) == ()
 
 
@@ -242,6 +243,7 @@ def test_files_without_rules_are_not_parsed(tmp_path):
         ("[[registry]]\nlocation = 5", '"location" must be a text'),
         ('[[registry]]\nprefix = "a.b"\nlocation = "../x"', "location '../x' is not HOST"),
         ('registry = "a.b"', '"registry" must be a list of tables'),
+        ('"registry" = ["a.b"]', '"registry" must be a list of tables'),
         (
             '[[registry]]\nlocation = "a.b"\n[[registry.mirror]]\nlocation = "x/../y"',
             "a mirror's location 'x/../y' is not HOST",
