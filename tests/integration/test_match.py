@@ -348,12 +348,11 @@ def test_a_forged_word_is_refused_on_the_node(cluster, case):
 )
 def test_a_forged_list_of_nodes_hurts_its_own_job_alone(cluster, nodes):
     """Refused, told or taken for one node: the store keeps nothing outside of the user's job."""
+    once = f"--container-match=uniform --container={PARTS}:generic bench"
+    assert builds(cluster.shell(f"srun -N2 -w bdw1,skx1 {once}").stdout) == [GENERIC] * 2
     before = _kept_elsewhere(cluster)
     forged = shlex.quote(f"--export=ALL,SLURM_NODELIST={nodes},SLURM_CLUSTER_NAME=../../../tmp")
-    done = cluster.shell(
-        f"srun -N2 -w bdw1,skx1 {forged} --container-match=uniform "
-        f"--container={PARTS}:generic bench"
-    )
+    done = cluster.shell(f"srun -N2 -w bdw1,skx1 {forged} {once}")
     assert builds(done.stdout) in ([], [GENERIC] * 2), done.stderr
     assert len(done.stderr.splitlines()) < 12
     assert len(done.stderr) < 3000
