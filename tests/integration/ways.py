@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from launching import IMAGE, Allocation
 
 _READY = "until grep -qs ready said; do sleep 0.05; done"
+# A second interrupt counts within a second only: on a busy machine it may be another first one.
 _INTERRUPT = f"""
 set -m
-rm -f said; step ./probe ready sleep >said & srun=$!
+rm -f said errors; step ./probe ready sleep >said 2>errors & srun=$!
 {_READY}
-kill -INT -$srun; sleep 0.2; kill -INT -$srun
-wait $srun"""
+kill -INT -$srun; sent=1
+while kill -0 $srun 2>/dev/null && ! grep -qs 'sending Ctrl-C' errors; do
+    if [ "$(grep -cs 'one more within' errors)" -ge $sent ]; then
+        kill -INT -$srun; sent=$((sent + 1))
+    fi
+    sleep 0.05
+done
+wait $srun; code=$?; sort -u errors >&2; exit $code"""
 _OTHER_STEP = f"""
 rm -f said; step ./probe wait >said & srun=$!
 {_READY}
