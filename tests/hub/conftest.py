@@ -1,0 +1,48 @@
+"""One room with a filled registry for all tests of real clients, and each client new for a test."""
+
+from __future__ import annotations
+
+import pytest
+from buildah_client import Buildah
+from cri_client import Cri
+from ctr_client import Ctr
+from docker_client import Docker
+from podman_client import Podman
+from room import Room
+from skopeo_client import Skopeo
+from upstream import Upstream, is_installed
+
+CLIENTS = {
+    "docker": Docker,
+    "podman": Podman,
+    "buildah": Buildah,
+    "skopeo": Skopeo,
+    "ctr": Ctr,
+    "cri": Cri,
+}
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory):
+    """Make the room in which everything runs."""
+    if not is_installed():
+        pytest.skip("real clients need root and Debian's packages (tests/prepare)")
+    with Room(tmp_path_factory.mktemp("room")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def upstream(room):
+    """Start docker-registry with the announcement's images."""
+    started = Upstream(room, 5000).start()
+    started.fill()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request, room):
+    """Give each client in turn, with an empty store."""
+    folder = room.folder / f"client-{request.param}-{request.node.originalname}"
+    with CLIENTS[request.param](room, folder) as started:
+        yield started
