@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
@@ -106,6 +106,17 @@ class RegistryClient:
         request = Request("HEAD", self._manifest_url(place, reference), _ACCEPTED)
         return self._session.has(_pull(place), request, str(reference))
 
+    def manifest_digest(self, reference: Reference) -> str | None:
+        """Ask what a tag stands for without its content; None where the registry does not say."""
+
+        def ask(place: Endpoint, patience: Patience | None) -> str | None:
+            request = Request("HEAD", self._manifest_url(place, reference), _ACCEPTED)
+            headers = self._session.headers(_pull(place), request, str(reference), patience)
+            promised = headers.get("Docker-Content-Digest", "")
+            return promised if is_digest(promised) else None
+
+        return self._mirrors.first(reference, ask)
+
     def referrers(self, reference: Reference, artifact_type: str) -> tuple[str, ...]:
         """List the digests of what is attached to the image of a digest, newest first.
 
@@ -126,15 +137,29 @@ class RegistryClient:
         by_tag = replace(reference, tag=tag, digest=None)
         return self._attached_at(by_tag, f"/manifests/{tag}", artifact_type) or ()
 
-    def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> Iterator[bytes]:
+    def attached_index(self, reference: Reference) -> bytes | None:
+        """Read the index of all that is attached to the image of a digest; None: no such API."""
+        path = f"/referrers/{reference.digest}"
+
+        def ask(place: Endpoint, patience: Patience | None) -> bytes | None:
+            return self._read_index(place, str(reference), path, patience)
+
+        return self._mirrors.first(reference, ask)
+
+    def fetch_blob(
+        self, reference: Reference, descriptor: Descriptor, begun: Iterable[bytes] = ()
+    ) -> Iterator[bytes]:
         """Stream a blob; a broken transfer is resumed, and the end is reached by good bytes only.
 
         The last chunk comes before the digest is known: use nothing until the iterator is done.
+        `begun` are first bytes that are there already: checked with the rest, not given again.
         """
         check = BlobCheck(descriptor, f"{reference.name}@{descriptor.digest}")
+        for chunk in begun:
+            check.take(chunk)
         wanted = replace(reference, digest=descriptor.digest)
-        attempt, mark = 0, 0
-        while True:
+        attempt, mark = 0, check.received
+        while not (mark and check.received == descriptor.size):
             place, answer = self._mirrors.first(wanted, partial(self._ask_blob, check))
             try:
                 for chunk in self._rest_of(answer, check):
@@ -168,6 +193,19 @@ class RegistryClient:
         place = self._hosts.origin(reference)
         request = Request("HEAD", self._blob_url(place, digest))
         return self._session.has(_pull(place), request, f"{reference.name}@{digest}")
+
+    def blob_size(self, reference: Reference) -> int:
+        """Ask how long the blob of a digest is; raises NotFoundError where there is none."""
+        name = f"{reference.name}@{reference.digest}"
+
+        def ask(place: Endpoint, patience: Patience | None) -> int:
+            request = Request("HEAD", self._blob_url(place, reference.digest or ""))
+            size = stated_length(self._session.headers(_pull(place), request, name, patience))
+            if size is None:
+                raise RegistryError(f'"{name}": the registry does not say how long it is')
+            return size
+
+        return self._mirrors.first(reference, ask)
 
     def mount_blob(self, reference: Reference, digest: str, source_repository: str) -> bool:
         """Let the registry link a blob of another repository of its own; False: copy it instead."""

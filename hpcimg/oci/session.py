@@ -76,6 +76,14 @@ class Session:
         answer.error_body()
         return answer.status == 200
 
+    def headers(
+        self, access: Access, request: Request, what: str, patience: Patience | None = None
+    ) -> Mapping[str, str]:
+        """Read the headers of what is there."""
+        answer = self.expect(self.call(access, request, patience), {200}, access, what)
+        answer.error_body()
+        return answer.headers
+
     def read(
         self,
         access: Access,

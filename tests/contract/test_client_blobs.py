@@ -199,3 +199,50 @@ def test_refused_mount_leaves_no_upload(registry):
     client, reference = client_for(registry), reference_to(registry, "qnib/new")
     assert not client.mount_blob(reference, digest_of(b"unknown"), "qnib/bench")
     assert registry.uploads == set()
+
+
+def test_begun_bytes_are_not_asked_for(registry):
+    """First bytes that are there already are checked with the rest, which alone is given."""
+    begun = [BLOB[:1000], BLOB[1000:5000]]
+    client = client_for(registry)
+    rest = client.fetch_blob(reference_to(registry, "qnib/bench"), descriptor_of(BLOB), begun)
+    assert b"".join(rest) == BLOB[5000:]
+    assert registry.seen[0].headers["Range"] == "bytes=5000-"
+
+
+def test_whole_blob_begun(registry):
+    """When everything is there already nothing is asked for; it is checked all the same."""
+    reference, client = reference_to(registry, "qnib/bench"), client_for(registry)
+    assert list(client.fetch_blob(reference, descriptor_of(BLOB), [BLOB])) == []
+    with pytest.raises(DigestMismatchError, match=r"has the digest"):
+        list(client.fetch_blob(reference, descriptor_of(BLOB), [BLOB[::-1]]))
+    assert registry.seen == []
+
+
+def test_wrong_bytes_begun(registry):
+    """Wrong first bytes are found when the rest is there."""
+    reference = reference_to(registry, "qnib/bench")
+    with pytest.raises(DigestMismatchError, match=r"has the digest"):
+        list(client_for(registry).fetch_blob(reference, descriptor_of(BLOB), [b"wrong"]))
+
+
+def test_blob_size(registry):
+    """The size is asked for without the blob."""
+    reference, client = reference_to(registry, "qnib/bench"), client_for(registry)
+    assert client.blob_size(reference.with_digest(digest_of(BLOB))) == len(BLOB)
+    with pytest.raises(NotFoundError):
+        client.blob_size(reference.with_digest(digest_of(b"other")))
+    registry.fail("HEAD", headers={"Content-Length": "many"})
+    with pytest.raises(RegistryError, match=r"does not say how long it is"):
+        client.blob_size(reference.with_digest(digest_of(BLOB)))
+    assert {seen.method for seen in registry.seen} == {"HEAD"}
+
+
+def test_manifest_digest(registry):
+    """What a tag stands for is asked for without the manifest."""
+    digest = registry.put_image("qnib/bench", "1.0", [b"layer"])
+    reference, client = reference_to(registry, "qnib/bench:1.0"), client_for(registry)
+    assert client.manifest_digest(reference) == digest
+    registry.fail("HEAD", headers={"Docker-Content-Digest": "sha256:short"})
+    assert client.manifest_digest(reference) is None
+    assert {seen.method for seen in registry.seen} == {"HEAD"}
