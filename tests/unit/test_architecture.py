@@ -57,6 +57,14 @@ CORE = {
     "hpcimg.variant",
     "hpcimg.node.profile",
     "hpcimg.node.words",
+    "hpcimg.hub.account",
+    "hpcimg.hub.directory",
+    "hpcimg.hub.machine_type",
+    "hpcimg.hub.password",
+    "hpcimg.hub.refusal",
+    "hpcimg.hub.rewrite",
+    "hpcimg.hub.route",
+    "hpcimg.hub.token",
     "hpcimg.oci.digest",
     "hpcimg.oci.local_name",
     "hpcimg.oci.model",
@@ -64,6 +72,7 @@ CORE = {
 }
 FLOOR = {
     "hpcimg.gpu_settings",
+    "hpcimg.hub.settings",
     "hpcimg.container_settings",
     "hpcimg.host_mpi_settings",
     "hpcimg.rules",
@@ -76,6 +85,7 @@ FLOOR = {
     "hpcimg.progress_text",
 }
 ADAPTERS = (
+    "hpcimg.hub",
     "hpcimg.node",
     "hpcimg.oci",
     "hpcimg.store",
@@ -147,6 +157,10 @@ def test_the_core_is_pure(module):
         allowed = allowed | {"yaml"}
     if module == "hpcimg.amounts":
         allowed = allowed | {"time"}  # to write a time that it is given
+    if module == "hpcimg.hub.token":
+        allowed = allowed | {"base64", "binascii", "hmac"}
+    if module == "hpcimg.hub.password":
+        allowed = allowed | {"bcrypt", "hmac", "secrets"}  # a salt of its own, if none is given
     if module == "hpcimg.targets":
         allowed = allowed | {"archspec.cpu", "archspec.cpu.detect", "archspec.cpu.schema"}
     assert {
@@ -175,6 +189,8 @@ def test_imports_point_downward(module):
         ("pynvml", {"hpcimg.node.nvml"}),
         ("urllib3", {"hpcimg.oci.transport", "hpcimg.oci.answer"}),
         ("tomllib", {"hpcimg.oci.registries_conf"}),
+        ("bcrypt", {"hpcimg.hub.password"}),
+        ("sqlalchemy", {"hpcimg.hub.database", "hpcimg.hub.engine", "hpcimg.hub.tables"}),
     ],
 )
 def test_each_library_has_one_door(library, doors):

@@ -1,0 +1,367 @@
+"""The hub's database: accounts, logins, machine types, the signing key, and documents by digest.
+
+The one place that knows SQL. All copies of the hub share it; threads may share one Database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from hpcimg.errors import SettingsError, StoreError
+from hpcimg.hub.account import Account, Login, Role
+from hpcimg.hub.directory import Directory
+from hpcimg.hub.engine import make_engine, shown_url, writing
+from hpcimg.hub.machine_type import MachineType
+from hpcimg.hub.tables import (
+    ACCOUNTS,
+    DOCUMENTS,
+    LOGINS,
+    METADATA,
+    SCHEMA,
+    STATE,
+    TAGS,
+    TYPES,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+# Any number will do, that nobody else who uses the server chooses.
+_LOCK = 0x68706369_6D672D68
+_KEY_LENGTH = 32
+
+
+@dataclass(frozen=True)
+class KeptDocument:
+    """A manifest, an index or a config; `made` by the hub itself: nobody else has those bytes."""
+
+    digest: str
+    raw: bytes = field(repr=False)
+    media_type: str
+    made: bool = False
+
+
+@dataclass(frozen=True)
+class KeptTag:
+    """What a tag stood for when its registry was last asked, in seconds since 1970."""
+
+    digest: str
+    checked: float
+
+
+class Database:
+    """One hub's database, by its URL; made ready for use by whoever comes first.
+
+    Its methods raise StoreError when it does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = shown_url(url)
+        self._engine = make_engine(url)
+        try:
+            with self._changing() as connection:
+                self._prepare(connection)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def is_ready(self) -> None:
+        """Raise StoreError when the database does not answer."""
+        self.generation()
+
+    def generation(self) -> int:
+        """Return the number that each change of accounts, logins or types raises."""
+        with self._reading() as connection:
+            return int(connection.execute(select(STATE.c.generation)).scalar_one())
+
+    def signing_key(self) -> bytes:
+        """Return the key of tokens, which is the same for all copies."""
+        with self._reading() as connection:
+            return bytes(connection.execute(select(STATE.c.signing_key)).scalar_one())
+
+    def directory(self) -> Directory:
+        """Read all accounts, logins and types, as they were at one moment."""
+        with self._reading() as connection:
+            return _directory(connection)
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        """Make several changes at once, or none of them; others who change have to wait.
+
+        The generation is raised by one, if anything is changed.
+        """
+        with self._changing() as connection:
+            # On PostgreSQL this row is the lock, on SQLite it is the transaction itself.
+            connection.execute(select(STATE.c.generation).with_for_update())
+            change = Change(connection)
+            yield change
+            if change.is_changed:
+                connection.execute(update(STATE).values(generation=STATE.c.generation + 1))
+
+    def put_account(self, account: Account) -> None:
+        """Add or change an account."""
+        with self.change() as change:
+            change.put_account(account)
+
+    def remove_account(self, name: str) -> None:
+        """Remove an account with its types and logins."""
+        with self.change() as change:
+            change.remove_account(name)
+
+    def put_type(self, machine_type: MachineType) -> None:
+        """Add or change a machine type of an account that is there."""
+        with self.change() as change:
+            change.put_type(machine_type)
+
+    def remove_type(self, full_name: str) -> None:
+        """Remove a machine type with its login."""
+        with self.change() as change:
+            change.remove_type(full_name)
+
+    def put_login(self, login: Login) -> None:
+        """Add or change a login."""
+        with self.change() as change:
+            change.put_login(login)
+
+    def remove_login(self, name: str) -> None:
+        """Remove a login."""
+        with self.change() as change:
+            change.remove_login(name)
+
+    def document(self, repository: str, digest: str) -> KeptDocument | None:
+        """Find a document of a repository, HOST/REPOSITORY."""
+        wanted = (DOCUMENTS.c.repository == repository) & (DOCUMENTS.c.digest == digest)
+        with self._reading() as connection:
+            row = connection.execute(select(DOCUMENTS).where(wanted)).one_or_none()
+        if row is None:
+            return None
+        return KeptDocument(row.digest, bytes(row.raw), row.media_type, row.made)
+
+    def put_document(self, repository: str, document: KeptDocument) -> None:
+        """Keep a document; the bytes of a digest never change."""
+        row = {
+            "repository": repository,
+            "digest": document.digest,
+            "raw": document.raw,
+            "media_type": document.media_type,
+            "made": document.made,
+        }
+        with self._changing() as connection:
+            insert = _inserting(connection)(DOCUMENTS).values(row)
+            # A document that was pushed as well as made is still one that the hub made.
+            kept = {"made": insert.excluded.made | DOCUMENTS.c.made}
+            names = ["repository", "digest"]
+            connection.execute(insert.on_conflict_do_update(index_elements=names, set_=kept))
+
+    def tag(self, repository: str, tag: str) -> KeptTag | None:
+        """Find what a tag stood for."""
+        wanted = (TAGS.c.repository == repository) & (TAGS.c.tag == tag)
+        with self._reading() as connection:
+            row = connection.execute(select(TAGS).where(wanted)).one_or_none()
+        return None if row is None else KeptTag(row.digest, row.checked)
+
+    def put_tag(self, repository: str, tag: str, kept: KeptTag) -> None:
+        """Keep what a tag stands for."""
+        row = {"repository": repository, "tag": tag, "digest": kept.digest, "checked": kept.checked}
+        with self._changing() as connection:
+            _put(connection, TAGS, row)
+
+    def tags(self) -> list[tuple[str, str]]:
+        """List each repository with each of its tags that somebody asked for."""
+        order = select(TAGS.c.repository, TAGS.c.tag).order_by(TAGS.c.repository, TAGS.c.tag)
+        with self._reading() as connection:
+            rows = connection.execute(order).all()
+        # What has a space in it is no tag, but a question whose answer is kept.
+        return [(row.repository, row.tag) for row in rows if " " not in row.tag]
+
+    def prune(self, limit: int) -> int:
+        """Remove the oldest documents until `limit` are left; returns how many went.
+
+        What the hub made is never removed, nor counted: no other place has it. What a tag stands
+        for goes last.
+        """
+        tagged = select(TAGS.c.digest).where(
+            (TAGS.c.repository == DOCUMENTS.c.repository) & (TAGS.c.digest == DOCUMENTS.c.digest)
+        )
+        theirs = ~DOCUMENTS.c.made
+        with self._changing() as connection:
+            count = connection.execute(select(func.count()).where(theirs)).scalar_one()
+            if count <= limit:
+                return 0
+            oldest = (
+                select(DOCUMENTS.c.number)
+                .where(theirs)
+                .order_by(tagged.exists(), DOCUMENTS.c.number)
+                .limit(count - limit)
+            )
+            connection.execute(delete(DOCUMENTS).where(DOCUMENTS.c.number.in_(oldest)))
+            return int(count - limit)
+
+    def _prepare(self, connection: Connection) -> None:
+        """Make the tables, once; another copy that starts now waits, and finds them."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        version = None
+        if connection.dialect.has_table(connection, STATE.name):
+            version = connection.execute(select(STATE.c.schema_version)).scalar_one_or_none()
+        if version is not None and version > SCHEMA:
+            raise SettingsError(
+                f"database {self.name} is of schema {version}, which a newer hpcimg made;"
+                f" this one knows {SCHEMA}",
+                "install the newer hpcimg on all copies of the hub, or name another database",
+            )
+        METADATA.create_all(connection)
+        if version is None:
+            row = {
+                "id": 1,
+                "schema_version": SCHEMA,
+                "generation": 0,
+                "signing_key": os.urandom(_KEY_LENGTH),
+            }
+            connection.execute(_inserting(connection)(STATE).values(row))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._told(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        with self._told(), writing(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+            raise StoreError(
+                f"could not use the hub's database {self.name}: {cause}",
+                "see that it runs, and that this account may read and write it",
+            ) from error
+
+
+class Change:
+    """Changes within one transaction, and what there is before and after each."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.is_changed = False
+
+    def directory(self) -> Directory:
+        """Read what is there now."""
+        return _directory(self._connection)
+
+    def put_account(self, account: Account) -> None:
+        """Add or change an account."""
+        row = {
+            "name": account.name,
+            "role": account.role.value,
+            "password_hash": account.password_hash,
+            "disabled": account.disabled,
+        }
+        self._put(ACCOUNTS, row)
+
+    def remove_account(self, name: str) -> None:
+        """Remove an account with its types and logins."""
+        self._remove(ACCOUNTS, name)
+
+    def put_type(self, machine_type: MachineType) -> None:
+        """Add or change a machine type of an account that is there."""
+        row = {
+            "full_name": machine_type.full_name,
+            "account": machine_type.account,
+            "name": machine_type.name,
+            "words": json.dumps(machine_type.words),
+            "answer": machine_type.answer,
+            "policy": machine_type.policy,
+            "description": machine_type.description,
+        }
+        self._put(TYPES, row)
+
+    def remove_type(self, full_name: str) -> None:
+        """Remove a machine type with its login."""
+        self._remove(TYPES, full_name)
+
+    def put_login(self, login: Login) -> None:
+        """Add or change a login."""
+        row = {
+            "name": login.name,
+            "password_hash": login.password_hash,
+            "account": login.account,
+            "machine_type": login.machine_type or None,
+        }
+        self._put(LOGINS, row)
+
+    def remove_login(self, name: str) -> None:
+        """Remove a login."""
+        self._remove(LOGINS, name)
+
+    def _put(self, table: Table, row: Mapping[str, object]) -> None:
+        _put(self._connection, table, row)
+        self.is_changed = True
+
+    def _remove(self, table: Table, name: str) -> None:
+        key = next(iter(table.primary_key))
+        removed = self._connection.execute(delete(table).where(key == name)).rowcount
+        self.is_changed = self.is_changed or removed > 0
+
+
+def _directory(connection: Connection) -> Directory:
+    generation = connection.execute(select(STATE.c.generation)).scalar_one()
+    accounts = {
+        row.name: Account(row.name, Role(row.role), row.password_hash, row.disabled)
+        for row in connection.execute(select(ACCOUNTS).order_by(ACCOUNTS.c.name))
+    }
+    types = {row.full_name: _type(row) for row in connection.execute(select(TYPES))}
+    logins = {
+        row.name: Login(row.name, row.password_hash, row.account, row.machine_type or "")
+        for row in connection.execute(select(LOGINS).order_by(LOGINS.c.name))
+    }
+    in_order = {name: types[name] for name in sorted(types)}
+    return Directory(
+        int(generation),
+        MappingProxyType(accounts),
+        MappingProxyType(logins),
+        MappingProxyType(in_order),
+    )
+
+
+def _type(row: Any) -> MachineType:
+    return MachineType(
+        row.account,
+        row.name,
+        tuple(json.loads(row.words)),
+        row.answer,
+        row.policy,
+        row.description,
+    )
+
+
+def _put(connection: Connection, table: Table, row: Mapping[str, object]) -> None:
+    """Insert a row, or change the one of the same key."""
+    keys = [column.name for column in table.primary_key]
+    insert = _inserting(connection)(table).values(dict(row))
+    changed = {name: insert.excluded[name] for name in row if name not in keys}
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _inserting(connection: Connection) -> Any:
+    """Give the dialect's own INSERT, which alone knows what to do on a conflict."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    return sqlite.insert if is_sqlite else postgresql.insert
