@@ -59,6 +59,7 @@ CORE = {
     "hpcimg.node.words",
     "hpcimg.hub.account",
     "hpcimg.hub.directory",
+    "hpcimg.hub.identity",
     "hpcimg.hub.machine_type",
     "hpcimg.hub.password",
     "hpcimg.hub.refusal",
@@ -95,7 +96,7 @@ ADAPTERS = (
 )
 HARMLESS = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",
-    "functools", "hashlib", "itertools", "json", "re", "struct", "types", "typing",
+    "functools", "hashlib", "ipaddress", "itertools", "json", "re", "struct", "types", "typing",
 }  # fmt: skip
 # The vocabulary is a data file of the package; reading it depends on no machine.
 READS_ITS_DATA = {"hpcimg.vocabulary"}
