@@ -16,6 +16,7 @@ class Buildah(Client):
         super().__init__(room, folder)
         self._buildah = ("buildah", *(f"--{key}={folder / key}" for key in ("root", "runroot")))
         self._plain = ("--tls-verify=false", f"--authfile={folder / 'auth.json'}")
+        (folder / "auth.json").write_text("{}")
 
     def login(self, registry: str, user: str, password: str) -> None:
         """Log in at the registry, which must answer."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from itertools import count
+from pathlib import Path
+
 import pytest
 from buildah_client import Buildah
 from cri_client import Cri
@@ -23,11 +27,11 @@ CLIENTS = {
 
 
 @pytest.fixture(scope="session")
-def room(tmp_path_factory):
-    """Make the room in which everything runs."""
+def room():
+    """Make the room in which everything runs; its path is short, as those of sockets must be."""
     if not is_installed():
         pytest.skip("real clients need root and Debian's packages (tests/prepare)")
-    with Room(tmp_path_factory.mktemp("room")) as made:
+    with Room(Path(tempfile.mkdtemp(prefix="hub-"))) as made:
         yield made
 
 
@@ -40,9 +44,12 @@ def upstream(room):
     started.stop()
 
 
+NUMBERS = count(1)
+
+
 @pytest.fixture(params=CLIENTS)
 def client(request, room):
     """Give each client in turn, with an empty store."""
-    folder = room.folder / f"client-{request.param}-{request.node.originalname}"
+    folder = room.folder / f"{request.param}{next(NUMBERS)}"
     with CLIENTS[request.param](room, folder) as started:
         yield started

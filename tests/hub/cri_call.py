@@ -67,12 +67,12 @@ def main() -> None:
         pulled = dict(fields(pull(spec + (field(2, login) if login else b""), timeout=120)))
         image = list(fields(dict(fields(status(spec, timeout=60)))[1]))
     except grpc.RpcError as error:
-        print(json.dumps({"error": f"{error.code().name}: {error.details()}"}))
+        json.dump({"error": f"{error.code().name}: {error.details()}"}, sys.stdout)
         return
     texts = {number: value.decode() for number, value in image if number == 1}
     digests = [value.decode() for number, value in image if number == 3]
     answer = {"image_ref": pulled[1].decode(), "id": texts[1], "repo_digests": digests}
-    print(json.dumps(answer))
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":

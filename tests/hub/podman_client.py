@@ -18,6 +18,7 @@ class Podman(Client):
         how = ("--runtime=runc", "--cgroup-manager=cgroupfs", "--events-backend=file")
         self._podman = ("podman", *roots, *how)
         self._plain = ("--tls-verify=false", f"--authfile={folder / 'auth.json'}")
+        (folder / "auth.json").write_text("{}")
 
     def login(self, registry: str, user: str, password: str) -> None:
         """Log in at the registry, which must answer."""

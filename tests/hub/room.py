@@ -28,7 +28,7 @@ class Room:
         self._pid = 0
         self._groups: list[Path] = []
 
-    def __enter__(self) -> Room:
+    def __enter__(self):
         self._outer = subprocess.Popen(
             ["sh", str(Path(__file__).with_name("room.sh")), self.name],
             stdin=subprocess.PIPE,
@@ -57,7 +57,6 @@ class Room:
         done = subprocess.run(
             self._inside(command),
             env=self.environment(),
-            preexec_fn=self._join_groups,
             input=entered,
             capture_output=True,
             text=True,
@@ -75,7 +74,6 @@ class Room:
             process = subprocess.Popen(
                 self._inside(command),
                 env=self.environment(),
-                preexec_fn=self._join_groups,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -95,11 +93,8 @@ class Room:
     def _inside(self, command: Sequence[str | Path]) -> list[str]:
         spaces = ["--net", "--mount", "--ipc", "--uts", "--pid", "--cgroup"]
         entry = ["nsenter", f"--target={self._pid}", *spaces, f"--wd={self.folder}", "--"]
-        return [*entry, *map(str, command)]
-
-    def _join_groups(self) -> None:
-        for group in self._groups:
-            (group / "cgroup.procs").write_text("0")
+        joining = "".join(f"echo $$ >{group}/cgroup.procs; " for group in self._groups)
+        return ["sh", "-c", f'{joining}exec "$@"', "sh", *entry, *map(str, command)]
 
 
 class Daemon:
