@@ -43,14 +43,17 @@ class Containerd:
         if self._daemon:
             self._daemon.stop()
 
-    def allow_plain_http(self, registry: str, headers: dict[str, str] | None = None) -> None:
-        """Write the hosts.toml of a registry; the headers are sent with each request."""
+    def allow_plain_http(self, registry: str) -> None:
+        """Write the hosts.toml of a registry that speaks plain http, if it has none."""
+        if not (self.hosts / registry).exists():
+            self.write_hosts(
+                registry, f'server = "http://{registry}"\n[host."http://{registry}"]\n'
+            )
+
+    def write_hosts(self, registry: str, text: str) -> None:
+        """Write the hosts.toml of a registry: where its images are asked for, and how."""
         folder = self.hosts / registry
         folder.mkdir(exist_ok=True)
-        host = f'[host."http://{registry}"]\ncapabilities = ["pull", "resolve"]\n'
-        lines = [f'"{key}" = ["{value}"]\n' for key, value in (headers or {}).items()]
-        table = f'[host."http://{registry}".header]\n' if lines else ""
-        text = f'server = "http://{registry}"\n{host}{table}{"".join(lines)}'
         (folder / "hosts.toml").write_text(text)
 
     def _is_ready(self) -> bool:

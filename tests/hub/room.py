@@ -113,8 +113,8 @@ class Daemon:
                 raise AssertionError(f"{self._process.args}: not ready\n{end}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Ask it to end and wait until it has; what does not end is killed."""
+    def stop(self) -> int:
+        """Ask it to end, wait until it has and give its code; what does not end is killed."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._children():
                 os.kill(pid, number)
@@ -122,7 +122,8 @@ class Daemon:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
                 continue
-            return
+            break
+        return self._process.returncode
 
     def _children(self) -> list[int]:
         """The program itself: nsenter waits for it, and passes on no signal."""

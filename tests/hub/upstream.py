@@ -1,7 +1,8 @@
-"""docker-registry in the room, with the announcement's index of four images as qnib/bench."""
+"""docker-registry in the room, with the posts' indexes as qnib/bench and qnib/cv-tf."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -69,19 +70,19 @@ class Upstream:
             self._daemon.stop()
 
     def fill(self) -> None:
-        """Push the four images, and their index from the announcement's YAML."""
-        room = self.room
-        room.run("python3", TREE / "tests/hub/push_bench.py", self.name, IMAGES)
-        recipe, settings = room.folder / "bench.yml", room.folder / "settings.yaml"
-        recipe.write_text((IMAGES / "bench.yml").read_text().replace("docker.io", self.name))
-        settings.write_text(f'registries:\n  "{self.name}": {{plain_http: true}}\n')
-        told = [f"PYTHONPATH={TREE}", f"HPCIMG_SETTINGS={settings}"]
-        hpcimg = ["env", *told, sys.executable, "-m", "hpcimg"]
-        self.index = room.run(*hpcimg, "index", "push", recipe).stdout.strip()
-        for entry in self._document(self.index)["manifests"]:
+        """Push the images, and the two indexes from the YAML of their posts."""
+        self.room.run("python3", TREE / "tests/hub/push_images.py", self.name, IMAGES)
+        self.index = self._push("bench.yml")
+        self._push("cv-tf.yml")
+        for entry in self._document(f"qnib/bench@{self.index}")["manifests"]:
             words = ",".join(entry["platform"].get("features", ()))
-            config = self._document(entry["digest"])["config"]["digest"]
+            config = self._document(f"qnib/bench@{entry['digest']}")["config"]["digest"]
             self.builds[words] = Build(words, entry["digest"], config)
+
+    def digest(self, name: str) -> str:
+        """Say what a name of this registry stands for."""
+        raw = self._raw(name).encode()
+        return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
     def tag(self, build: Build, name: str) -> None:
         """Let a name of this registry stand for a build."""
@@ -89,11 +90,23 @@ class Upstream:
         plain = ("--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests")
         self.room.run("skopeo", "--insecure-policy", "copy", *plain, *pair)
 
-    def _document(self, digest: str) -> dict:
-        name = f"docker://{self.name}/qnib/bench@{digest}"
-        return json.loads(
-            self.room.run("skopeo", "inspect", "--tls-verify=false", "--raw", name).stdout
+    def _push(self, recipe: str) -> str:
+        """Push an index with the project's own command; give its digest."""
+        settings = self.room.folder / "settings.yaml"
+        site = {"default_registry": self.name, "registries": {self.name: {"plain_http": True}}}
+        settings.write_text(
+            json.dumps({**site, "aliases": {"docker.io/qnib": f"{self.name}/qnib"}})
         )
+        told = [f"PYTHONPATH={TREE}", f"HPCIMG_SETTINGS={settings}"]
+        push = ("-m", "hpcimg", "index", "push", IMAGES / recipe)
+        return self.room.run("env", *told, sys.executable, *push).stdout.strip()
+
+    def _document(self, name: str) -> dict:
+        return json.loads(self._raw(name))
+
+    def _raw(self, name: str) -> str:
+        inspect = ("skopeo", "inspect", "--tls-verify=false", "--raw")
+        return self.room.run(*inspect, f"docker://{self.name}/{name}").stdout
 
 
 def is_installed() -> bool:

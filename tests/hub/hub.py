@@ -1,0 +1,84 @@
+"""The hub in the room: its settings, its start and stop, what it says, and its command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from room import Daemon, Room
+from upstream import TREE, Upstream
+
+
+class Hub:
+    """One hub before ``upstream``, with the types of `--static-machines`; use it as a context.
+
+    ``settings`` are added to those that every hub of the tests has.
+    """
+
+    def __init__(self, room: Room, upstream: Upstream, port: int, **settings: object) -> None:
+        self.room, self.port = room, port
+        self.name = f"127.0.0.1:{port}"
+        self.folder = room.folder / f"hub-{port}"
+        self.log = self.folder / "log"
+        self._daemon: Daemon | None = None
+        self._settings = {
+            "listen": self.name,
+            "database": f"sqlite:///{self.folder}/hub.sqlite",
+            "cache": {"path": str(self.folder / "blobs"), "bytes": "100M"},
+            "upstreams": {"main": {"registry": upstream.name}},
+            "registries": {upstream.name: {"plain_http": True}},
+            # All clients have one address, and some tests fail to log in.
+            "limits": {"logins": 1000},
+            **settings,
+        }
+
+    def __enter__(self):
+        self.folder.mkdir()
+        self._file.write_text(yaml.safe_dump(self._settings))
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        how = ("serve", "--settings", self._file, "--static-machines")
+        self._daemon = self.room.start(*self._hpcimg, *how, log=self.log)
+        self._daemon.wait_until(lambda: self.get("/health/ready") is not None)
+
+    def stop(self) -> int:
+        """Ask it to end, and give the code that it ended with."""
+        daemon, self._daemon = self._daemon, None
+        return daemon.stop() if daemon else 0
+
+    def restart(self) -> None:
+        """Stop it, which has to end well, and start it anew over the same files."""
+        assert self.stop() == 0, self.log.read_text("utf-8")[-1000:]
+        self.start()
+
+    def tell(self, *words: str) -> str:
+        """Run a verb of `hpcimg hub` with the same settings; give what it printed."""
+        return self.room.run(*self._hpcimg, *words, "--settings", self._file).stdout
+
+    def get(self, path: str) -> str | None:
+        """Get a document; None if it is refused or nobody answers."""
+        url = f"http://{self.name}{path}"
+        done = self.room.run("busybox", "wget", "-q", "-O", "-", url, check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    def audit(self) -> list[dict[str, Any]]:
+        """Read the audit log: one object for each request, in order."""
+        lines = self.log.read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "hub.yaml"
+
+    @property
+    def _hpcimg(self) -> tuple[str, ...]:
+        return ("env", f"PYTHONPATH={TREE}", sys.executable, "-m", "hpcimg", "hub")
