@@ -16,6 +16,10 @@ class Role(str, Enum):
     PULLER = "puller"
 
 
+ROLES = tuple(role.value for role in Role)
+"""Their words."""
+
+
 @dataclass(frozen=True)
 class Account:
     """Who may log in to the hub and have machine types; without a hash nobody can log in as it."""
