@@ -31,6 +31,7 @@ VERBS = {
     "index": "index",
     "config": "config",
     "doctor": "doctor",
+    "autologin": "autologin",
     "completion": "completion",
 }
 

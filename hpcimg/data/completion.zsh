@@ -10,6 +10,7 @@
 
 _shtab_hpcimg_commands() {
   local _commands=(
+    autologin:'log this node'"'"'s engines in to a hub, as the machine type that it is'
     cache:'the site'"'"'s image store'
     completion:'print a script that completes these commands'
     config:'the site'"'"'s settings'
@@ -80,6 +81,28 @@ _shtab_hpcimg_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_hpcimg_defaults_added=0
+
+_shtab_hpcimg_autologin_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--hub[https\:\/\/HOST\[\:PORT\] of the hub]:URL:"
+  "--login[the login, or HPCIMG_HUB_LOGIN in the environment]:NAME:"
+  "--password-stdin[read its password here]"
+  "--password-file[read it there\; without a login, lines of LOGIN\:PASSWORD, one for each machine type]:FILE:"
+  "--type[be this type\; the hub is not asked]:ACCOUNT/NAME:"
+  "--propose[propose a type to the hub where none is just this]"
+  "--for[of docker,containers,containerd\; without it those that are installed]:LIST:"
+  "*--mirror[have containerd ask the hub for this registry\'s images too, as docker.io\; repeatable]:HOST:"
+  "--fallback[let containerd ask that registry itself where the hub fails]"
+  "--ca[trust the hub by this authority]:FILE:"
+  "--profile[choose for a profile in a file]:FILE:_files"
+  "--root[write below this, as a host\'s \/ in a container]:DIR:_files -/"
+  "--certs-dir[where containerd looks, if not \/etc\/containerd\/certs.d]:DIR:"
+  "--dry-run[write nothing, say what would be]"
+  "--json[print an object for programs]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_autologin_defaults_added=0
 
 _shtab_hpcimg_cache_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -443,6 +466,7 @@ _shtab_hpcimg() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_hpcimg-$line[1]:"
       case $line[1] in
+        autologin) _arguments -C -s $_shtab_hpcimg_autologin_options ;;
         cache) _shtab_hpcimg_cache ;;
         completion) _arguments -C -s $_shtab_hpcimg_completion_options ;;
         config) _shtab_hpcimg_config ;;
