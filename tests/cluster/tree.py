@@ -210,11 +210,14 @@ def _configure_apt(root: Path, source: mirror.Mirror, suite: str) -> None:
 
 
 def dependencies(pyproject: str) -> list[str]:
-    """The run-time dependencies that pyproject.toml lists (Python 3.10 has no tomllib)."""
-    found = re.search(r"^dependencies = (\[.*?^\])", pyproject, re.MULTILINE | re.DOTALL)
-    if not found:
-        raise ClusterFault("pyproject.toml has no list named 'dependencies'")
-    return [str(item) for item in ast.literal_eval(found[1])]
+    """The run-time dependencies that pyproject.toml lists, the hub's too (3.10 has no tomllib)."""
+    found: list[str] = []
+    for name in ("dependencies", "hub"):
+        listed = re.search(rf"^{name} = (\[.*?^\])", pyproject, re.MULTILINE | re.DOTALL)
+        if not listed:
+            raise ClusterFault(f"pyproject.toml has no list named '{name}'")
+        found += map(str, ast.literal_eval(listed[1]))
+    return found
 
 
 def _pyproject() -> str:
