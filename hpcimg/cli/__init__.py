@@ -29,6 +29,7 @@ VERBS = {
     "cache": "cache",
     "node": "node",
     "index": "index",
+    "hub": "hub",
     "config": "config",
     "doctor": "doctor",
     "autologin": "autologin",

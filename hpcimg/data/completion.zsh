@@ -18,6 +18,7 @@ _shtab_hpcimg_commands() {
     coverage:'show which node types have a build of their own behind each name'
     doctor:'find out what is not in order, and what to change'
     explain:'show every image behind a name: taken or not, why'
+    hub:'be a registry that gives every machine type the image that fits'
     index:'make one name of many builds'
     inspect:'show what a registry has behind a name'
     job:'say what the steps of a job ran on each node, and why'
@@ -52,6 +53,44 @@ _shtab_hpcimg_config_commands() {
     show:'print each value and where it comes from'
   )
   _describe 'hpcimg config commands' _commands
+}
+
+_shtab_hpcimg_hub_commands() {
+  local _commands=(
+    account:'manage accounts'
+    add:'add an account; without a password nobody logs in as it'
+    change:'change the role of an account, or disable it'
+    export:'print all accounts and machine types as that file'
+    import:'add and change what a YAML file lists: hub export'"'"'s, or MetaHub'"'"'s'
+    list:'list accounts'
+    password:'set the password of an account'
+    remove:'remove an account, its machine types and their logins'
+    show:'show a machine type, and what its words come to'
+    type:'manage machine types'
+  )
+  _describe 'hpcimg hub commands' _commands
+}
+
+_shtab_hpcimg_hub_account_commands() {
+  local _commands=(
+    add:'add an account; without a password nobody logs in as it'
+    change:'change the role of an account, or disable it'
+    list:'list accounts'
+    password:'set the password of an account'
+    remove:'remove an account, its machine types and their logins'
+  )
+  _describe 'hpcimg hub account commands' _commands
+}
+
+_shtab_hpcimg_hub_type_commands() {
+  local _commands=(
+    add:'add a machine type, and a login for its machines'
+    change:'change what a machine type says, or its password'
+    list:'list machine types'
+    remove:'remove a machine type and its login'
+    show:'show a machine type, and what its words come to'
+  )
+  _describe 'hpcimg hub type commands' _commands
 }
 
 _shtab_hpcimg_index_commands() {
@@ -272,6 +311,172 @@ _shtab_hpcimg_explain_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_hpcimg_explain_defaults_added=0
 
+_shtab_hpcimg_hub_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_defaults_added=0
+
+_shtab_hpcimg_hub_account_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_account_defaults_added=0
+
+_shtab_hpcimg_hub_account_add_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--role[admin\: may all\; owner\: manages its own types\; puller\: pulls]:role:(admin owner puller)"
+  "--password-stdin[read the password from standard input\; a terminal is asked for it]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  ":NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_account_add_defaults_added=0
+
+_shtab_hpcimg_hub_account_change_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--role[what it may from now on]:role:(admin owner puller)"
+  "--disable[let nobody log in as it or its types]"
+  "--enable[let them again]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  ":NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_account_change_defaults_added=0
+
+_shtab_hpcimg_hub_account_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  "--json[print a list for programs]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_account_list_defaults_added=0
+
+_shtab_hpcimg_hub_account_password_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--password-stdin[read the password from standard input\; a terminal is asked for it]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  ":NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_account_password_defaults_added=0
+
+_shtab_hpcimg_hub_account_remove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  ":NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_account_remove_defaults_added=0
+
+_shtab_hpcimg_hub_export_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_export_defaults_added=0
+
+_shtab_hpcimg_hub_import_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dry-run[say what would change]"
+  "--remove-others[also remove what the file does not list]"
+  "--json[print a list for programs]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  ":- reads standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_import_defaults_added=0
+
+_shtab_hpcimg_hub_type_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_type_defaults_added=0
+
+_shtab_hpcimg_hub_type_add_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--answer[answer a tag with the image, or an index]:answer:(manifest index)"
+  "--policy[choose by this policy, or the hub\'s]:policy:(compatible exact hub)"
+  "--description[say in words what machines these are]:TEXT:"
+  "--password-stdin[read the password from standard input\; a terminal is asked for it]"
+  "--no-login[its machines need no password]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  "--json[print JSON for programs]"
+  ":ACCOUNT\/NAME:"
+  "(*)::WORD:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_type_add_defaults_added=0
+
+_shtab_hpcimg_hub_type_change_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--answer[answer a tag with the image, or an index]:answer:(manifest index)"
+  "--policy[choose by this policy, or the hub\'s]:policy:(compatible exact hub)"
+  "--description[say in words what machines these are]:TEXT:"
+  "--password-stdin[read the password from standard input\; a terminal is asked for it]"
+  "--new-password[make one up and print it]"
+  "--no-login[remove its login]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  "--json[print JSON for programs]"
+  ":ACCOUNT\/NAME:"
+  "(*)::WORD:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_type_change_defaults_added=0
+
+_shtab_hpcimg_hub_type_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--account[those of this account]:NAME:"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  "--json[print JSON for programs]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_type_list_defaults_added=0
+
+_shtab_hpcimg_hub_type_remove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  ":ACCOUNT\/NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_type_remove_defaults_added=0
+
+_shtab_hpcimg_hub_type_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--database[the hub\'s database\; else \$HPCIMG_HUB_DATABASE, or the settings\']:URL:"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  "--json[print JSON for programs]"
+  ":ACCOUNT\/NAME:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_type_show_defaults_added=0
+
 _shtab_hpcimg_index_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
@@ -474,6 +679,7 @@ _shtab_hpcimg() {
         coverage) _arguments -C -s $_shtab_hpcimg_coverage_options ;;
         doctor) _arguments -C -s $_shtab_hpcimg_doctor_options ;;
         explain) _arguments -C -s $_shtab_hpcimg_explain_options ;;
+        hub) _shtab_hpcimg_hub ;;
         index) _shtab_hpcimg_index ;;
         inspect) _arguments -C -s $_shtab_hpcimg_inspect_options ;;
         job) _arguments -C -s $_shtab_hpcimg_job_options ;;
@@ -538,6 +744,92 @@ _shtab_hpcimg_config() {
         check) _arguments -C -s $_shtab_hpcimg_config_check_options ;;
         schema) _arguments -C -s $_shtab_hpcimg_config_schema_options ;;
         show) _arguments -C -s $_shtab_hpcimg_config_show_options ;;
+      esac
+  esac
+}
+
+_shtab_hpcimg_hub() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->hub'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_hpcimg_hub_defaults_added )); then
+    if (( ${_shtab_hpcimg_hub_options[(I)${(q)one_or_more}*]} +          ${_shtab_hpcimg_hub_options[(I)${(q)remainder}*]} +          ${_shtab_hpcimg_hub_options[(I)${(q)default}]} == 0 )); then
+      _shtab_hpcimg_hub_options+=(': :_shtab_hpcimg_hub_commands' '*::: :->hub')
+    fi
+    _shtab_hpcimg_hub_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_hpcimg_hub_options
+
+  case $state in
+    hub)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_hpcimg_hub-$line[1]:"
+      case $line[1] in
+        account) _shtab_hpcimg_hub_account ;;
+        add) _arguments -C -s $_shtab_hpcimg_hub_add_options ;;
+        change) _arguments -C -s $_shtab_hpcimg_hub_change_options ;;
+        export) _arguments -C -s $_shtab_hpcimg_hub_export_options ;;
+        import) _arguments -C -s $_shtab_hpcimg_hub_import_options ;;
+        list) _arguments -C -s $_shtab_hpcimg_hub_list_options ;;
+        password) _arguments -C -s $_shtab_hpcimg_hub_password_options ;;
+        remove) _arguments -C -s $_shtab_hpcimg_hub_remove_options ;;
+        show) _arguments -C -s $_shtab_hpcimg_hub_show_options ;;
+        type) _shtab_hpcimg_hub_type ;;
+      esac
+  esac
+}
+
+_shtab_hpcimg_hub_account() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->account'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_hpcimg_hub_account_defaults_added )); then
+    if (( ${_shtab_hpcimg_hub_account_options[(I)${(q)one_or_more}*]} +          ${_shtab_hpcimg_hub_account_options[(I)${(q)remainder}*]} +          ${_shtab_hpcimg_hub_account_options[(I)${(q)default}]} == 0 )); then
+      _shtab_hpcimg_hub_account_options+=(': :_shtab_hpcimg_hub_account_commands' '*::: :->account')
+    fi
+    _shtab_hpcimg_hub_account_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_hpcimg_hub_account_options
+
+  case $state in
+    account)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_hpcimg_hub_account-$line[1]:"
+      case $line[1] in
+        add) _arguments -C -s $_shtab_hpcimg_hub_account_add_options ;;
+        change) _arguments -C -s $_shtab_hpcimg_hub_account_change_options ;;
+        list) _arguments -C -s $_shtab_hpcimg_hub_account_list_options ;;
+        password) _arguments -C -s $_shtab_hpcimg_hub_account_password_options ;;
+        remove) _arguments -C -s $_shtab_hpcimg_hub_account_remove_options ;;
+      esac
+  esac
+}
+
+_shtab_hpcimg_hub_type() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->type'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_hpcimg_hub_type_defaults_added )); then
+    if (( ${_shtab_hpcimg_hub_type_options[(I)${(q)one_or_more}*]} +          ${_shtab_hpcimg_hub_type_options[(I)${(q)remainder}*]} +          ${_shtab_hpcimg_hub_type_options[(I)${(q)default}]} == 0 )); then
+      _shtab_hpcimg_hub_type_options+=(': :_shtab_hpcimg_hub_type_commands' '*::: :->type')
+    fi
+    _shtab_hpcimg_hub_type_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_hpcimg_hub_type_options
+
+  case $state in
+    type)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_hpcimg_hub_type-$line[1]:"
+      case $line[1] in
+        add) _arguments -C -s $_shtab_hpcimg_hub_type_add_options ;;
+        change) _arguments -C -s $_shtab_hpcimg_hub_type_change_options ;;
+        list) _arguments -C -s $_shtab_hpcimg_hub_type_list_options ;;
+        remove) _arguments -C -s $_shtab_hpcimg_hub_type_remove_options ;;
+        show) _arguments -C -s $_shtab_hpcimg_hub_type_show_options ;;
       esac
   esac
 }

@@ -104,7 +104,7 @@ def test_own_file():
         ("", "hub.yaml is empty"),
         ("- a", r'hub.yaml:1: "the file" must be a mapping of keys to values'),
         ("a: [", "hub.yaml:2: not YAML"),
-        ("acounts: []", 'hub.yaml:1: "acounts" is no setting; did you mean accounts?'),
+        ("account: []", 'hub.yaml:1: "account" is no setting; did you mean accounts?'),
         ("user: a\nusers: b", 'hub.yaml:2: "users" is no setting; did you mean user?'),
         ("user: a\nuser: b", "hub.yaml:2: 'user' stands twice"),
         ("user: A", "hub.yaml:1: 'A' is not the name of an account"),
