@@ -68,6 +68,7 @@ class Importer:
         self._now = Directory(found.generation, self._accounts, self._logins, self._types)
         self._lines: list[str] = []
         self._hashes: dict[str, str] = {}
+        self._verified: dict[tuple[str, str], bool] = {}
 
     def run(self, listed: Iterable[ListedAccount], *, remove_others: bool = False) -> list[str]:
         """Do it; returns a line for each thing that changed."""
@@ -86,13 +87,12 @@ class Importer:
         for name in sorted({*self._accounts} - names):
             self._change.remove_account(name)
             theirs = [one for one, kind in self._types.items() if kind.account == name]
-            self._forget(theirs)
             del self._accounts[name]
-            self._say(f"account {name}", f"removed, with {len(theirs)} machine types")
+            self._say(f"account {name}", "removed")
+            self._forget(theirs)
         for name in sorted({*self._types} - kinds):
             self._change.remove_type(name)
             self._forget([name])
-            self._say(f"machine type {name}", "removed")
 
     def _forget(self, kinds: list[str]) -> None:
         for name in kinds:
@@ -100,6 +100,7 @@ class Importer:
             login = self._logins.get(kind.login_name)
             if login is not None and login.machine_type == name:
                 del self._logins[kind.login_name]
+            self._say(f"machine type {name}", "removed")
 
     def _account(self, listed: ListedAccount) -> None:
         before = self._accounts.get(listed.name)
@@ -165,11 +166,17 @@ class Importer:
         """Give the hash that a secret asks for; the present one, where that is of its password."""
         if not secret.plain:
             return secret.hashed or before
-        if before and verify_password(secret.plain, before):
+        if before and self._is_of(secret.plain, before):
             return before
         if secret.plain not in self._hashes:
             self._hashes[secret.plain] = hash_password(secret.plain)
         return self._hashes[secret.plain]
+
+    def _is_of(self, plain: str, hashed: str) -> bool:
+        """Compare them, once: a file may have one password for a thousand types."""
+        if (plain, hashed) not in self._verified:
+            self._verified[plain, hashed] = verify_password(plain, hashed)
+        return self._verified[plain, hashed]
 
     def _say(self, what: str, happened: str) -> None:
         self._lines.append(f"{what}: {happened}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcimg.errors import UsageError
-from hpcimg.hub import password as module
 from hpcimg.hub.password import hash_password, is_hash, verify_password
 
 METAHUBS = "$2a$14$gb2QajF6cioofNOFzEVjguCVbxVbn1Pez/nJ69IVd98iHi3s/3Mc."
@@ -74,8 +74,11 @@ def test_bcrypt_of_others():
 def test_what_is_no_hash_lets_nobody_in(hashed, monkeypatch):
     """It is no error, and costs what a hash costs, so that nobody learns which names there are."""
     made = []
-    scrypt = module._scrypt
-    monkeypatch.setattr(module, "_scrypt", lambda *words: made.append(words[2:]) or scrypt(*words))
+    scrypt = hashlib.scrypt
+    monkeypatch.setattr(
+        "hashlib.scrypt",
+        lambda raw, **how: made.append((how["n"], how["r"], how["p"])) or scrypt(raw, **how),
+    )
     assert not is_hash(hashed)
     assert not verify_password("", hashed)
     assert not verify_password(hashed, hashed)
