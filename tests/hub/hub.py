@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -60,14 +61,22 @@ class Hub:
         assert self.stop() == 0, self.log.read_text("utf-8")[-1000:]
         self.start()
 
-    def tell(self, *words: str) -> str:
-        """Run a verb of `hpcimg hub` with the same settings; give what it printed."""
-        return self.room.run(*self._hpcimg, *words, "--settings", self._file).stdout
+    def add_type(self, name: str, *words: str) -> None:
+        """Add a machine type, whose login is its own password, and wait until the hub knows it."""
+        login = name.replace("/", "-")
+        self.tell("type", "add", name, *words, "--password-stdin", entered=login)
+        self._daemon.wait_until(lambda: self.get("/v2/", login) is not None)
 
-    def get(self, path: str) -> str | None:
+    def tell(self, *words: str, entered: str = "") -> str:
+        """Run a verb of `hpcimg hub` with the same settings; give what it printed."""
+        verb = (*self._hpcimg, *words, "--settings", self._file)
+        return self.room.run(*verb, entered=entered).stdout
+
+    def get(self, path: str, login: str = "") -> str | None:
         """Get a document; None if it is refused or nobody answers."""
-        url = f"http://{self.name}{path}"
-        done = self.room.run("busybox", "wget", "-q", "-O", "-", url, check=False)
+        header = ("--header", f"Authorization: {basic(login)}") if login else ()
+        command = ("busybox", "wget", "-q", "-O", "-", *header, f"http://{self.name}{path}")
+        done = self.room.run(*command, check=False)
         return done.stdout if done.returncode == 0 else None
 
     def audit(self) -> list[dict[str, Any]]:
@@ -82,3 +91,8 @@ class Hub:
     @property
     def _hpcimg(self) -> tuple[str, ...]:
         return ("env", f"PYTHONPATH={TREE}", sys.executable, "-m", "hpcimg", "hub")
+
+
+def basic(login: str) -> str:
+    """Make the header of a login that is its own password, as those of the tests are."""
+    return f"Basic {base64.b64encode(f'{login}:{login}'.encode()).decode()}"

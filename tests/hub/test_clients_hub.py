@@ -23,6 +23,7 @@ REFUSED = r"(?i)unauthorized|authentication required|invalid username/password|n
 def hub(room, upstream):
     """Start a hub before the registry."""
     with Hub(room, upstream, 5080) as started:
+        started.add_type("qnib/whole", "cpu:skylake", "--answer=index")
         yield started
 
 
@@ -77,8 +78,7 @@ def test_an_index_of_one_image_is_found_by_its_digest_after_a_restart(client, hu
     """A type that is answered with an index gets its image; a new hub still knows that index."""
     name = f"{hub.name}/qnib/bench:latest"
     build = upstream.builds["cpu:skylake"]
-    hub.add_type("lab/whole", "cpu:skylake", "--answer=index", password="whole")
-    client.login(hub.name, "lab-whole", "whole")
+    client.login(hub.name, "qnib-whole", "qnib-whole")
 
     pulled = client.pull(name)
     assert pulled.config == build.config

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from textwrap import dedent
 
 import pytest
 import yaml
 from client import PullError
 from cri_client import Cri
-from hub import Hub
+from hub import Hub, basic
 from upstream import TREE
 
 pytestmark = pytest.mark.integration
@@ -18,9 +17,9 @@ JOB = TREE / "examples/hub/job.yaml"
 BUILDS = {
     "qnib-type1": "cv-tf-dev:1.12.0-rev11",
     "qnib-type2": "cv-tf-dev:skylake_1.12.0-rev6",
-    "lab-m60": "cv-nccl92-tf-dev:broadwell_nvcap52_1.12.0-rev2",
+    "qnib-m60": "cv-nccl92-tf-dev:broadwell_nvcap52_1.12.0-rev2",
 }
-"""Logins, which are their passwords too, and what each gets of the first post's eleven images."""
+"""Logins, and what each gets of the first post's eleven images."""
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +30,7 @@ def hub(room, upstream):
     registries = {**plain, "docker.io": {"mirrors": [upstream.name]}}
     given = {"upstreams": upstreams, "registries": registries, "open_types": ["qnib/*"]}
     with Hub(room, upstream, 5081, **given) as started:
-        words = ("cpu:broadwell", "nvcap:5.2", "nvidia-396-44")
-        started.add_type("lab/m60", *words, password="lab-m60")
+        started.add_type("qnib/m60", "cpu:broadwell", "nvcap:5.2", "nvidia-396-44")
         yield started
 
 
@@ -58,11 +56,6 @@ def hosts(hub, **headers):
         """)
         + lines
     )
-
-
-def basic(login):
-    """Make the header of a login whose password is the same."""
-    return "Basic " + base64.b64encode(f"{login}:{login}".encode()).decode()
 
 
 @pytest.mark.parametrize("login", BUILDS)
