@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from hpcimg.cli.parser import Adder
 
 if TYPE_CHECKING:
-    from hpcimg.workflow.autologin import Choice, Targets, Written
+    from hpcimg.workflow.autologin import Choice, Proposal, Targets, Written
+    from hpcimg.workflow.hub_client import HubClient
 
 _LOGIN = "HPCIMG_HUB_LOGIN"
 _PASSWORD = "HPCIMG_HUB_PASSWORD"  # noqa: S105 - the name of a variable
@@ -33,10 +34,22 @@ def add(verbs: Adder) -> None:
         type=Path,
         help="read it there; without a login, lines of LOGIN:PASSWORD, one for each machine type",
     )
-    verb.add_argument("--type", metavar="ACCOUNT/NAME", help="be this type; the hub is not asked")
+    verb.add_argument(
+        "--type",
+        metavar="ACCOUNT/NAME",
+        help="be this type; the hub is not asked",
+    )
     verb.add_argument(
         "--propose", action="store_true", help="propose a type to the hub where none is just this"
     )
+    _add_targets(verb)
+    verb.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
+    verb.add_argument("--json", action="store_true", help="print an object for programs")
+    verb.set_defaults(call=_autologin)
+
+
+def _add_targets(verb: argparse.ArgumentParser) -> None:
+    """Add what says which files, and where."""
     verb.add_argument(
         "--for",
         metavar="LIST",
@@ -63,9 +76,6 @@ def add(verbs: Adder) -> None:
     verb.add_argument(
         "--certs-dir", metavar="DIR", help="where containerd looks, if not /etc/containerd/certs.d"
     )
-    verb.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
-    verb.add_argument("--json", action="store_true", help="print an object for programs")
-    verb.set_defaults(call=_autologin)
 
 
 def _autologin(arguments: argparse.Namespace) -> int:
@@ -111,9 +121,20 @@ def _choice(arguments: argparse.Namespace, url: str, logins: dict[str, str]) -> 
     hub = HubClient(url, next(iter(logins.items())), arguments.ca, around)
     choice = choose_type(profile, hub.types(), logins)
     if arguments.propose and choice.proposal is not None:
-        hub.propose(choice.proposal)
-        print(f"hpcimg: proposed to the hub: {choice.proposal.name}", file=sys.stderr)
+        _propose(hub, choice.proposal)
     return choice
+
+
+def _propose(hub: HubClient, proposal: Proposal) -> None:
+    """Send it; that it is not taken is no reason to leave the node without a login."""
+    from hpcimg.errors import HpcimgError
+
+    try:
+        hub.propose(proposal)
+        said = f"proposed to the hub: {proposal.account}/{proposal.name}"
+    except HpcimgError as error:
+        said = f"could not propose {proposal.account}/{proposal.name}: {error.message}"
+    print(f"hpcimg: {said}", file=sys.stderr)
 
 
 def _logins(arguments: argparse.Namespace) -> dict[str, str]:
@@ -135,6 +156,8 @@ def _logins(arguments: argparse.Namespace) -> dict[str, str]:
             ) from None
         return read_logins(text, name)
     password = os.environ.get(_PASSWORD, "")
+    if arguments.type is not None and not (name or password):
+        return {}
     if not (name and password):
         raise UsageError(
             "there is no login for the hub",

@@ -29,7 +29,8 @@ _LOGIN = re.compile(r"[^\s:\x00-\x1f\x7f]{1,256}")
 class HubLogin:
     """What is written: the hub's URL, `scheme://HOST[:PORT]`, a login and its password.
 
-    `machine_type` is a full name, where the login alone does not tell it.
+    `machine_type` is a full name, where the login alone does not tell it; of an open type the name
+    of the login is empty.
     """
 
     url: str
@@ -127,7 +128,8 @@ def containerd_hosts(
 
 
 def _put_headers(table: HostsTable, section: tuple[str, ...], login: HubLogin) -> None:
-    table.put(section, "Authorization", [f"Basic {login.basic}"])
+    if login.name:
+        table.put(section, "Authorization", [f"Basic {login.basic}"])
     if login.machine_type:
         table.put(section, TYPE_HEADER, [login.machine_type])
 

@@ -107,7 +107,7 @@ class _New:
 
 
 def named_type(full_name: str, logins: Mapping[str, str]) -> Choice:
-    """Take the type that somebody named; nobody is asked."""
+    """Take the type that somebody named; nobody is asked. Without logins it is an open one."""
     from hpcimg.hub.machine_type import MachineType, split_name
 
     one = MachineType(*split_name(full_name))
@@ -153,7 +153,7 @@ def hub_login(url: str, choice: Choice, logins: Mapping[str, str]) -> HubLogin:
     """Put together what the files say; the type too where the login is not of one."""
     account, _, name = choice.machine_type.partition("/")
     is_own = choice.login == f"{account}-{name}"
-    password = logins[choice.login]
+    password = logins.get(choice.login, "")
     return HubLogin(url, choice.login, password, "" if is_own else choice.machine_type)
 
 
@@ -178,9 +178,10 @@ def read_logins(text: str, name: str = "") -> dict[str, str]:
 def change_files(login: HubLogin, targets: Targets, *, dry_run: bool) -> list[Written]:
     """Write all files; none, where one of them cannot be changed. What is right is left alone."""
     if login.machine_type and set(targets.kinds) - {"containerd"}:
+        who = f'login "{login.name}" is not' if login.name else "no login is given that is"
         raise UsageError(
-            f'login "{login.name}" is not of machine type {login.machine_type}, and docker and '
-            "containers can name a type by its login only",
+            f"{who} of machine type {login.machine_type}, and docker and containers can name "
+            "a type by its login only",
             f'give the login "{login.machine_type.replace("/", "-")}", or --for containerd',
         )
     done = []
@@ -290,6 +291,8 @@ def _login_of(one: MachineType, logins: Mapping[str, str], *, is_known: bool) ->
     """Name the login for a type: its own, or the only one there is."""
     if is_known or one.login_name in logins:
         return one.login_name
+    if not logins:
+        return ""
     if len(logins) == 1:
         return next(iter(logins))
     raise UsageError(

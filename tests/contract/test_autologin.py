@@ -75,11 +75,7 @@ def files(root):
 
 @pytest.mark.parametrize(
     ("node", "name"),
-    [
-        (BDW1, "type1"),
-        (SKX1, "type2"),
-        (profile("gpu1", "broadwell:nvcap:5.2"), "type4"),
-    ],
+    [(BDW1, "type1"), (SKX1, "type2"), (profile("gpu1", "broadwell:nvcap:5.2"), "type4")],
     ids=["bdw1", "skx1", "gpu1"],
 )
 def test_each_node_becomes_the_best_type_that_fits(autologin, root, hub, node, name):
@@ -247,7 +243,7 @@ def test_only_what_is_installed_gets_a_file(autologin, root):
 
 
 def test_containerd_that_does_not_look_is_told_of(autologin, root):
-    """The files are right, and would do nothing."""
+    """The files are right, and would do nothing; a host's /etc need not be there in a container."""
     assert "config_path" not in autologin()[2]
     (root / "etc/containerd/config.toml").write_text("version = 2\n")
     code, _, err = autologin()
@@ -323,6 +319,9 @@ def test_a_type_that_is_named_is_not_looked_for(autologin, root, hub):
     code, out, _ = autologin("--type=qnib/type2", "--for=docker")
     assert (code, out.split()[0], hub.asked) == (0, "qnib/type2", [])
     assert basic("qnib-type2") in (root / DOCKER).read_text()
+    assert autologin("--type=qnib/open", "--for=containerd", given=())[0] == 0
+    code, _, err = autologin("--type=qnib/open", given=())
+    assert (code, "no login is given that is of machine type qnib/open" in err) == (2, True)
     code, _, err = autologin("--type=qnib/type7")
     assert (code, "no login is for machine type qnib/type7" in err) == (2, True)
 

@@ -191,6 +191,12 @@ def test_a_login_of_an_account_names_its_machine_type():
     assert found["header"]["X-Hpcimg-Type"] == ["qnib/type1"]
 
 
+def test_an_open_type_needs_no_login():
+    """The header alone says it."""
+    found = read(containerd_hosts(b"", HubLogin(HUB, "", "", "qnib/type1"), "x"))
+    assert found["host"][HUB]["header"] == {"X-Hpcimg-Type": ["qnib/type1"]}
+
+
 def test_an_authority_is_trusted_for_the_hub():
     """As a file beside."""
     found = read(containerd_hosts(b"", LOGIN, "x", authorities=("a.crt", 'b".crt')))
