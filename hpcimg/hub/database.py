@@ -17,7 +17,7 @@ from sqlalchemy import Table, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from hpcimg.errors import SettingsError, StoreError
+from hpcimg.errors import SettingsError, StoreError, UsageError
 from hpcimg.hub.account import Account, Login, Role
 from hpcimg.hub.directory import Directory
 from hpcimg.hub.engine import make_engine, shown_url, writing
@@ -27,6 +27,7 @@ from hpcimg.hub.tables import (
     DOCUMENTS,
     LOGINS,
     METADATA,
+    PROPOSALS,
     SCHEMA,
     STATE,
     TAGS,
@@ -187,6 +188,28 @@ class Database:
             rows = connection.execute(order).all()
         # What has a space in it is no tag, but a question whose answer is kept.
         return [(row.repository, row.tag) for row in rows if " " not in row.tag]
+
+    def proposals(self) -> list[dict[str, Any]]:
+        """List what nodes propose: account, name, words, node."""
+        with self._reading() as connection:
+            rows = connection.execute(select(PROPOSALS).order_by(*PROPOSALS.primary_key)).all()
+        return [{"account": row.account, "name": row.name, **json.loads(row.said)} for row in rows]
+
+    def put_proposal(self, account: str, name: str, said: Mapping[str, Any], limit: int) -> None:
+        """Keep one; UsageError where an account has `limit` of them."""
+        row = {"account": account, "name": name, "said": json.dumps(said)}
+        own = PROPOSALS.c.account == account
+        with self._changing() as connection:
+            count = connection.execute(select(func.count()).where(own)).scalar_one()
+            if count >= limit:
+                raise UsageError(f"account {account} has {count} proposals already", "remove some")
+            _put(connection, PROPOSALS, row)
+
+    def remove_proposal(self, account: str, name: str) -> None:
+        """Remove one, if it is there."""
+        wanted = (PROPOSALS.c.account == account) & (PROPOSALS.c.name == name)
+        with self._changing() as connection:
+            connection.execute(delete(PROPOSALS).where(wanted))
 
     def prune(self, limit: int) -> int:
         """Remove the oldest documents until `limit` are left; returns how many went.

@@ -87,3 +87,12 @@ TAGS = Table(
     Column("digest", Text, nullable=False),
     Column("checked", Float(53), nullable=False),
 )
+
+# What nodes propose: types that an administrator may make.
+PROPOSALS = Table(
+    "hub_proposals",
+    METADATA,
+    Column("account", ForeignKey("hub_accounts.name", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("said", Text, nullable=False),  # an object in JSON
+)
