@@ -76,7 +76,7 @@ def identify(asked: Asked, directory: Directory, rules: Rules) -> Identity | Non
     login may not have: a request never falls through to what it did not ask for.
     """
     subject = asked.login or asked.certificate
-    bound, account = _bound(subject, directory), account_of(subject, directory)
+    bound, account = _bound(subject, directory), actor_of(subject, directory)
     if bound is not None and (asked.login or not asked.header):
         return Identity(subject, bound, "login" if asked.login else "certificate")
     how, name = _named(asked, rules)
@@ -103,6 +103,11 @@ def account_of(subject: str, directory: Directory) -> Account | None:
     login = directory.logins.get(subject)
     account = directory.accounts.get(login.account if login else subject)
     return None if account is None or account.disabled else account
+
+
+def actor_of(subject: str, directory: Directory) -> Account | None:
+    """Find the account that acts itself: a machine's login has none of its account's rights."""
+    return None if subject in directory.logins else account_of(subject, directory)
 
 
 def _bound(subject: str, directory: Directory) -> MachineType | None:

@@ -12,6 +12,7 @@ from hpcimg.errors import (
     NoCandidateError,
     NotFoundError,
     RegistryError,
+    StoreError,
     UsageError,
 )
 
@@ -59,7 +60,11 @@ def refusal_of(error: HpcimgError, kind: str) -> Refusal:
         return Refusal(403, "DENIED", error.message)
     if isinstance(error, RegistryError):
         return _of_upstream(error)
-    return Refusal(500, "UNKNOWN", error.message)
+    if isinstance(error, StoreError):
+        # It may name the database's host, or a folder of the hub's machine.
+        later = {"Retry-After": str(RETRY_SECONDS)}
+        return Refusal(503, "UNAVAILABLE", "the hub's own storage fails", headers=later)
+    return Refusal(500, "UNKNOWN", "the hub failed")
 
 
 def _of_upstream(error: RegistryError) -> Refusal:

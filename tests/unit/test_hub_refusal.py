@@ -14,6 +14,7 @@ from hpcimg.errors import (
     NotFoundError,
     NotListedError,
     RegistryError,
+    SettingsError,
     StoreError,
     UsageError,
 )
@@ -37,7 +38,6 @@ from hpcimg.hub.refusal import refusal_of, unauthorized, unsupported
         (RegistryError("odd", status=418), "manifest", 502, "UNKNOWN"),
         (ContentError("a bad manifest"), "manifest", 502, "UNKNOWN"),
         (DigestMismatchError("other bytes"), "blob", 502, "UNKNOWN"),
-        (StoreError("the disk is full"), "blob", 500, "UNKNOWN"),
     ],
 )
 def test_every_error_has_its_status(error, kind, status, code):
@@ -52,6 +52,14 @@ def test_a_busy_upstream_says_when_to_come_again():
     """A client that is told to wait waits."""
     busy = refusal_of(RegistryError("slow down", status=429, temporary=True), "manifest")
     assert int(busy.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("error", [StoreError("db.internal is down"), SettingsError("/etc/x")])
+def test_what_is_the_hubs_own_is_not_told(error):
+    """Names of its machines and files are in its log alone."""
+    refusal = refusal_of(error, "manifest")
+    assert refusal.status in {500, 503}
+    assert error.message.encode() not in refusal.body()
 
 
 def test_hints_for_administrators_reach_no_client():
