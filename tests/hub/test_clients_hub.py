@@ -12,10 +12,11 @@ pytestmark = pytest.mark.integration
 TYPES = {
     "qnib-type1": "cpu:broadwell",
     "qnib-type2": "cpu:skylake",
-    "qnib-type3": "",  # as the announcement misspells it, it fits no build
+    "qnib-type3": "cpu:skylake",  # a Coffee Lake has the same core
     "qnib-type4": "cpu:broadwell,nvcap:5.2",
+    "qnib-zen": "",  # no build is for it
 }
-"""The announcement's machine types, and what the image was made for that each shall get."""
+"""The announcement's machine types and one more, and what the image of each was made for."""
 REFUSED = r"(?i)unauthorized|authentication required|invalid username/password|no basic auth"
 
 
@@ -23,6 +24,7 @@ REFUSED = r"(?i)unauthorized|authentication required|invalid username/password|n
 def hub(room, upstream):
     """Start a hub before the registry."""
     with Hub(room, upstream, 5080) as started:
+        started.add_type("qnib/zen", "cpu:zen3")
         started.add_type("qnib/whole", "cpu:skylake", "--answer=index")
         yield started
 
