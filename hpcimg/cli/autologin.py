@@ -188,8 +188,11 @@ def _targets(arguments: argparse.Namespace) -> Targets:
         )
     if mirrors and "containerd" not in kinds:
         raise UsageError("--mirror is for containerd alone", "--for containerd writes its files")
-    # Not HOME: sudo may leave another user's there.
-    home = PurePosixPath(pwd.getpwuid(os.geteuid()).pw_dir)
+    try:
+        # Not HOME: sudo may leave another user's there.
+        home = PurePosixPath(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        home = PurePosixPath(os.environ.get("HOME") or "/")
     authority = read_authority(arguments.ca) if arguments.ca else b""
     return Targets(kinds, root, home, certs, mirrors, arguments.fallback, authority)
 
@@ -201,7 +204,8 @@ def _kinds(given: str | None, root: Path) -> tuple[str, ...]:
 
     if given is None:
         # containerd's are the system's: a user has none.
-        found = [one for one in installed(root) if one != "containerd" or os.geteuid() == 0]
+        is_own = os.geteuid() == 0 or root != Path("/")
+        found = [one for one in installed(root) if is_own or one != "containerd"]
         if not found:
             raise UsageError(f"none of {', '.join(KINDS)} is installed here", "name one by --for")
         return tuple(found)

@@ -57,7 +57,7 @@ class _Section:
 
 
 class HostsTable:
-    """One file's text; raises SettingsError for what is no TOML, or cannot be changed by lines."""
+    """One file's text; raises SettingsError for what cannot be changed by its lines."""
 
     def __init__(self, text: str, source: str) -> None:
         self._source = source
@@ -88,7 +88,9 @@ class HostsTable:
             places = (at for at, one in enumerate(self._sections) if one.path[:1] == path[:1])
             self._insert(next(places, len(self._sections)), path)
 
-    def put(self, path: Path, key: str, value: str | Sequence[str], *, keep: bool = False) -> bool:
+    def put(
+        self, path: Path, key: str, value: str | Sequence[object], *, keep: bool = False
+    ) -> bool:
         """Say a key's value in a table; with `keep` another's value stays, and it is False."""
         section = self._find(path) or self._insert(self._place_for(path), path)
         at = next((at for at, one in enumerate(section.lines) if one.keys == (key,)), None)

@@ -49,6 +49,20 @@ class HubLogin:
         return base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Files beside a hosts.toml: authorities that the hub is trusted by, besides the system's.
+
+    And the certificates that it trusts us by, each with its key or with the key in it.
+    """
+
+    authorities: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, ...], ...] = ()
+
+
+NOTHING_BESIDE = Beside()
+
+
 def hub_url(text: str) -> str:
     """Check a hub's URL, and bring it to `scheme://HOST[:PORT]` as images are named after it."""
     found = _URL.fullmatch(text)
@@ -101,30 +115,37 @@ def containerd_hosts(
     old: bytes,
     login: HubLogin,
     source: str,
+    beside: Beside = NOTHING_BESIDE,
     *,
-    authorities: tuple[str, ...] = (),
     fallback: bool = False,
 ) -> str:
     """Put the hub first into a hosts.toml, of its own host or of a registry it stands before.
 
-    With `fallback` the registry itself is asked where the hub fails. `authorities` are files beside
-    it with the certificates that the hub is trusted by, besides the system's.
+    With `fallback` the registry itself is asked where the hub fails.
     """
     table = HostsTable(_decoded(old, source), source)
     table.forget_ours()
     # What a client asks after all hosts; with the hub here too its own refusal is what is told.
     is_last = not fallback and table.put((), "server", login.url, keep=True)
-    if is_last and authorities:
-        table.put((), "ca", authorities, keep=True)
+    if is_last:
+        _put_files(table, (), beside)
     host = ("host", login.url)
     table.make_first(host)
     table.put(host, "capabilities", ["pull", "resolve"], keep=True)
-    if authorities:
-        table.put(host, "ca", authorities, keep=True)
+    _put_files(table, host, beside)
     _put_headers(table, (*host, "header"), login)
     if is_last:
         _put_headers(table, ("header",), login)
     return table.text()
+
+
+def _put_files(table: HostsTable, section: tuple[str, ...], beside: Beside) -> None:
+    if beside.authorities:
+        table.put(section, "ca", beside.authorities, keep=True)
+    if beside.pairs:
+        # A list in a list is a pair; a name alone is a file with both.
+        pairs = [pair if len(pair) > 1 else pair[0] for pair in beside.pairs]
+        table.put(section, "client", pairs, keep=True)
 
 
 def _put_headers(table: HostsTable, section: tuple[str, ...], login: HubLogin) -> None:

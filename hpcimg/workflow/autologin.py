@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hpcimg.errors import NoCandidateError, UsageError
 from hpcimg.hub.login_files import (
+    Beside,
     HubLogin,
     check_login,
     containerd_hosts,
@@ -30,6 +31,7 @@ from hpcimg.workflow.autologin_files import (
     MODE,
     Place,
     certificates_in,
+    check_toml,
     find_place,
     read_old,
     reads_hosts,
@@ -101,9 +103,17 @@ class Written:
 
 @dataclass(frozen=True)
 class _New:
+    """A file as it will be, and what was read before; a text may hold a password."""
+
     place: Place
     raw: bytes = field(repr=False)
+    old: bytes = field(repr=False)
+    old_mode: int | None
     mode: int = MODE
+
+    @property
+    def is_other(self) -> bool:
+        return (self.old, self.old_mode) != (self.raw, self.mode)
 
 
 def named_type(full_name: str, logins: Mapping[str, str]) -> Choice:
@@ -186,11 +196,9 @@ def change_files(login: HubLogin, targets: Targets, *, dry_run: bool) -> list[Wr
         )
     done = []
     for new in _new_files(login, targets):
-        old, mode = read_old(new.place)
-        changed = (old, mode) != (new.raw, new.mode)
-        if changed and not dry_run:
+        if new.is_other and not dry_run:
             write(new.place, new.raw, new.mode)
-        done.append(Written(new.place.shown, changed))
+        done.append(Written(new.place.shown, new.is_other))
     return done
 
 
@@ -229,8 +237,8 @@ def _new_files(login: HubLogin, targets: Targets) -> list[_New]:
     for kind, (inner, make) in homes.items():
         if kind in targets.kinds:
             place = find_place(targets.root, targets.home / inner)
-            text = make(read_old(place)[0], login, place.shown)
-            found.append(_New(place, text.encode()))
+            old, mode = read_old(place)
+            found.append(_New(place, make(old, login, place.shown).encode(), old, mode))
     if "containerd" in targets.kinds:
         for host in dict.fromkeys((login.host, *targets.mirrors)):
             found += _hosts_files(host, login, targets)
@@ -242,16 +250,19 @@ def _hosts_files(host: str, login: HubLogin, targets: Targets) -> list[_New]:
     found = []
     authorities: tuple[str, ...] = ()
     if targets.authority:
-        beside = replace(place, shown=f"{Path(place.shown).parent}/{_AUTHORITY}", name=_AUTHORITY)
-        found.append(_New(beside, targets.authority, 0o644))
+        copy = replace(place, shown=f"{Path(place.shown).parent}/{_AUTHORITY}", name=_AUTHORITY)
+        found.append(_New(copy, targets.authority, *read_old(copy), 0o644))
         authorities = (_AUTHORITY,)
+    beside = Beside(authorities)
     if host == login.host:
         # A hosts.toml hides from containerd what lies beside it.
-        authorities = tuple(sorted({*authorities, *certificates_in(place)}))
+        there, pairs = certificates_in(place)
+        beside = Beside(tuple(sorted({*authorities, *there})), pairs)
     is_front = targets.fallback and host != login.host
-    old, _ = read_old(place)
-    text = containerd_hosts(old, login, place.shown, authorities=authorities, fallback=is_front)
-    return [*found, _New(place, text.encode())]
+    old, mode = read_old(place)
+    text = containerd_hosts(old, login, place.shown, beside, fallback=is_front)
+    check_toml(text, place.shown)
+    return [*found, _New(place, text.encode(), old, mode)]
 
 
 def _hosts_folder(host: str, targets: Targets) -> PurePosixPath:

@@ -10,11 +10,13 @@ import errno
 import os
 import re
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hpcimg.errors import SettingsError
+from hpcimg.hub.login_files import malformed
 from hpcimg.store.files import make_directory, replace_file
 
 MODE = 0o600
@@ -142,11 +144,27 @@ def write(place: Place, raw: bytes, mode: int = MODE) -> None:
         raise failed("write", place.shown, error) from error
 
 
-def certificates_in(place: Place) -> tuple[str, ...]:
-    """Name the certificates beside a file that hosts.toml would hide from containerd."""
-    with suppress(OSError):
-        return tuple(sorted(p.name for p in place.path.parent.iterdir() if p.suffix == ".crt"))
-    return ()
+def check_toml(text: str, shown: str) -> None:
+    """Refuse what is no TOML: containerd would pass by the whole file, and go to the registry."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        tomllib.loads(text)
+    except (ValueError, RecursionError):
+        raise malformed(shown, "it is not TOML") from None
+
+
+def certificates_in(place: Place) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Name what lies beside a hosts.toml, which hides it: authorities, and our own with keys."""
+    try:
+        names = sorted(one.name for one in place.path.parent.iterdir())
+    except OSError:
+        return (), ()
+    own = [(name, f"{name[:-5]}.key") for name in names if name.endswith(".cert")]
+    pairs = tuple((name, key) if key in names else (name,) for name, key in own)
+    return tuple(name for name in names if name.endswith(".crt")), pairs
 
 
 def _check_owner(shown: str, step: Path, found: os.stat_result) -> None:

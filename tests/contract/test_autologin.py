@@ -154,7 +154,7 @@ def test_one_damaged_file_stops_all(autologin, root, damaged):
     """It is named and kept, and none of the others is written."""
     path = root / damaged
     path.parent.mkdir(parents=True)
-    path.write_text(f'{{"auths": {{"x": "{SECRET}')
+    path.write_text(f"ca = {SECRET}" if path.suffix == ".toml" else f'{{"x": "{SECRET}')
     code, _, err = autologin("--mirror=docker.io")
     assert code == 78
     assert f'"/{damaged}" cannot be changed' in err
@@ -376,10 +376,12 @@ def test_certificates_that_lie_beside_a_new_file_still_count(autologin, root, hu
     """By themselves they are read only where there is no hosts.toml."""
     folder = root / CERTS / hub.host
     folder.mkdir(parents=True)
-    (folder / "site.crt").write_text("x")
+    for name in ("site.crt", "me.cert", "me.key"):
+        (folder / name).write_text("x")
     assert autologin("--for=containerd")[0] == 0
     found = hosts_of(folder)
-    assert found["host"][hub.url]["ca"] == ["site.crt"]
+    said = found["host"][hub.url]
+    assert (said["ca"], said["client"]) == (["site.crt"], [["me.cert", "me.key"]])
 
 
 @pytest.mark.parametrize(

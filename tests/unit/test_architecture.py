@@ -193,7 +193,7 @@ def test_imports_point_downward(module):
         ("archspec", {"hpcimg.targets"}),
         ("pynvml", {"hpcimg.node.nvml"}),
         ("urllib3", {"hpcimg.oci.transport", "hpcimg.oci.answer"}),
-        ("tomllib", {"hpcimg.oci.registries_conf"}),
+        ("tomllib", {"hpcimg.oci.registries_conf", "hpcimg.workflow.autologin_files"}),
         ("bcrypt", {"hpcimg.hub.password"}),
         ("sqlalchemy", {"hpcimg.hub.database", "hpcimg.hub.engine", "hpcimg.hub.tables"}),
     ],

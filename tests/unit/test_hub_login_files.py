@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hpcimg.errors import SettingsError, UsageError
 from hpcimg.hub.hosts_table import MARK
 from hpcimg.hub.login_files import (
+    Beside,
     HubLogin,
     check_login,
     containerd_hosts,
@@ -197,15 +198,17 @@ def test_an_open_type_needs_no_login():
     assert found["host"][HUB]["header"] == {"X-Hpcimg-Type": ["qnib/type1"]}
 
 
-def test_an_authority_is_trusted_for_the_hub():
-    """As a file beside."""
-    found = read(containerd_hosts(b"", LOGIN, "x", authorities=("a.crt", 'b".crt')))
+def test_certificates_are_those_beside():
+    """Authorities, and our own with the key beside it or in it."""
+    beside = Beside(("a.crt", 'b".crt'), (("c.cert", "c.key"), ("d.cert",)))
+    found = read(containerd_hosts(b"", LOGIN, "x", beside))
     assert found["ca"] == found["host"][HUB]["ca"] == ["a.crt", 'b".crt']
+    assert found["client"] == found["host"][HUB]["client"] == [["c.cert", "c.key"], "d.cert"]
 
 
 def test_others_hosts_stay_behind_the_hub():
     """All that is not ours is the same, line by line."""
-    text = containerd_hosts(OTHERS, LOGIN, "x", authorities=("c.crt",))
+    text = containerd_hosts(OTHERS, LOGIN, "x", Beside(("c.crt",)))
     ours, theirs = read(text), read(OTHERS.decode())
     assert list(ours["host"]) == [HUB, "https://mirror.example.org"]
     del ours["host"][HUB]
@@ -237,7 +240,7 @@ def test_twice_is_as_once(old, fallback):
     once = containerd_hosts(old, LOGIN, "x", fallback=fallback)
     assert containerd_hosts(once.encode(), LOGIN, "x", fallback=fallback) == once
     other = HubLogin("http://other.example.org", "qnib", "x", "qnib/type9")
-    between = containerd_hosts(once.encode(), other, "x", authorities=("a.crt",))
+    between = containerd_hosts(once.encode(), other, "x", Beside(("a.crt",)))
     assert HOST not in between
     assert containerd_hosts(between.encode(), LOGIN, "x", fallback=fallback) == once
 
