@@ -75,7 +75,9 @@ class Hub:
     def get(self, path: str, login: str = "") -> str | None:
         """Get a document; None if it is refused or nobody answers."""
         header = ("--header", f"Authorization: {basic(login)}") if login else ()
-        command = ("busybox", "wget", "-q", "-O", "-", *header, f"http://{self.name}{path}")
+        url = f"{'https' if 'tls' in self._settings else 'http'}://{self.name}{path}"
+        trust = ("--no-check-certificate",) if "tls" in self._settings else ()
+        command = ("busybox", "wget", "-q", "-O", "-", *trust, *header, url)
         done = self.room.run(*command, check=False)
         return done.stdout if done.returncode == 0 else None
 

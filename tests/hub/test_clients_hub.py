@@ -47,6 +47,15 @@ def test_each_machine_type_gets_its_image(client, hub, upstream):
     }
 
 
+def test_a_login_is_also_written_as_a_kind_and_its_name(client, hub, upstream):
+    """`qnib/type#type2` is the login `qnib-type2`, by the same password."""
+    client.login(hub.name, "qnib/type#type2", "qnib-type2")
+
+    assert (
+        client.pull(f"{hub.name}/qnib/bench:latest").digest == upstream.builds["cpu:skylake"].digest
+    )
+
+
 def test_a_digest_stands_for_itself_whatever_the_type(client, hub, upstream):
     """Who pulls by digest gets that image, also one that is for other machines."""
     build = upstream.builds[TYPES["qnib-type4"]]

@@ -91,6 +91,15 @@ def test_a_node_tells_its_type_without_a_password(node, hub, upstream):
     assert node.pull(f"{hub.name}/qnib/bench:latest").digest == build.digest
 
 
+def test_a_node_tells_its_type_by_the_path(node, hub, upstream):
+    """The address of the hub in the node's file has the type in it, and no header is needed."""
+    build = upstream.builds["cpu:broadwell"]
+    host = f'[host."http://{hub.name}/type/qnib/type1/v2"]\noverride_path = true\n'
+    node.containerd.write_hosts("docker.io", f"{host}capabilities = ['pull', 'resolve']\n")
+
+    assert node.pull("docker.io/qnib/bench:latest").digest == build.digest
+
+
 def test_a_mirrored_name_that_is_no_upstream_is_refused(node, hub):
     """The registry that a client names goes nowhere unless the settings list it."""
     node.containerd.write_hosts("other.test", hosts(hub, Authorization=basic("qnib-type1")))

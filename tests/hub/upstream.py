@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +108,10 @@ class Upstream:
         return self.room.run(*inspect, f"docker://{self.name}/{name}").stdout
 
 
-def is_installed() -> bool:
-    """Tell whether the tests run as root on a machine with all the programs (tests/prepare)."""
+def lacking_programs() -> list[str]:
+    """List the programs that this machine has not where the room's are looked for."""
     folders = [Path(name) for name in ("/usr/sbin", "/usr/bin")]
-    return os.geteuid() == 0 and all(
-        any((folder / program).exists() for folder in folders) for program in PROGRAMS
-    )
+    return [one for one in PROGRAMS if not any((folder / one).exists() for folder in folders)]
 
 
 PROGRAMS = (
