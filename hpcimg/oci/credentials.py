@@ -139,12 +139,18 @@ class Logins:
         """Look up the longest key that covers the repository; a helper named for it goes first."""
         keys = tuple(covering_keys(registry, repository))
         for key in keys:
+            if key in self.helpers and not self.helpers[key]:
+                # As docker has it: an empty name says that no helper keeps this login.
+                return self._written(keys)
             if key in self.helpers:
                 return ask_helper(self.helpers[key], key, environment)
         if self.default_helper is not None:
             found = ask_helper(self.default_helper, keys[-1], environment)
             if found is not None:
                 return found
+        return self._written(keys)
+
+    def _written(self, keys: tuple[str, ...]) -> Credential | None:
         return next((self.auths[key] for key in keys if key in self.auths), None)
 
 

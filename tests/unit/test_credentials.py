@@ -169,6 +169,12 @@ def test_helper_that_answers_junk(helper):
     assert "hush" not in str(caught.value)
 
 
+def test_no_helper_for_one_registry():
+    """An empty name beside a store of logins: the file counts, and nobody is asked."""
+    kept = logins(auths={"r:1": auth("u", "p")}, credHelpers={"r:1": ""}, credsStore="missing")
+    assert kept.find("r:1", "a", {}) == Credential("u", "p")
+
+
 def test_helper_that_is_a_path():
     """A helper's name cannot lead to another program."""
     with pytest.raises(SettingsError, match=r"credential helper '../evil' is no program name"):
