@@ -65,6 +65,7 @@ _shtab_hpcimg_hub_commands() {
     list:'list accounts'
     password:'set the password of an account'
     remove:'remove an account, its machine types and their logins'
+    serve:'serve images to docker, podman, containerd and others'
     show:'show a machine type, and what its words come to'
     type:'manage machine types'
   )
@@ -402,6 +403,17 @@ _shtab_hpcimg_hub_import_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_hpcimg_hub_import_defaults_added=0
+
+_shtab_hpcimg_hub_serve_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--settings[read this and not \/etc\/hpcimg\/hub.yaml]:FILE:"
+  "--listen[listen here, whatever the settings]:HOST:PORT:"
+  "--database[SQLite file or PostgreSQL, as a URL]:URL:"
+  "--static-machines[have the types qnib\/type1 to type4 with known passwords, to try it out]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hpcimg_hub_serve_defaults_added=0
 
 _shtab_hpcimg_hub_type_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -774,6 +786,7 @@ _shtab_hpcimg_hub() {
         list) _arguments -C -s $_shtab_hpcimg_hub_list_options ;;
         password) _arguments -C -s $_shtab_hpcimg_hub_password_options ;;
         remove) _arguments -C -s $_shtab_hpcimg_hub_remove_options ;;
+        serve) _arguments -C -s $_shtab_hpcimg_hub_serve_options ;;
         show) _arguments -C -s $_shtab_hpcimg_hub_show_options ;;
         type) _shtab_hpcimg_hub_type ;;
       esac

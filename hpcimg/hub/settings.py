@@ -56,14 +56,13 @@ class UpstreamSettings:
 class LimitSettings:
     """What one client may cost.
 
-    `logins` are failed ones a minute from one address, `body` is in bytes, the others in seconds.
+    `logins` are failed ones a minute from one address, `body` is in bytes, `idle` in seconds.
     """
 
     logins: int = 10
     clients: int = 10_000
     body: int = 1 << 20
     idle: float = 75.0
-    answer: float = 300.0
 
 
 @dataclass(frozen=True)

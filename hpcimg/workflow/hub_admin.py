@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hpcimg.hub.directory import Directory
     from hpcimg.hub.machine_type import MachineType
 
+_PROPOSALS = 1000
+_NODE_LIMIT = 255
 TYPE_CHANGES = ("words", "answer", "policy", "description")
 """What may be changed of a machine type, besides its password."""
 ACCOUNT_CHANGES = ("role", "disabled")
@@ -67,6 +69,23 @@ class HubAdmin:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def proposals(self, *, actor: Account | None = None) -> list[dict[str, Any]]:
+        """List what nodes propose for the accounts whose types the actor may see."""
+        found = self._database.proposals()
+        return [one for one in found if actor is None or may_see_types(actor, one["account"])]
+
+    def propose(self, kind: MachineType, node: str) -> None:
+        """Keep what a node proposes for an account that is there."""
+        kind.check()
+        _account(self._database.directory(), kind.account)
+        said = {"words": list(kind.words), "node": node[:_NODE_LIMIT]}
+        self._database.put_proposal(kind.account, kind.name, said, _PROPOSALS)
+
+    def remove_proposal(self, account: str, name: str, *, actor: Account | None = None) -> None:
+        """Remove a proposal."""
+        _permit_types(actor, account)
+        self._database.remove_proposal(account, name)
 
     def accounts(self, *, actor: Account | None = None) -> list[Account]:
         """List the accounts that the actor may see: all, or the own one."""

@@ -1,0 +1,1 @@
+"""The hub's HTTP edge: a registry for every client, the REST interface and the page."""

@@ -1,0 +1,115 @@
+"""Blobs to clients: from the cache by the kernel's own copy, or as they come from the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from hpcimg.errors import HpcimgError
+from hpcimg.hub.refusal import Refusal
+from hpcimg.serve.request import RefusedError
+
+if TYPE_CHECKING:
+    from hpcimg.hub.blobs import BlobReader
+    from hpcimg.oci.reference import Reference
+    from hpcimg.serve.hub import Hub
+
+BROKEN = "broken"
+"""Why an answer that had begun was broken off, in the request."""
+_CHUNK = 256 << 10
+_POLL_SECONDS = 0.02
+"""Between two looks at a blob that is still coming: threads that wait would be too many."""
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
+_TYPE = "application/octet-stream"
+
+
+async def send_blob(hub: Hub, reference: Reference, request: web.Request) -> web.StreamResponse:
+    """Send a blob, or a part of it; raises the client's errors before the first byte.
+
+    An error after it ends the connection: a client never takes a part for the whole.
+    """
+    headers = {
+        "Content-Type": _TYPE,
+        "Docker-Content-Digest": reference.digest or "",
+        "ETag": f'"{reference.digest}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Docker-Distribution-Api-Version": "registry/2.0",
+    }
+    if request.method == "HEAD":
+        size = await hub.in_thread(hub.blobs.size, reference)
+        return web.Response(headers={**headers, "Content-Length": str(size)})
+    if f'"{reference.digest}"' in request.headers.get("If-None-Match", ""):
+        await hub.in_thread(hub.blobs.size, reference)
+        return web.Response(status=304, headers=headers)
+    reader = await hub.in_thread(hub.blobs.open, reference)
+    try:
+        if reader.path is not None:
+            return await _send_file(hub, reader, request, headers)
+        return await _stream(hub, reader, request, headers)
+    finally:
+        reader.close()
+
+
+async def _send_file(
+    hub: Hub, reader: BlobReader, request: web.Request, headers: dict[str, str]
+) -> web.StreamResponse:
+    response = web.FileResponse(str(reader.path), headers=headers, chunk_size=_CHUNK)
+    # All of it is sent here, while the reader keeps the file from being removed.
+    await response.prepare(request)
+    hub.metrics.blob_bytes += response.content_length or 0
+    return response
+
+
+async def _stream(
+    hub: Hub, reader: BlobReader, request: web.Request, headers: dict[str, str]
+) -> web.StreamResponse:
+    start, end = _part(request.headers.get("Range", ""), reader.size)
+    is_part = (start, end) != (0, reader.size)
+    if is_part:
+        headers = {**headers, "Content-Range": f"bytes {start}-{end - 1}/{reader.size}"}
+    response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
+    response.content_length = end - start
+    await response.prepare(request)
+    try:
+        while start < end:
+            stop = min(start + _CHUNK, end)
+            while not reader.has(stop):  # noqa: ASYNC110 - other threads and copies bring it
+                await asyncio.sleep(_POLL_SECONDS)
+            chunk = await hub.in_thread(reader.read, start, stop - start)
+            await response.write(chunk)
+            start += len(chunk)
+            hub.metrics.blob_bytes += len(chunk)
+    except HpcimgError as error:
+        # The status is sent: only a broken connection tells the client that this is not all.
+        request[BROKEN] = error.message
+        if request.transport is not None:
+            request.transport.abort()
+    else:
+        await response.write_eof()
+    return response
+
+
+def _part(header: str, size: int) -> tuple[int, int]:
+    """Read which bytes are wanted, from the first to behind the last; raises RefusedError.
+
+    What is no single range of bytes is the whole, as HTTP has it.
+    """
+    found = _RANGE.fullmatch(header.strip())
+    if found is None or not (found[1] or found[2]):
+        return 0, size
+    if found[1]:
+        start = int(found[1])
+        end = min(int(found[2]) + 1, size) if found[2] else size
+        if found[2] and int(found[2]) < start:
+            return 0, size
+    else:
+        start, end = max(size - int(found[2]), 0), size
+    if start >= end:
+        headers = {"Content-Range": f"bytes */{size}"}
+        why = f"the blob has {size} bytes"
+        raise RefusedError(Refusal(416, "RANGE_INVALID", why, headers=headers))
+    return start, end

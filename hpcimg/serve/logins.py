@@ -1,0 +1,150 @@
+"""Who a request is from: a password or a token is proven once, and remembered for a while.
+
+Knows logins alone; which machine type they mean is identity.py's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from hpcimg.hub.directory import Directory
+from hpcimg.hub.identity import account_of, login_name
+from hpcimg.hub.password import verify_password
+from hpcimg.hub.token import verify
+
+PROOF_SECONDS = 60.0
+"""How long a password that was right needs not be hashed again."""
+_PROOFS_KEPT = 10_000
+_ADDRESSES_KEPT = 10_000
+_WINDOW = 60.0
+_HASHES_AT_ONCE = 4
+"""Each takes some 16 MiB for some 50 ms."""
+_HEADER_LIMIT = 8192
+
+InThread = Callable[..., Awaitable[bool]]
+
+
+class LoginError(Exception):
+    """The login is not right; `retry_after` are seconds, where there were too many such."""
+
+    def __init__(self, why: str, retry_after: float = 0.0) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A login that was proven; `repositories` are those of its token, None means all."""
+
+    login: str = ""
+    repositories: tuple[str, ...] | None = None
+
+
+NOBODY = Proof()
+
+
+class LoginDesk:
+    """Proves what stands in Authorization headers, for one event loop."""
+
+    def __init__(
+        self, key: bytes, failures: int, in_thread: InThread, now: Callable[[], float]
+    ) -> None:
+        self._key = key
+        self._failures = failures
+        self._in_thread = in_thread
+        self._now = now
+        self._secret = os.urandom(32)
+        self._proofs: OrderedDict[bytes, tuple[float, int, Proof]] = OrderedDict()
+        self._failed: OrderedDict[str, list[float]] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Future[Proof]] = {}
+        self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
+
+    async def prove(self, authorization: str, address: str, directory: Directory) -> Proof:
+        """Prove one header; an empty one is nobody's. Raises LoginError."""
+        if not authorization:
+            return NOBODY
+        if len(authorization) > _HEADER_LIMIT:
+            raise LoginError("the Authorization header is too long")
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            return self._of_token(value.strip(), directory)
+        if scheme.lower() != "basic":
+            raise LoginError("log in with a name and a password, or with a token of this hub")
+        # The header itself, which is a password, is not kept.
+        key = hashlib.blake2b(authorization.encode(), key=self._secret).digest()
+        until, generation, proof = self._proofs.get(key, (0.0, -1, NOBODY))
+        if generation == directory.generation and self._now() < until:
+            return proof
+        # Nodes that start together say the same: it is hashed once for all of them.
+        hashing = self._pending.get(key)
+        if hashing is None:
+            hashing = asyncio.ensure_future(self._of_password(value.strip(), address, directory))
+            self._pending[key] = hashing
+            hashing.add_done_callback(lambda _: self._pending.pop(key, None))
+        proof = await asyncio.shield(hashing)
+        self._proofs[key] = (self._now() + PROOF_SECONDS, directory.generation, proof)
+        while len(self._proofs) > _PROOFS_KEPT:
+            self._proofs.popitem(last=False)
+        return proof
+
+    async def check(self, written: str, password: str, address: str, directory: Directory) -> Proof:
+        """Prove a name with its password; raises LoginError, after too many failures for all."""
+        self._refuse_busy(address)
+        name = login_name(written)
+        hashed = _hash_of(name, directory)
+        async with self._hashing:
+            self._refuse_busy(address)
+            # A name that is not there costs as much time as one that is.
+            is_right = await self._in_thread(verify_password, password, hashed)
+        if not is_right or account_of(name, directory) is None:
+            self._failed.setdefault(address, []).append(self._now())
+            while len(self._failed) > _ADDRESSES_KEPT:
+                self._failed.popitem(last=False)
+            raise LoginError("the name or the password is not right")
+        return Proof(name)
+
+    def _of_token(self, text: str, directory: Directory) -> Proof:
+        claims = verify(self._key, text, self._now())
+        if claims is None:
+            raise LoginError("the token is none of this hub's, or its time is over")
+        login = directory.logins.get(claims.subject)
+        bound_to = login.machine_type if login else ""
+        if account_of(claims.subject, directory) is None or bound_to != claims.machine_type:
+            raise LoginError("the login of this token is no longer what it was")
+        return Proof(claims.subject, claims.repositories)
+
+    async def _of_password(self, value: str, address: str, directory: Directory) -> Proof:
+        try:
+            name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise LoginError("the Authorization header is not base64") from error
+        if not colon:
+            raise LoginError("the Authorization header has no password")
+        return await self.check(name, password, address, directory)
+
+    def _refuse_busy(self, address: str) -> None:
+        """Refuse an address that guesses, before anything is hashed for it."""
+        now = self._now()
+        recent = [at for at in self._failed.get(address, ()) if now - at < _WINDOW]
+        if recent:
+            self._failed[address] = recent
+        else:
+            self._failed.pop(address, None)
+        if len(recent) >= self._failures:
+            wait = _WINDOW - (now - recent[0])
+            raise LoginError("too many failed logins from this address", max(1.0, wait))
+
+
+def _hash_of(name: str, directory: Directory) -> str:
+    login = directory.logins.get(name)
+    if login is not None:
+        return login.password_hash
+    account = directory.accounts.get(name)
+    return account.password_hash if account is not None else ""

@@ -1,0 +1,200 @@
+"""The distribution API: each name answered with the image that fits the caller's type."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from hpcimg.errors import HpcimgError, UsageError
+from hpcimg.hub.identity import Identity
+from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized, unsupported
+from hpcimg.hub.route import Route, parse_route, upstream_reference
+from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
+from hpcimg.serve.blob_stream import BROKEN, send_blob
+from hpcimg.serve.request import Caller, RefusedError, caller_of, challenge
+
+if TYPE_CHECKING:
+    from hpcimg.oci.reference import Reference
+    from hpcimg.serve.hub import Hub
+    from hpcimg.workflow.hub_choose import Served
+
+log = logging.getLogger(__name__)
+
+VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+_VARY = "Authorization, Accept"
+_YEAR = "private, max-age=31536000, immutable"
+_READS = ("GET", "HEAD")
+_PAGE = 1000
+
+routed = lru_cache(maxsize=20_000)(parse_route)
+
+
+class Registry:
+    """Handles what stands under /v2/, also behind /type/ACCOUNT/NAME."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request; every refusal is the specification's document."""
+        begin = time.perf_counter()
+        noted: dict[str, str | float | None] = {}
+        kind = "unknown"
+        try:
+            route = _route(request.path)
+            kind = route.kind
+            response = await self._routed(route, request, noted)
+        except RefusedError as error:
+            response = refusal_response(error.refusal)
+            noted["why"] = error.refusal.message
+        except HpcimgError as error:
+            response = refusal_response(refusal_of(error, kind))
+            noted["why"] = error.message
+        if BROKEN in request:
+            noted["why"] = request[BROKEN]
+        seconds = time.perf_counter() - begin
+        self._hub.metrics.count(kind, response.status, seconds)
+        self._hub.audit.write(
+            time=round(time.time(), 3),
+            address=noted.pop("address", None),
+            method=request.method,
+            path=request.path_qs,
+            status=response.status,
+            **noted,
+        )
+        return response
+
+    async def _routed(
+        self, route: Route, request: web.Request, noted: dict[str, str | float | None]
+    ) -> web.StreamResponse:
+        if request.method not in _READS or route.kind == "upload":
+            raise RefusedError(unsupported(request.method))
+        hub = self._hub
+        caller = await caller_of(hub, request, path_type=route.machine_type)
+        noted["address"] = caller.address
+        identity = self._admitted(caller, route, request)
+        noted["login"], noted["how"] = identity.subject, identity.how
+        if identity.machine_type is not None:
+            noted["type"] = identity.machine_type.full_name
+        if route.kind == "ping":
+            return web.json_response({}, headers=VERSION)
+        if route.kind == "catalog":
+            why = "the images of the upstreams are not listed: name what you want"
+            raise RefusedError(Refusal(404, "UNSUPPORTED", why))
+        reference = self._reference(route, request)
+        hub.permit(reference, identity)
+        if route.kind == "manifest":
+            served = await self._served(reference, identity, request)
+            noted["digest"], noted["stale"] = served.digest, served.is_stale or None
+            if served.words is not None:
+                noted["words"] = ",".join(served.words) or "generic"
+            hub.metrics.count_identity(identity.how)
+            hub.metrics.count_choice(served.words)
+            return _manifest(served, request, is_pinned=reference.digest is not None)
+        if route.kind == "blob":
+            return await send_blob(hub, reference, request)
+        if route.kind == "tags":
+            return await self._tags(route, reference, request)
+        return await self._referrers(reference)
+
+    def _admitted(self, caller: Caller, route: Route, request: web.Request) -> Identity:
+        """Let in who is somebody, and a token for what it was given for."""
+        hub = self._hub
+        if caller.identity is None:
+            why = "log in as a machine type (ACCOUNT-TYPE) or as an account"
+            raise RefusedError(unauthorized(why, challenge(hub, request, route.repository)))
+        allowed = caller.proof.repositories
+        if allowed is not None and route.repository and route.repository not in allowed:
+            why = "the token is for other repositories"
+            raise RefusedError(unauthorized(why, challenge(hub, request, route.repository)))
+        return caller.identity
+
+    def _reference(self, route: Route, request: web.Request) -> Reference:
+        settings = self._hub.settings
+        return upstream_reference(
+            route.repository,
+            route.target or "latest",
+            settings.hosts_of_upstreams,
+            settings.first_upstream,
+            request.query.get("ns", ""),
+        )
+
+    async def _served(
+        self, reference: Reference, identity: Identity, request: web.Request
+    ) -> Served:
+        return await self._hub.answer(
+            reference, identity.machine_type, wants_index=_wants_index(request)
+        )
+
+    async def _tags(
+        self, route: Route, reference: Reference, request: web.Request
+    ) -> web.StreamResponse:
+        tags = await self._hub.in_thread(self._hub.contents.tags, reference)
+        tags, link = _page(tags, request)
+        headers = {**VERSION, **({"Link": link} if link else {})}
+        return web.json_response({"name": route.repository, "tags": list(tags)}, headers=headers)
+
+    async def _referrers(self, reference: Reference) -> web.StreamResponse:
+        """Pass on what is attached; where there is no such API, clients ask for the tag instead."""
+        raw = await self._hub.in_thread(self._hub.client.attached_index, reference)
+        if raw is None:
+            raise RefusedError(Refusal(404, "UNSUPPORTED", "the upstream lists no referrers"))
+        return web.Response(body=raw, headers={**VERSION, "Content-Type": OCI_INDEX})
+
+
+def _route(path: str) -> Route:
+    route = routed(path)
+    if route is None:
+        raise RefusedError(Refusal(404, "UNSUPPORTED", "the API has no such path"))
+    return route
+
+
+def refusal_response(refusal: Refusal) -> web.Response:
+    """Send a refusal with the API's own document."""
+    headers = {**VERSION, **refusal.headers, "Content-Type": "application/json"}
+    return web.Response(status=refusal.status, body=refusal.body(), headers=headers)
+
+
+def _manifest(served: Served, request: web.Request, *, is_pinned: bool) -> web.Response:
+    headers = {
+        **VERSION,
+        "Content-Type": served.media_type,
+        "Docker-Content-Digest": served.digest,
+        "ETag": f'"{served.digest}"',
+        "Vary": _VARY,
+        "Cache-Control": _YEAR if is_pinned else "private, no-cache",
+    }
+    if served.is_stale:
+        headers["Warning"] = '110 - "the upstream registry does not answer"'
+    if _is_known(request, served.digest):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=served.body, headers=headers)
+
+
+def _is_known(request: web.Request, digest: str) -> bool:
+    given = request.headers.get("If-None-Match", "")
+    return bool(given) and (given.strip() == "*" or f'"{digest}"' in given or given == digest)
+
+
+def _wants_index(request: web.Request) -> bool:
+    """Tell whether a client takes an index and no manifest; Accept may come in many lines."""
+    accepted = ",".join(request.headers.getall("Accept", []))
+    types = {one.partition(";")[0].strip().lower() for one in accepted.split(",")}
+    return bool(types & INDEX_TYPES) and not types & MANIFEST_TYPES
+
+
+def _page(tags: tuple[str, ...], request: web.Request) -> tuple[tuple[str, ...], str]:
+    """Cut the list as `n` and `last` ask, and give the Link to what follows."""
+    last, number = request.query.get("last", ""), request.query.get("n", "")
+    if number and not number.isdecimal():
+        raise UsageError("n must be a number")
+    rest = tuple(tag for tag in tags if tag > last)
+    size = min(int(number[:9]), _PAGE) if number else len(rest)
+    shown = rest[:size]
+    if len(shown) == len(rest) or not shown:
+        return shown, ""
+    return shown, f'<{request.path}?n={size}&last={shown[-1]}>; rel="next"'

@@ -1,0 +1,132 @@
+"""What every handler needs of a request: from where it comes, who asks, and as which type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hpcimg.hub.identity import Address, Asked, Identity, identify
+from hpcimg.hub.refusal import Refusal, unauthorized
+from hpcimg.serve.logins import LoginError, Proof
+
+if TYPE_CHECKING:
+    from hpcimg.serve.hub import Hub
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: what was proven, which type that means, and the address it came from."""
+
+    proof: Proof
+    identity: Identity | None
+    address: str
+
+
+class RefusedError(Exception):
+    """A request that ends here, and how it is told."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+async def caller_of(hub: Hub, request: web.Request, *, path_type: str = "") -> Caller:
+    """Prove and identify; raises RefusedError for a wrong login, AuthenticationError for a type."""
+    address = address_of(hub, request)
+    text = "" if address is None else str(address)
+    header = request.headers.get("Authorization", "")
+    try:
+        proof = await hub.desk.prove(header, text, hub.directory)
+    except LoginError as error:
+        raise refused_login(hub, request, error) from error
+    asked = Asked(
+        login=proof.login,
+        certificate=_certificate(request),
+        header=request.headers.get(hub.settings.header, "") if hub.settings.header else "",
+        path=path_type,
+        host=request.host.rpartition(":")[0] or request.host if hub.settings.hosts else "",
+        address=address,
+    )
+    return Caller(proof, identify(asked, hub.directory, hub.settings.rules), text)
+
+
+def refused_login(hub: Hub, request: web.Request, error: LoginError) -> RefusedError:
+    """Say that a login is wrong; to one who guesses, that it is not looked at."""
+    if error.retry_after:
+        headers = {"Retry-After": str(int(error.retry_after))}
+        return RefusedError(Refusal(429, "TOOMANYREQUESTS", str(error), headers=headers))
+    return RefusedError(unauthorized(str(error), challenge(hub, request)))
+
+
+def challenge(hub: Hub, request: web.Request, repository: str = "") -> str:
+    """Say how to log in: by a token of this hub, or with each request."""
+    service = host_of(hub, request)
+    if hub.settings.challenge == "basic":
+        return f'Basic realm="{service}"'
+    scope = f',scope="repository:{repository}:pull"' if repository else ""
+    return f'Bearer realm="{base_url(hub, request)}/token",service="{service}"{scope}'
+
+
+def base_url(hub: Hub, request: web.Request) -> str:
+    """Give the URL that clients call this hub by."""
+    if hub.settings.url:
+        return hub.settings.url.rstrip("/")
+    scheme = "https" if hub.settings.tls.certificate else "http"
+    if _is_proxy(hub, _peer(request)):
+        told = request.headers.get("X-Forwarded-Proto", "").lower()
+        scheme = told if told in ("http", "https") else scheme
+    return f"{scheme}://{host_of(hub, request)}"
+
+
+def host_of(hub: Hub, request: web.Request) -> str:
+    """Give the host that a client named, with nothing in it that could end a header's value."""
+    if hub.settings.url:
+        return hub.settings.url.partition("://")[2].partition("/")[0]
+    return "".join(c for c in request.host if c.isascii() and (c.isalnum() or c in ".:-[]"))[:300]
+
+
+def address_of(hub: Hub, request: web.Request) -> Address | None:
+    """Give the client's address; what a header says of it counts from trusted proxies alone."""
+    address = _peer(request)
+    if not _is_proxy(hub, address):
+        return address
+    # Each proxy adds the one it was asked by at the end.
+    for text in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
+        told = _parsed(text.strip())
+        if told is None:
+            return address
+        address = told
+        if not _is_proxy(hub, address):
+            return address
+    return address
+
+
+def _is_proxy(hub: Hub, address: Address | None) -> bool:
+    return address is not None and any(address in one for one in hub.settings.proxies)
+
+
+def _peer(request: web.Request) -> Address | None:
+    found: Any = request.transport.get_extra_info("peername") if request.transport else None
+    return _parsed(str(found[0])) if found else None
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None)
+    return mapped or found
+
+
+def _certificate(request: web.Request) -> str:
+    """Give the common name of the certificate that TLS has verified."""
+    found: Any = request.transport.get_extra_info("peercert") if request.transport else None
+    for part in (found or {}).get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return ""
