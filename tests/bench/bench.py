@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import cold  # noqa: E402 - the modules lie beside this file
+import hub  # noqa: E402
 import inside  # noqa: E402
 import many  # noqa: E402
 import steps  # noqa: E402
@@ -55,7 +56,7 @@ def main() -> int:
         machine = describe_machine()
         results = measure(runs, arguments.only)
         machine["load_after"] = round(os.getloadavg()[0], 2)
-    except (BenchFault, many.ManyFault, subprocess.CalledProcessError) as error:
+    except (BenchFault, many.ManyFault, hub.HubFault, subprocess.CalledProcessError) as error:
         say(str(error))
         return 1
     except KeyboardInterrupt:
@@ -122,6 +123,11 @@ def _steps(runs: int) -> Results:
     return steps.measure(on_node, NODE, runs, 500 if runs > 1 else 5)
 
 
+def _hub(runs: int) -> Results:
+    say("hub: docker-registry and the hub, by turns ...")
+    return hub.measure(runs)
+
+
 GROUPS: dict[str, Callable[[int], Results]] = {
     "launch": _on_one_node,
     "first": _first_step,
@@ -132,6 +138,7 @@ GROUPS: dict[str, Callable[[int], Results]] = {
     "cold": _cold,
     "many": _many,
     "steps": _steps,
+    "hub": _hub,
 }
 
 
@@ -249,7 +256,7 @@ def describe_machine() -> dict[str, object]:
 
 def targets(results: Results) -> list[table.Target]:
     """What was wanted of what was measured."""
-    groups = (table, cold, inside, many, steps)
+    groups = (table, cold, inside, many, steps, hub)
     return [target for group in groups for target in group.targets(results)]
 
 
@@ -281,6 +288,8 @@ def report(results: Results, machine: dict[str, object], runs: int) -> str:
         lines += [table.text(many.rows(results)), ""]
     if "many-steps" in results:
         lines += [table.text(steps.rows(results)), ""]
+    if "hub-manifest" in results:
+        lines += [table.text(hub.rows(results)), ""]
     return "\n".join([*lines, *(target.line() for target in targets(results)), ""])
 
 
