@@ -21,7 +21,8 @@ class Hub:
 
     def __init__(self, room: Room, upstream: Upstream, port: int, **settings: object) -> None:
         self.room, self.port = room, port
-        self.name = f"127.0.0.1:{port}"
+        # Not the loopback's address where a certificate counts: docker trusts that one anyway.
+        self.name = f"{'192.0.2.1' if 'tls' in settings else '127.0.0.1'}:{port}"
         self.folder = room.folder / f"hub-{port}"
         self.log = self.folder / "log"
         self._daemon: Daemon | None = None

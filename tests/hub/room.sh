@@ -40,9 +40,13 @@ if [ "${2:-}" = inside ]; then
     read -r pid _ </proc/self/stat # the old /proc still counts as the machine does
     for hierarchy in $hierarchies; do mount --bind "$hierarchy/$name" "$hierarchy"; done
     mount -t proc proc /proc
-    # What the programs keep outside the folders that they are told, as sockets of shims.
+    # What the programs keep outside the folders that they are told, as sockets of shims and keys.
     for folder in /run /var/lib /var/tmp; do mount -t tmpfs tmpfs "$folder"; done
+    mkdir /var/tmp/etc /var/tmp/work
+    mount -t overlay -o lowerdir=/etc,upperdir=/var/tmp/etc,workdir=/var/tmp/work overlay /etc
     ip link set lo up
+    # Set aside for documentation: docker looks at no certificate of the loopback's own addresses.
+    ip addr add 192.0.2.1/32 dev lo
     echo "$pid"
     exec >/dev/null
     cat

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from client import PullError
 from cri_client import Cri
+from docker_client import Docker
 from hub import Hub
 
 from tests.contract.certificates import authority, signed
@@ -23,7 +24,7 @@ def certificates(room):
     folder = room.folder / "certificates"
     (folder / "node").mkdir(parents=True)
     site = authority(folder)
-    signed(site, "hub")
+    signed(site, "hub", "IP:192.0.2.1")
     node = signed(site, NODE)
     shutil.copy(site.certificate, folder / "node/ca.crt")
     shutil.copy(node.certificate, folder / "node/client.cert")
@@ -56,6 +57,22 @@ def test_a_node_shows_its_certificate(room, hub, upstream, certificates):
         pulled = node.pull(f"{hub.name}/qnib/bench:latest")
 
     assert (pulled.digest, pulled.config) == (build.digest, build.config)
+
+
+def test_docker_shows_its_certificate(room, hub, upstream, certificates):
+    """It takes the certificate from its certs.d, and no login."""
+    build = upstream.builds["cpu:broadwell,nvcap:5.2"]
+    name = f"{hub.name}/qnib/bench:latest"
+    # The room's /etc is its own.
+    place = f"/etc/docker/certs.d/{hub.name}"
+    room.run("mkdir", "-p", place)
+    room.run("cp", "-r", f"{certificates}/node/.", place)
+
+    with Docker(room, room.folder / "tls-docker") as docker:
+        pulled = docker.pull(name)
+        line = docker.run(name)
+
+    assert (pulled.digest, line) == (build.digest, build.line)
 
 
 def test_skopeo_shows_its_certificate(room, hub, upstream, certificates):
