@@ -43,7 +43,7 @@ class Upstream(Protocol):
 class BlobReader:
     """One reader of one blob, whose file is held until `close`.
 
-    `path` is the file where all of it is there already.
+    `path` is the file where all of it is there already; then `fileno` may be sent as it is.
     """
 
     def __init__(self, flight: BlobFlight, path: Path | None) -> None:
@@ -51,6 +51,10 @@ class BlobReader:
         self._is_open = True
         self.size = flight.wanted.size
         self.path = path
+
+    def fileno(self) -> int:
+        """Give the open file, of which no other reader moves the place."""
+        return self._flight.descriptor
 
     def has(self, end: int) -> bool:
         """Tell whether `read` of the bytes before `end` returns or raises at once."""

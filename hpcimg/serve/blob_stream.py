@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from hpcimg.hub.blobs import BlobReader
     from hpcimg.oci.reference import Reference
     from hpcimg.serve.hub import Hub
+
+log = logging.getLogger(__name__)
 
 BROKEN = "broken"
 """Why an answer that had begun was broken off, in the request."""
@@ -47,24 +51,12 @@ async def send_blob(hub: Hub, reference: Reference, request: web.Request) -> web
         return web.Response(status=304, headers=headers)
     reader = await hub.in_thread(hub.blobs.open, reference)
     try:
-        if reader.path is not None:
-            return await _send_file(hub, reader, request, headers)
-        return await _stream(hub, reader, request, headers)
+        return await _send(hub, reader, request, headers)
     finally:
         reader.close()
 
 
-async def _send_file(
-    hub: Hub, reader: BlobReader, request: web.Request, headers: dict[str, str]
-) -> web.StreamResponse:
-    response = web.FileResponse(str(reader.path), headers=headers, chunk_size=_CHUNK)
-    # All of it is sent here, while the reader keeps the file from being removed.
-    await response.prepare(request)
-    hub.metrics.blob_bytes += response.content_length or 0
-    return response
-
-
-async def _stream(
+async def _send(
     hub: Hub, reader: BlobReader, request: web.Request, headers: dict[str, str]
 ) -> web.StreamResponse:
     start, end = _part(request.headers.get("Range", ""), reader.size)
@@ -74,6 +66,32 @@ async def _stream(
     response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
     response.content_length = end - start
     await response.prepare(request)
+    hub.metrics.blob_bytes += end - start
+    if reader.path is not None and request.transport is not None:
+        await _send_file(reader, request.transport, start, end)
+    elif not await _stream(hub, reader, response, start, end):
+        # The status is sent: only a broken connection tells the client that this is not all.
+        request[BROKEN] = "the upstream broke off"
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
+
+
+async def _send_file(
+    reader: BlobReader, transport: asyncio.Transport, start: int, end: int
+) -> None:
+    """Have the kernel copy from the file to the socket."""
+    if start < end:
+        with os.fdopen(os.dup(reader.fileno()), "rb") as file:
+            await asyncio.get_running_loop().sendfile(transport, file, start, end - start)
+
+
+async def _stream(
+    hub: Hub, reader: BlobReader, response: web.StreamResponse, start: int, end: int
+) -> bool:
+    """Send bytes as they come; False when no more do."""
     try:
         while start < end:
             stop = min(start + _CHUNK, end)
@@ -82,15 +100,10 @@ async def _stream(
             chunk = await hub.in_thread(reader.read, start, stop - start)
             await response.write(chunk)
             start += len(chunk)
-            hub.metrics.blob_bytes += len(chunk)
     except HpcimgError as error:
-        # The status is sent: only a broken connection tells the client that this is not all.
-        request[BROKEN] = error.message
-        if request.transport is not None:
-            request.transport.abort()
-    else:
-        await response.write_eof()
-    return response
+        log.warning("%s", error.message)
+        return False
+    return True
 
 
 def _part(header: str, size: int) -> tuple[int, int]:
