@@ -76,7 +76,7 @@ class BlobBringer:
             self._flight.open_with(descriptor)
             if whole is not None:
                 self._source.prove()
-                self._flight.succeed()
+                self._found_whole(descriptor)
                 return
             with cache_faults(self._part):
                 is_ours = try_lock(descriptor, fcntl.LOCK_EX)
@@ -111,16 +111,18 @@ class BlobBringer:
 
     def _receive(self, descriptor: int, begun: int) -> None:
         """Write what is missing after the `begun` first bytes, and have it all verified."""
-        with cache_faults(self._part):
-            first = pieces_of(descriptor, begun)
         received = begun
-        for chunk in self._source.rest(first):
+        for chunk in self._source.rest(self._first(descriptor, begun)):
             with cache_faults(self._part):
                 write_at(descriptor, chunk, received)
             received += len(chunk)
             self._flight.grow(received)
-        if received == begun:
+        if begun and received == begun:
             self._source.prove()
+
+    def _first(self, descriptor: int, begun: int) -> Iterator[bytes]:
+        with cache_faults(self._part):
+            yield from pieces_of(descriptor, begun)
 
     def _give_up(self, descriptor: int, error: BaseException) -> None:
         """Leave for later only what may well be good; whoever comes next goes on from there."""

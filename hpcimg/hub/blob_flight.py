@@ -52,15 +52,19 @@ class BlobFlight:
             self._users += is_open
             return is_open
 
-    def leave(self) -> None:
-        """Read no more, or bring no more; what is not kept is not brought for nobody."""
+    def leave(self) -> bool:
+        """Read no more, or bring no more; True for the last one, with whom the flight ends.
+
+        What is not kept is not brought for nobody.
+        """
         with self._change:
             self._users -= 1
-            if self._users == 1 and not self.is_kept:
+            if self._users == 1 and not self.is_kept and not self._is_whole:
                 self._is_stopped = True
             if self._users == 0 and self.descriptor >= 0:
                 os.close(self.descriptor)
                 self.descriptor = -1
+            return self._users == 0
 
     def wait_begun(self) -> None:
         """Wait until there is something to read; raises what happened instead."""

@@ -36,6 +36,8 @@ class BlobRoom:
         if size > self._limit:
             return False
         with self._lock:
+            if part_path(path) in self._reserved:
+                return False  # of two sizes that registries tell, one is wrong
             is_seen = self._total is not None and self._added + size <= self._limit // _SHARE
             total = self._total if is_seen and self._total is not None else self._listed(size)
             if total + size > self._limit:

@@ -46,8 +46,11 @@ class BlobReader:
     `path` is the file where all of it is there already; then `fileno` may be sent as it is.
     """
 
-    def __init__(self, flight: BlobFlight, path: Path | None) -> None:
+    def __init__(
+        self, flight: BlobFlight, path: Path | None, on_close: Callable[[BlobFlight], None]
+    ) -> None:
         self._flight = flight
+        self._on_close = on_close
         self._is_open = True
         self.size = flight.wanted.size
         self.path = path
@@ -75,7 +78,7 @@ class BlobReader:
         """Read no more."""
         if self._is_open:
             self._is_open = False
-            self._flight.leave()
+            self._on_close(self._flight)
 
 
 class BlobCache:
@@ -110,14 +113,14 @@ class BlobCache:
             flight = BlobFlight(wanted)
             flight.open_with(descriptor)
             flight.succeed()
-            return BlobReader(flight, path)
+            return BlobReader(flight, path, self._leave)
         flight = self._joined(reference, wanted, path)
         try:
             flight.wait_begun()
         except BaseException:
-            flight.leave()
+            self._leave(flight)
             raise
-        return BlobReader(flight, None)
+        return BlobReader(flight, None, self._leave)
 
     def close(self) -> None:
         """Stop all that is under way."""
@@ -167,10 +170,19 @@ class BlobCache:
             flight.fail(StoreError(f"the blob could not be brought: {type(error).__name__}"))
             raise
         finally:
-            with self._lock:
-                if self._flights.get(wanted.digest) is flight:
-                    del self._flights[wanted.digest]
-            flight.leave()
+            # What is not kept has no other place: whoever comes reads with those who do.
+            if flight.is_kept or not flight.is_whole:
+                self._forget(flight)
+            self._leave(flight)
+
+    def _leave(self, flight: BlobFlight) -> None:
+        if flight.leave():
+            self._forget(flight)
+
+    def _forget(self, flight: BlobFlight) -> None:
+        with self._lock:
+            if self._flights.get(flight.wanted.digest) is flight:
+                del self._flights[flight.wanted.digest]
 
     def _keep(self, flight: BlobFlight, bringer: BlobBringer, path: Path) -> None:
         flight.is_kept = True
