@@ -15,7 +15,7 @@ import pytest
 from registry import Registry
 
 import hpcimg
-from hpcimg.errors import HpcimgError, NotFoundError, StoreError, UsageError
+from hpcimg.errors import HpcimgError, NotFoundError, UsageError
 from hpcimg.hub.blobs import BlobCache
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.credentials import no_credential
@@ -154,17 +154,6 @@ def test_what_is_no_digest_is_no_path(registry, cache):
     for digest in ("../../x", "sha256:../../x", "", "sha256:abc"):
         with pytest.raises(UsageError):
             cache.open(Reference(registry.name, "a/b", None, digest))
-
-
-def test_a_full_disk_is_said(registry, cache, monkeypatch):
-    """The reader's stream breaks with a reason, and nothing half stays."""
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("hpcimg.hub.blob_bringer.write_at", full)
-    with pytest.raises(StoreError, match="No space left"):
-        whole(cache, blob(registry))
 
 
 PROGRAM = """
