@@ -237,7 +237,7 @@ def _print_json(url: str, choice: Choice, written: list[Written]) -> None:
             else {
                 "account": proposal.account,
                 "name": proposal.name,
-                "words": list(proposal.words),
+                "features": list(proposal.words),
                 "command": proposal.command,
             },
         }

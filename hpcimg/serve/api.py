@@ -156,7 +156,7 @@ class Api:
         kind = MachineType(
             call.text("account"),
             call.text("name"),
-            call.words("words"),
+            call.words("features"),
             call.text("answer", "manifest"),
             call.text("policy"),
             call.text("description"),
@@ -166,10 +166,10 @@ class Api:
         return {**_type_json(kind), "notes": notes}
 
     async def _change_type(self, call: Call) -> object:
-        changes = {key: call.text(key) for key in call.body if key not in {"words", "password"}}
+        changes = {key: call.text(key) for key in call.body if key not in {"features", "password"}}
         changed: dict[str, Any] = dict(changes)
-        if "words" in call.body:
-            changed["words"] = call.words("words")
+        if "features" in call.body:
+            changed["words"] = call.words("features")
         password = call.text("password")
         actor = call.acting()
         await self._do(self._hub.admin.change_type, call.name, changed, password, actor=actor)
@@ -227,8 +227,8 @@ class Api:
         """Tell a choice for a type, or for words that no type has."""
         query = call.request.query
         reference = self._hub.named(query.get("image", ""), call.identity)
-        if "words" in query:
-            profile = profile_from_words(query["words"])
+        if "platform" in query:
+            profile = profile_from_words(query["platform"])
             found = await self._do(self._hub.grid.explain_for, reference, profile)
         else:
             name = query.get("type", "")
@@ -253,7 +253,7 @@ class Api:
 
     async def _propose(self, call: Call) -> object:
         """Keep what a node proposes, for the account that it has a login of."""
-        kind = MachineType(call.text("account"), call.text("name"), call.words("words"))
+        kind = MachineType(call.text("account"), call.text("name"), call.words("features"))
         account = account_of(call.identity.subject, self._hub.directory)
         if account is None or not may_see_types(account, kind.account):
             raise AuthenticationError(f"this login may propose nothing for {kind.account}")
@@ -274,7 +274,7 @@ def _type_json(kind: MachineType) -> dict[str, Any]:
     return {
         "account": kind.account,
         "name": kind.name,
-        "words": list(kind.words),
+        "features": list(kind.words),
         "answer": kind.answer,
         "policy": kind.policy,
         "description": kind.description,

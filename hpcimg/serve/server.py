@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
@@ -40,7 +41,14 @@ _BACKLOG = 1024
 
 def serve(settings: HubSettings, database: Database, cache: Path, say: Say) -> None:
     """Run until SIGTERM or SIGINT; answers under way are finished first."""
+    _open_many_files()
     asyncio.run(_run(settings, database, cache, say))
+
+
+def _open_many_files() -> None:
+    """Take as many connections as the machine allows; the usual limit is for other programs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(settings: HubSettings, database: Database, cache: Path, say: Say) -> None:

@@ -79,7 +79,7 @@ class HubAdmin:
         """Keep what a node proposes for an account that is there."""
         kind.check()
         _account(self._database.directory(), kind.account)
-        said = {"words": list(kind.words), "node": node[:_NODE_LIMIT]}
+        said = {"features": list(kind.words), "node": node[:_NODE_LIMIT]}
         self._database.put_proposal(kind.account, kind.name, said, _PROPOSALS)
 
     def remove_proposal(self, account: str, name: str, *, actor: Account | None = None) -> None:

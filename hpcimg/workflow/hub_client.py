@@ -65,7 +65,7 @@ class HubClient:
         body = {
             "account": proposal.account,
             "name": proposal.name,
-            "words": list(proposal.words),
+            "features": list(proposal.words),
             "node": proposal.node,
         }
         self._ask("POST", "/api/v1/proposals", body, {200, 201, 202})
@@ -131,7 +131,7 @@ def _listed(found: Any) -> list[Any]:
 
 
 def _machine_type(one: Any) -> MachineType:
-    words = one["words"]
+    words = one["features"]
     if not all(isinstance(text, str) for text in (one["account"], one["name"], *words)):
         raise TypeError
     if not isinstance(words, list):

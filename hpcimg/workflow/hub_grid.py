@@ -50,12 +50,12 @@ class Row:
         lacking: Counter[str] = Counter()
         found = []
         for kind, cell in zip(types, self.cells, strict=True):
-            said = {"build": cell.closeness, "words": list(cell.words), "reason": cell.reason}
+            said = {"build": cell.closeness, "features": list(cell.words), "reason": cell.reason}
             found.append({"type": kind.full_name, **said})
             if cell.closeness != "specific" and cell.wanted:
                 lacking[" ".join(cell.wanted)] += 1
         wanted = [
-            {"words": words.split(), "types": number} for words, number in lacking.most_common()
+            {"features": words.split(), "types": number} for words, number in lacking.most_common()
         ]
         return {"image": str(self.reference), "types": found, "wanted": wanted}
 
@@ -73,14 +73,14 @@ class Explained:
         return {
             "image": str(self.reference),
             "build": self.cell.closeness,
-            "words": list(self.cell.words),
+            "features": list(self.cell.words),
             "digest": self.cell.digest,
             "wanted": list(self.cell.wanted),
             "reason": self.cell.reason,
             "entries": [
                 {
                     "digest": one.descriptor.digest,
-                    "words": list(one.features),
+                    "features": list(one.features),
                     "verdict": one.verdict,
                     "reason": one.reason,
                 }

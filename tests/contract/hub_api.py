@@ -17,7 +17,7 @@ else:
 SECRET = "s3cret-of-the-type"
 """A password, or the start of one; it must show nowhere."""
 TYPES = [
-    {"account": "qnib", "name": name, "words": words, "answer": "manifest", "description": ""}
+    {"account": "qnib", "name": name, "features": words, "answer": "manifest", "description": ""}
     for name, words in {
         "type1": ["cpu:broadwell"],
         "type2": ["cpu:skylake"],

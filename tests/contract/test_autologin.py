@@ -265,7 +265,7 @@ def test_no_type_fits(autologin, root, hub):
     assert "qnib/type1 needs cpu:broadwell" in err
     assert "`hpcimg hub type add qnib/x86_64_v2 cpu:x86_64_v2`" in err
     found = json.loads(out)
-    assert (found["type"], found["proposal"]["words"]) == (None, ["cpu:x86_64_v2"])
+    assert (found["type"], found["proposal"]["features"]) == (None, ["cpu:x86_64_v2"])
     assert (files(root), hub.proposals) == (set(), [])
 
 
@@ -276,7 +276,7 @@ def test_a_type_is_proposed(autologin, hub):
     assert "no type is just this node" in err
     words = ["cpu:skylake_avx512", "nvcap:7.0"]
     name = "skylake_avx512-nvcap-7.0"
-    assert hub.proposals == [{"account": "qnib", "name": name, "words": words, "node": "n1"}]
+    assert hub.proposals == [{"account": "qnib", "name": name, "features": words, "node": "n1"}]
 
 
 def test_nothing_is_proposed_where_a_type_is_just_the_node(autologin, hub):

@@ -51,13 +51,13 @@ def test_a_type_from_its_making_to_its_end(hub, registry):
         OWNER,
         account="qnib",
         name="new",
-        words=["cpu:skylake"],
+        features=["cpu:skylake"],
         password="p",
     )
-    assert (made.status, made.json()["words"]) == (201, ["cpu:skylake"])
+    assert (made.status, made.json()["features"]) == (201, ["cpu:skylake"])
     found = hub.ask(NAME, "qnib-new:p")
     assert found.headers["Docker-Content-Digest"] == registry.digests[1]
-    changed = call(hub, "PATCH", "/types/qnib/new", OWNER, words=["cpu:broadwell"], password="q")
+    changed = call(hub, "PATCH", "/types/qnib/new", OWNER, features=["cpu:broadwell"], password="q")
     assert (changed.status, changed.json()["login"]) == (200, "qnib-new")
     assert hub.ask(NAME, "qnib-new:p").status == 401
     found = hub.ask(NAME, "qnib-new:q")
@@ -94,7 +94,7 @@ def test_an_account_from_its_making_to_its_end(hub):
         (OWNER, "GET", "/export", {}),
         (OWNER, "POST", "/import", {"a": 1}),
         (login("type1"), "POST", "/types", {"account": "qnib", "name": "x"}),
-        (login("type1"), "PATCH", "/types/qnib/type1", {"words": []}),
+        (login("type1"), "PATCH", "/types/qnib/type1", {"features": []}),
         (login("type1"), "DELETE", "/types/qnib/type2", {}),
         (login("type1"), "GET", "/accounts", {}),
         (login("type1"), "PATCH", "/accounts/qnib", {"password": "x"}),
@@ -138,8 +138,8 @@ def test_another_sites_form_changes_nothing(hub):
         ("/types", "{"),
         ("/types", "[1]"),
         ("/types", '{"account": "qnib", "name": "A"}'),
-        ("/types", '{"account": "qnib", "name": "x", "words": "cpu:x"}'),
-        ("/types", '{"account": "qnib", "name": "x", "words": ["cpu:broadwel"]}'),
+        ("/types", '{"account": "qnib", "name": "x", "features": "cpu:x"}'),
+        ("/types", '{"account": "qnib", "name": "x", "features": ["cpu:broadwel"]}'),
         ("/types", '{"account": 5, "name": "x"}'),
         ("/types", '{"account": "qnib", "name": "x", "answer": "both"}'),
         ("/accounts", '{"name": "x", "role": "god"}'),
@@ -177,7 +177,7 @@ def test_explained(hub, registry):
         "rejected",
     ]
     words = "linux/amd64:cpu:broadwell"
-    found = call(hub, "GET", f"/explain?image=qnib/bench:latest&words={words}", OWNER)
+    found = call(hub, "GET", f"/explain?image=qnib/bench:latest&platform={words}", OWNER)
     assert found.json()["digest"] == registry.digests[2]
     assert call(hub, "GET", "/explain?image=qnib/bench&type=qnib/type1", PULLER).status == 404
 
@@ -187,12 +187,12 @@ def test_coverage_says_what_to_build(hub):
     (row,) = call(hub, "GET", "/coverage?image=qnib/bench", OWNER).json()
     builds = {one["type"]: one["build"] for one in row["types"]}
     assert builds["qnib/type1"] == builds["qnib/type4"] == "specific"
-    assert {word for one in row["wanted"] for word in one["words"]} <= {"cpu:skylake"}
+    assert {word for one in row["wanted"] for word in one["features"]} <= {"cpu:skylake"}
 
 
 def test_proposals(hub):
     """A node proposes with its login; its administrators see and remove it."""
-    said = {"account": "qnib", "name": "found", "words": ["cpu:zen3"], "node": "n1"}
+    said = {"account": "qnib", "name": "found", "features": ["cpu:zen3"], "node": "n1"}
     assert call(hub, "POST", "/proposals", login("type1"), **said).status == 201
     assert call(hub, "POST", "/proposals", login("type1"), **said).status == 201
     assert call(hub, "GET", "/proposals", OWNER).json() == [said]

@@ -11,7 +11,7 @@ from hpcimg.oci.transport import ONE_TRY
 from hpcimg.workflow.autologin import Proposal
 from hpcimg.workflow.hub_client import HubClient
 
-TYPES = [{"account": "qnib", "name": "type1", "words": ["cpu:broadwell"], "new": "key"}]
+TYPES = [{"account": "qnib", "name": "type1", "features": ["cpu:broadwell"], "new": "key"}]
 LOGINS = {"qnib": "s3cret"}
 
 
@@ -37,7 +37,7 @@ def test_a_type_is_proposed(hub):
     """As the API's page has it."""
     client(hub).propose(Proposal("qnib", "type2", ("cpu:skylake",), "n1"))
     words = ["cpu:skylake"]
-    assert hub.proposals == [{"account": "qnib", "name": "type2", "words": words, "node": "n1"}]
+    assert hub.proposals == [{"account": "qnib", "name": "type2", "features": words, "node": "n1"}]
 
 
 def test_a_wrong_password(hub):
@@ -55,9 +55,9 @@ def test_a_wrong_password(hub):
         ((200, {}, b"<html>"), "something else than JSON"),
         ((200, {}, b"{}"), "has another form"),
         ((200, {}, b"[1]"), "has another form"),
-        ((200, {}, b'[{"account": "a", "name": "b", "words": "abc"}]'), "has another form"),
-        ((200, {}, b'[{"account": "a", "name": "b", "words": [1]}]'), "has another form"),
-        ((200, {}, b'[{"account": "a", "name": "../b", "words": []}]'), "has another form"),
+        ((200, {}, b'[{"account": "a", "name": "b", "features": "abc"}]'), "has another form"),
+        ((200, {}, b'[{"account": "a", "name": "b", "features": [1]}]'), "has another form"),
+        ((200, {}, b'[{"account": "a", "name": "../b", "features": []}]'), "has another form"),
         ((200, {}, b"[" * 100_000), "something else than JSON"),
         ((200, {}, b" " * 5_000_000), "more than"),
         ((200, {"Content-Encoding": "gzip"}, b"[]"), "encoded content"),

@@ -44,7 +44,9 @@ def same_everywhere(first, second, registry):
     text = first.ask("/token?scope=repository:qnib/bench:pull", login("type4")).json()["token"]
     given = second.ask(NAME, text)
     assert given.headers["Docker-Content-Digest"] == registry.digests[3]
-    body = json.dumps({"account": "qnib", "name": "new", "words": ["cpu:skylake"], "password": "p"})
+    body = json.dumps(
+        {"account": "qnib", "name": "new", "features": ["cpu:skylake"], "password": "p"}
+    )
     kind = "application/json"
     assert first.ask("/api/v1/types", "root:root", "POST", body, Content_Type=kind).status == 201
     # The other copy looks once a second.
