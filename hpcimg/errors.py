@@ -55,7 +55,8 @@ class NoCandidateError(HpcimgError):
 class RegistryError(HpcimgError):
     """The registry failed or sent something else than it promised.
 
-    `status` is the HTTP status, 0 when there was no answer; `temporary` says that a retry may help.
+    `status` is the HTTP status, 0 when there was no answer; `temporary` says that a retry may help,
+    `retry_after` in how many seconds, 0 where nobody said.
     """
 
     exit_code = ExitCode.REGISTRY
@@ -65,6 +66,7 @@ class RegistryError(HpcimgError):
     ) -> None:
         super().__init__(message, hint)
         self.status = status
+        self.retry_after = 0.0
         self.temporary = temporary
         if temporary:
             self.exit_code = ExitCode.TEMPORARY

@@ -29,7 +29,8 @@ MISSING_SECONDS = 5.0
 PAUSE_SECONDS = 5.0
 """How long an upstream that failed is not asked again for a name that could be answered."""
 BUSY_SECONDS = 30.0
-"""The same for one that limits requests."""
+"""The same for one that limits requests, and does not say for how long."""
+LONGEST_PAUSE = 3600.0
 
 TAG_COUNT = 50_000
 MISSING_COUNT = 10_000
@@ -210,7 +211,8 @@ class Contents:
             raise error
         log.warning("%s; %s:%s is answered as it was", error.message, *name)
         found = replace(before.found, is_stale=True)
-        pause = BUSY_SECONDS if error.status == 429 else PAUSE_SECONDS
+        pause = error.retry_after or (BUSY_SECONDS if error.status == 429 else PAUSE_SECONDS)
+        pause = min(pause, LONGEST_PAUSE)
         self._known.put(name, _Known(found, before.checked, now + pause))
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 
 from hpcimg.errors import (
@@ -25,8 +26,9 @@ _UNKNOWN = {
     "tags": "NAME_UNKNOWN",
     "referrers": "NAME_UNKNOWN",
 }
-RETRY_SECONDS = 30
+RETRY_SECONDS = 30.0
 """What a client is told to wait where an upstream is busy and does not say how long."""
+LONGEST_RETRY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,15 @@ def refusal_of(error: HpcimgError, kind: str) -> Refusal:
         return _of_upstream(error)
     if isinstance(error, StoreError):
         # It may name the database's host, or a folder of the hub's machine.
-        later = {"Retry-After": str(RETRY_SECONDS)}
+        later = {"Retry-After": str(ceil(RETRY_SECONDS))}
         return Refusal(503, "UNAVAILABLE", "the hub's own storage fails", headers=later)
     return Refusal(500, "UNKNOWN", "the hub failed")
 
 
 def _of_upstream(error: RegistryError) -> Refusal:
     """An upstream that asks for patience is passed on as it is; its other failures are its own."""
-    later = {"Retry-After": str(RETRY_SECONDS)}
+    seconds = min(error.retry_after, LONGEST_RETRY) or RETRY_SECONDS
+    later = {"Retry-After": str(ceil(seconds))}
     if error.status == 429:
         return Refusal(429, "TOOMANYREQUESTS", error.message, headers=later)
     if error.temporary:

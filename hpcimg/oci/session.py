@@ -17,7 +17,7 @@ from hpcimg.oci.auth import Access, Authenticator, TokenRequest
 from hpcimg.oci.credentials import FindCredential
 from hpcimg.oci.diagnostics import diagnostics, failure, token_failure
 from hpcimg.oci.hosts import origin
-from hpcimg.oci.transport import ONE_TRY, Patience, Request, Transport
+from hpcimg.oci.transport import ONE_TRY, Patience, Request, Transport, retry_after
 
 TOKEN_LIMIT = 1 << 20
 """Bytes of a token service's answer that are read."""
@@ -66,7 +66,10 @@ class Session:
         """Return an answer of these statuses; all others are an error about `what`."""
         if answer.status in statuses:
             return answer
-        raise failure(what, access.registry, answer.status, answer.error_body())
+        error = failure(what, access.registry, answer.status, answer.error_body())
+        if isinstance(error, RegistryError):
+            error.retry_after = retry_after(answer.headers, time.time()) or 0.0
+        raise error
 
     def has(
         self, access: Access, request: Request, what: str, patience: Patience | None = None

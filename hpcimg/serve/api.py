@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _COVERED = 50
+_CELLS = 5000
+"""Choices that one question may take."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,10 @@ class Api:
             raise UsageError("say which: ?image=NAME, once or more")
         references = [self._hub.named(name, call.identity) for name in names]
         types = self._seen(call)
+        if len(types) * len(references) > _CELLS:
+            raise UsageError(
+                f"{len(references)} images for {len(types)} types are too many at once"
+            )
         rows = await self._do(self._hub.grid.rows, references, types)
         return [row.to_json(types) for row in rows]
 

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
-_VARY = "Authorization, Accept"
 _YEAR = "private, max-age=31536000, immutable"
 _READS = ("GET", "HEAD")
 _PAGE = 1000
+_GONE = 499
+"""What servers note for a client that did not wait for its answer."""
+
+Noted = dict[str, str | float | None]
 
 routed = lru_cache(maxsize=20_000)(parse_route)
 
@@ -38,11 +41,13 @@ class Registry:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        told_by = ("Authorization", "Accept", hub.settings.header)
+        self._vary = ", ".join(filter(None, told_by))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; every refusal is the specification's document."""
         begin = time.perf_counter()
-        noted: dict[str, str | float | None] = {}
+        noted: Noted = {}
         kind = "unknown"
         try:
             route = _route(request.path)
@@ -54,23 +59,32 @@ class Registry:
         except HpcimgError as error:
             response = refusal_response(refusal_of(error, kind))
             noted["why"] = error.message
+        except ConnectionError:
+            self._note(request, begin, kind, _GONE, {**noted, "why": "the client has gone"})
+            raise
+        except Exception as error:
+            log.exception("%s %s", request.method, ascii(request.path))
+            response = refusal_response(Refusal(500, "UNKNOWN", "the hub failed"))
+            noted["why"] = f"unexpected {type(error).__name__}"
         if BROKEN in request:
             noted["why"] = request[BROKEN]
-        seconds = time.perf_counter() - begin
-        self._hub.metrics.count(kind, response.status, seconds)
-        self._hub.audit.write(
-            time=round(time.time(), 3),
-            address=noted.pop("address", None),
-            method=request.method,
-            path=request.path_qs,
-            status=response.status,
-            **noted,
-        )
+        self._note(request, begin, kind, response.status, noted)
         return response
 
-    async def _routed(
-        self, route: Route, request: web.Request, noted: dict[str, str | float | None]
-    ) -> web.StreamResponse:
+    def _note(
+        self, request: web.Request, begin: float, kind: str, status: int, noted: Noted
+    ) -> None:
+        """Count an answer and write it into the audit log."""
+        self._hub.metrics.count(kind, status, time.perf_counter() - begin)
+        self._hub.audit.write(
+            time=round(time.time(), 3),
+            method=request.method,
+            path=request.path_qs,
+            status=status,
+            **noted,
+        )
+
+    async def _routed(self, route: Route, request: web.Request, noted: Noted) -> web.StreamResponse:
         if request.method not in _READS or route.kind == "upload":
             raise RefusedError(unsupported(request.method))
         hub = self._hub
@@ -80,6 +94,9 @@ class Registry:
         noted["login"], noted["how"] = identity.subject, identity.how
         if identity.machine_type is not None:
             noted["type"] = identity.machine_type.full_name
+        if route.kind == "ping" and self._must_ask(request, identity):
+            why = "log in, or ask for a token without a login"
+            raise RefusedError(unauthorized(why, challenge(hub, request)))
         if route.kind == "ping":
             return web.json_response({}, headers=VERSION)
         if route.kind == "catalog":
@@ -94,7 +111,7 @@ class Registry:
                 noted["words"] = ",".join(served.words) or "generic"
             hub.metrics.count_identity(identity.how)
             hub.metrics.count_choice(served.words)
-            return _manifest(served, request, is_pinned=reference.digest is not None)
+            return _manifest(served, request, self._vary, is_pinned=reference.digest is not None)
         if route.kind == "blob":
             return await send_blob(hub, reference, request)
         if route.kind == "tags":
@@ -112,6 +129,16 @@ class Registry:
             why = "the token is for other repositories"
             raise RefusedError(unauthorized(why, challenge(hub, request, route.repository)))
         return caller.identity
+
+    def _must_ask(self, request: web.Request, identity: Identity) -> bool:
+        """Tell whether a client has to be asked whether it has a login, before it is taken as told.
+
+        Else one that has a login would never send it, and take a wrong password for a right one.
+        A client without one is given a token for nobody.
+        """
+        is_silent = "Authorization" not in request.headers
+        is_told = identity.how in ("network", "anonymous")
+        return is_silent and is_told and self._hub.settings.challenge == "bearer"
 
     def _reference(self, route: Route, request: web.Request) -> Reference:
         settings = self._hub.settings
@@ -159,13 +186,13 @@ def refusal_response(refusal: Refusal) -> web.Response:
     return web.Response(status=refusal.status, body=refusal.body(), headers=headers)
 
 
-def _manifest(served: Served, request: web.Request, *, is_pinned: bool) -> web.Response:
+def _manifest(served: Served, request: web.Request, vary: str, *, is_pinned: bool) -> web.Response:
     headers = {
         **VERSION,
         "Content-Type": served.media_type,
         "Docker-Content-Digest": served.digest,
         "ETag": f'"{served.digest}"',
-        "Vary": _VARY,
+        "Vary": vary,
         "Cache-Control": _YEAR if is_pinned else "private, no-cache",
     }
     if served.is_stale:

@@ -186,6 +186,20 @@ def test_nobody_may_be_a_type(registry, tmp_path):
         assert found.headers["WWW-Authenticate"] == f'Basic realm="{hub.name}"'
 
 
+def test_who_is_told_by_the_network_is_asked_for_a_login_first(registry, tmp_path):
+    """Else docker would never send its login; without one it gets a token for nobody."""
+    text = settings_of(registry, tmp_path, anonymous="qnib/type2")
+    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+        assert hub.ask("/v2/").status == 401
+        assert hub.ask("/v2/", "qnib-type1:wrong").status == 401
+        assert hub.ask("/v2/", login("type1")).status == 200
+        mine = token(hub, "", "qnib/bench")
+        assert hub.ask("/v2/", mine).status == 200
+        assert given(hub, registry, NAME, mine) == 1
+        assert hub.ask("/v2/qnib/other/manifests/latest", mine).status == 401
+        assert given(hub, registry, NAME, token(hub, login("type1"), "qnib/bench")) == 2
+
+
 def test_guessing_is_slowed(registry, tmp_path):
     """After some failures an address is not looked at, even with the right password."""
     text = settings_of(registry, tmp_path, limits={"logins": 3})

@@ -50,8 +50,10 @@ def test_every_error_has_its_status(error, kind, status, code):
 
 def test_a_busy_upstream_says_when_to_come_again():
     """A client that is told to wait waits."""
-    busy = refusal_of(RegistryError("slow down", status=429, temporary=True), "manifest")
-    assert int(busy.headers["Retry-After"]) > 0
+    error = RegistryError("slow down", status=429, temporary=True)
+    assert int(refusal_of(error, "manifest").headers["Retry-After"]) > 0
+    error.retry_after = 7.5
+    assert refusal_of(error, "manifest").headers["Retry-After"] == "8"
 
 
 @pytest.mark.parametrize("error", [StoreError("db.internal is down"), SettingsError("/etc/x")])
