@@ -106,13 +106,6 @@ class Contents:
         known = self._known.get((reference.name, reference.tag or DEFAULT_TAG))
         return known.found if known is not None and self._now() < known.until else None
 
-    def age(self, reference: Reference) -> float:
-        """Tell how many seconds ago a tag was asked for, as far as memory knows; 0 for a digest."""
-        if reference.digest is not None:
-            return 0.0
-        known = self._known.get((reference.name, reference.tag or DEFAULT_TAG))
-        return max(0.0, self._now() - known.checked) if known is not None else 0.0
-
     def document(self, reference: Reference) -> Found:
         """Give a document; of many that wait for the same one, one asks the upstream."""
         found = self.peek(reference)

@@ -183,7 +183,9 @@ class Database:
 
     def tags(self) -> list[tuple[str, str]]:
         """List each repository with each of its tags that somebody asked for."""
-        order = select(TAGS.c.repository, TAGS.c.tag).order_by(TAGS.c.repository, TAGS.c.tag)
+        known = TAGS.c.checked > 0  # one that is gone at its registry is marked so
+        order = select(TAGS.c.repository, TAGS.c.tag).where(known)
+        order = order.order_by(TAGS.c.repository, TAGS.c.tag)
         with self._reading() as connection:
             rows = connection.execute(order).all()
         # What has a space in it is no tag, but a question whose answer is kept.

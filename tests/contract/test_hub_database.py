@@ -168,6 +168,7 @@ def test_tags(database):
     database.put_tag(REPOSITORY, "latest", KeptTag("sha256:b", 1_700_000_000.123))
     database.put_tag(REPOSITORY, "text/plain sha256:b", KeptTag("sha256:c sha256:d", 3.0))
     database.put_tag("docker.io/a", "v1", KeptTag("sha256:a", 4.0))
+    database.put_tag("docker.io/a", "gone", KeptTag("sha256:a", 0.0))
     assert database.tag(REPOSITORY, "latest") == KeptTag("sha256:b", 1_700_000_000.123)
     assert database.tag(REPOSITORY, "other") is None
     assert database.tags() == [("docker.io/a", "v1"), (REPOSITORY, "latest")]
