@@ -73,7 +73,8 @@ def identify(asked: Asked, directory: Directory, rules: Rules) -> Identity | Non
     """Find the type by login, header, certificate, path, host name, network, or for nobody.
 
     None where a login is wanted. Raises AuthenticationError for a type that is not, or that this
-    login may not have: a request never falls through to what it did not ask for.
+    login may not have: a request never falls through to what it did not ask for. An account that
+    names no type sees the whole index.
     """
     subject = asked.login or asked.certificate
     bound, account = _bound(subject, directory), actor_of(subject, directory)
@@ -81,15 +82,15 @@ def identify(asked: Asked, directory: Directory, rules: Rules) -> Identity | Non
         return Identity(subject, bound, "login" if asked.login else "certificate")
     how, name = _named(asked, rules)
     if name:
+        if account is None and not subject and not _is_open(name, rules):
+            return None
         return Identity(subject, _permitted(name, how, account, directory, rules), how)
-    for one in rules.networks:
-        if asked.address is not None and asked.address in one.network:
-            return Identity(subject, _type(one.machine_type, "network", directory), "network")
     if account is not None:
         return Identity(subject, None, "login" if asked.login else "certificate")
-    if rules.anonymous:
-        return Identity("", _type(rules.anonymous, "anonymous", directory), "anonymous")
-    return None
+    how, name = _given(asked, rules)
+    # The administrator's own word may be of a type that is gone: a login may still be right.
+    found = directory.types.get(name)
+    return Identity("", found, how) if found is not None else None
 
 
 def login_name(written: str) -> str:
@@ -142,13 +143,24 @@ def _permitted(
 ) -> MachineType:
     """Give a type by its name alone: to its own account, or where it needs no password."""
     owner = name.partition("/")[0]
-    is_open = any(fnmatchcase(name, pattern) for pattern in rules.open_types)
-    if not is_open and (account is None or not may_see_types(account, owner)):
+    if not _is_open(name, rules) and (account is None or not may_see_types(account, owner)):
         raise AuthenticationError(
             f"machine type {quoted(name)} (by {how}) needs its login",
             "log in as ACCOUNT-TYPE, or let the administrator list it under open_types",
         )
     return _type(name, how, directory)
+
+
+def _is_open(name: str, rules: Rules) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in rules.open_types)
+
+
+def _given(asked: Asked, rules: Rules) -> tuple[str, str]:
+    """Say which type the administrator gives to who says nothing."""
+    for one in rules.networks:
+        if asked.address is not None and asked.address in one.network:
+            return "network", one.machine_type
+    return "anonymous", rules.anonymous
 
 
 def _type(name: str, how: str, directory: Directory) -> MachineType:

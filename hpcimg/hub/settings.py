@@ -5,6 +5,7 @@ Knows what may be said; who uses it knows no file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
@@ -13,8 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from hpcimg.amounts import parse_age, parse_size
-from hpcimg.errors import SettingsError
+from hpcimg.errors import SettingsError, UsageError
 from hpcimg.hub.identity import Network, NetworkType, Rules
+from hpcimg.hub.machine_type import split_name
 from hpcimg.oci.reference import DOCKER_HUB, is_registry
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.registry_settings import RegistrySettings, read_proxy, read_registry
@@ -24,6 +26,8 @@ from hpcimg.sections import SectionReader
 DEFAULT_PATH = Path("/etc/hpcimg/hub.yaml")
 CHALLENGES = ("bearer", "basic")
 """How a client is asked for its login: for a token, or with each request."""
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_PLACES = re.compile(r"\{[a-z]*\}")
 _HINT = "correct the hub's settings file"
 
 
@@ -151,6 +155,12 @@ def parse_hub_settings(text: str, *, source: str = "hub.yaml") -> HubSettings:
     return _Reader(root).settings(document)
 
 
+def is_address(text: str) -> bool:
+    """Tell whether this is HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and int(port[:9]) <= 65535
+
+
 class _Reader(SectionReader):
     def settings(self, document: Any) -> HubSettings:
         top = dict(self.mapping(document, ()))
@@ -164,6 +174,8 @@ class _Reader(SectionReader):
         top["networks"] = self.networks(top.get("networks"))
         proxies = self.words(top.get("proxies"), ("proxies",))
         top["proxies"] = tuple(self.network(one, ("proxies",)) for one in proxies)
+        if top.get("anonymous"):
+            top["anonymous"] = self.type_name(top["anonymous"], ("anonymous",))
         self.upstreams(top)
         self.choices(top)
         first = HubSettings(**{**top, "policies": ()})
@@ -178,7 +190,9 @@ class _Reader(SectionReader):
             str(host).lower(): read_registry(self, value, ("registries", host))
             for host, value in given.items()
         }
-        named = self.mapping(top.pop("upstreams", None), ("upstreams",))
+        named = self.mapping(top.get("upstreams"), ("upstreams",))
+        if "upstreams" in top and not named:
+            raise self.error(("upstreams",), '"upstreams" names none', _HINT)
         if named:
             found = {str(name): self.upstream(value, name) for name, value in named.items()}
             top["upstreams"] = MappingProxyType(found)
@@ -199,6 +213,9 @@ class _Reader(SectionReader):
 
     def upstream(self, value: Any, name: object) -> UpstreamSettings:
         at = ("upstreams", name)
+        if not _NAME.fullmatch(str(name)):
+            message = f"{str(name)!r} cannot be the first part of images' names"
+            raise self.error(at, message, _HINT)
         given = self.section(value, UpstreamSettings, at)
         given["accounts"] = self.words(given.get("accounts"), (*at, "accounts"))
         registry = str(given.get("registry", "")).lower()
@@ -223,9 +240,19 @@ class _Reader(SectionReader):
     def networks(self, value: Any) -> tuple[NetworkType, ...]:
         """Read a mapping of networks to types, the first that matches counts."""
         return tuple(
-            NetworkType(self.network(str(key), ("networks", key)), str(name))
+            NetworkType(
+                self.network(str(key), ("networks", key)),
+                self.type_name(name, ("networks", key)),
+            )
             for key, name in self.mapping(value, ("networks",)).items()
         )
+
+    def type_name(self, value: Any, at: tuple[object, ...]) -> str:
+        try:
+            split_name(str(value))
+        except UsageError as error:
+            raise self.error(at, error.message, error.hint) from error
+        return str(value)
 
     def network(self, text: str, at: tuple[object, ...]) -> Network:
         try:
@@ -238,9 +265,14 @@ class _Reader(SectionReader):
             if key in top and top[key] not in known:
                 message = f'"{key}" is {" or ".join(known)}, not {top[key]!r}'
                 raise self.error((key,), message, _HINT)
-        host, _, port = str(top.get("listen", HubSettings.listen)).rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        if not is_address(str(top.get("listen", HubSettings.listen))):
             raise self.error(("listen",), '"listen" must be HOST:PORT', _HINT)
+        if top.get("hosts") and not {"{account}", "{type}"} <= {*_PLACES.findall(top["hosts"])}:
+            raise self.error(("hosts",), '"hosts" must have {account} and {type} in it', _HINT)
+        for pattern in top["open_types"]:
+            if pattern != "*" and "/" not in pattern:
+                message = f'"open_types" has {pattern!r}, which is no ACCOUNT/TYPE'
+                raise self.error(("open_types",), message, _HINT)
         if top.get("url") and not str(top["url"]).startswith(("http://", "https://")):
             raise self.error(("url",), '"url" must begin with http:// or https://', _HINT)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from hpcimg.hub.identity import Identity, account_of, actor_of
 from hpcimg.hub.machine_type import MachineType
 from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized
 from hpcimg.node.words import profile_from_words
-from hpcimg.serve.request import RefusedError, caller_of, challenge
+from hpcimg.serve.request import Noted, RefusedError, caller_of, challenge
 
 if TYPE_CHECKING:
     from hpcimg.serve.hub import Hub
@@ -97,24 +96,22 @@ class Api:
         """Make what aiohttp calls: log in, act, answer in JSON, note it."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            begin, noted = time.perf_counter(), {"path": request.path_qs}
+            noted = Noted(self._hub, request)
             try:
                 call = await self._call(request)
-                noted |= {"login": call.identity.subject}
+                noted.facts["login"] = call.identity.subject
                 found = await act(call)
                 if request.method != "GET":
                     await self._hub.refresh()
                 status = {"POST": 201, "DELETE": 204}.get(request.method, 200)
                 response = _answer(status, found)
             except RefusedError as error:
-                response, noted["why"] = _refused(error.refusal), error.refusal.message
+                response = _refused(error.refusal)
+                noted.refused(error)
             except HpcimgError as error:
-                refusal = refusal_of(error, "api")
-                response, noted["why"] = _refused(refusal), error.message
-            self._hub.metrics.count("api", response.status, time.perf_counter() - begin)
-            self._hub.audit.write(
-                time=round(time.time(), 3), method=request.method, status=response.status, **noted
-            )
+                response = _refused(refusal_of(error, "api"))
+                noted.facts["why"] = error.message
+            noted.write("api", response.status)
             return response
 
         return handle

@@ -22,7 +22,9 @@ from hpcimg.hub.token import verify
 PROOF_SECONDS = 60.0
 """How long a password that was right needs not be hashed again."""
 _PROOFS_KEPT = 10_000
-_ADDRESSES_KEPT = 10_000
+_FAILURES_KEPT = 20_000
+_LOGINS_AN_ADDRESS = 20
+"""How many times the failures of one login an address may have for all logins."""
 _WINDOW = 60.0
 _HASHES_AT_ONCE = 4
 """Each takes some 16 MiB for some 50 ms."""
@@ -32,11 +34,15 @@ InThread = Callable[..., Awaitable[bool]]
 
 
 class LoginError(Exception):
-    """The login is not right; `retry_after` are seconds, where there were too many such."""
+    """The login is not right; `retry_after` are seconds, where there were too many such.
 
-    def __init__(self, why: str, retry_after: float = 0.0) -> None:
+    `login` is the name that was tried, for the audit log.
+    """
+
+    def __init__(self, why: str, retry_after: float = 0.0, login: str = "") -> None:
         super().__init__(why)
         self.retry_after = retry_after
+        self.login = login
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class LoginDesk:
         self._now = now
         self._secret = os.urandom(32)
         self._proofs: OrderedDict[bytes, tuple[float, int, Proof]] = OrderedDict()
-        self._failed: OrderedDict[str, list[float]] = OrderedDict()
+        self._failed: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._pending: dict[bytes, asyncio.Future[Proof]] = {}
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
 
@@ -95,19 +101,20 @@ class LoginDesk:
         return proof
 
     async def check(self, written: str, password: str, address: str, directory: Directory) -> Proof:
-        """Prove a name with its password; raises LoginError, after too many failures for all."""
-        self._refuse_busy(address)
+        """Prove a name with its password; raises LoginError, after too many failures unseen."""
         name = login_name(written)
+        self._refuse_busy(address, name)
         hashed = _hash_of(name, directory)
         async with self._hashing:
-            self._refuse_busy(address)
+            self._refuse_busy(address, name)
             # A name that is not there costs as much time as one that is.
             is_right = await self._in_thread(verify_password, password, hashed)
         if not is_right or account_of(name, directory) is None:
-            self._failed.setdefault(address, []).append(self._now())
-            while len(self._failed) > _ADDRESSES_KEPT:
+            for key in ((address, name), (address, "")):
+                self._failed.setdefault(key, []).append(self._now())
+            while len(self._failed) > _FAILURES_KEPT:
                 self._failed.popitem(last=False)
-            raise LoginError("the name or the password is not right")
+            raise LoginError("the name or the password is not right", login=name)
         return Proof(name)
 
     def _of_token(self, text: str, directory: Directory) -> Proof:
@@ -131,17 +138,21 @@ class LoginDesk:
             raise LoginError("the Authorization header has no password")
         return await self.check(name, password, address, directory)
 
-    def _refuse_busy(self, address: str) -> None:
-        """Refuse an address that guesses, before anything is hashed for it."""
+    def _refuse_busy(self, address: str, name: str) -> None:
+        """Refuse who guesses before anything is hashed: one login, or many from one address.
+
+        Behind one address there may be many nodes, of which one has an old password.
+        """
         now = self._now()
-        recent = [at for at in self._failed.get(address, ()) if now - at < _WINDOW]
-        if recent:
-            self._failed[address] = recent
-        else:
-            self._failed.pop(address, None)
-        if len(recent) >= self._failures:
-            wait = _WINDOW - (now - recent[0])
-            raise LoginError("too many failed logins from this address", max(1.0, wait))
+        for key, limit in (((address, name), 1), ((address, ""), _LOGINS_AN_ADDRESS)):
+            recent = [at for at in self._failed.get(key, ()) if now - at < _WINDOW]
+            if recent:
+                self._failed[key] = recent
+            else:
+                self._failed.pop(key, None)
+            if len(recent) >= self._failures * limit:
+                wait = max(1.0, _WINDOW - (now - recent[0]))
+                raise LoginError("too many failed logins from this address", wait, name)
 
 
 def _hash_of(name: str, directory: Directory) -> str:

@@ -19,7 +19,7 @@ from hpcimg.hub.identity import Identity, actor_of
 from hpcimg.hub.refusal import refusal_of
 from hpcimg.oci.digest import is_digest
 from hpcimg.serve.forms import do_form
-from hpcimg.serve.request import RefusedError, base_url, caller_of, host_of
+from hpcimg.serve.request import Noted, RefusedError, base_url, caller_of, host_of
 
 if TYPE_CHECKING:
     from hpcimg.hub.machine_type import MachineType
@@ -83,38 +83,48 @@ class Page:
             trim_blocks=True,
         )
 
-    async def images(self, request: web.Request) -> web.Response:
+    async def images(self, request: web.Request) -> web.StreamResponse:
         """Show images by types, some at a time."""
         return await self._shown(request, self._images)
 
-    async def explain(self, request: web.Request) -> web.Response:
+    async def explain(self, request: web.Request) -> web.StreamResponse:
         """Show one choice with the verdict on each entry."""
         return await self._shown(request, self._explained)
 
-    async def types(self, request: web.Request) -> web.Response:
+    async def types(self, request: web.Request) -> web.StreamResponse:
         """Show the machine types."""
         return await self._shown(request, self._types)
 
-    async def accounts(self, request: web.Request) -> web.Response:
+    async def accounts(self, request: web.Request) -> web.StreamResponse:
         """Show the accounts, to administrators."""
         return await self._shown(request, self._accounts)
 
-    async def change(self, request: web.Request) -> web.Response:
+    async def change(self, request: web.Request) -> web.StreamResponse:
         """Do what a form asks, if it is one of our own pages'."""
         return await self._shown(request, self._changed)
 
-    async def _shown(self, request: web.Request, show: Any) -> web.Response:
+    async def _shown(self, request: web.Request, show: Any) -> web.StreamResponse:
+        noted = Noted(self._hub, request)
+        response: web.StreamResponse
         try:
             caller = await caller_of(self._hub, request)
             if caller.identity is None or caller.proof.repositories is not None:
-                return self._wants_login(request, "log in as an account or as a machine type")
-            response: web.Response = await show(Visit(self._hub, request, caller.identity))
+                why = "log in as an account or as a machine type"
+                response, noted.facts["why"] = self._wants_login(request, why), why
+            else:
+                noted.facts["login"] = caller.identity.subject
+                response = await show(Visit(self._hub, request, caller.identity))
         except RefusedError as error:
-            if error.refusal.status == 401:
-                return self._wants_login(request, error.refusal.message)
-            return self._failed(error.refusal.status, error.refusal.message)
+            noted.refused(error)
+            refusal = error.refusal
+            if refusal.status == 401:
+                response = self._wants_login(request, refusal.message)
+            else:
+                response = self._failed(refusal.status, refusal.message)
         except HpcimgError as error:
-            return self._failed(refusal_of(error, "manifest").status, error.message)
+            noted.facts["why"] = error.message
+            response = self._failed(refusal_of(error, "manifest").status, error.message)
+        noted.write("page", response.status)
         return response
 
     async def _images(self, visit: Visit) -> web.Response:
@@ -187,15 +197,7 @@ class Page:
         path = visit.request.path
         await self._hub.in_thread(do_form, self._hub.admin, path, actor, words)
         await self._hub.refresh()
-        self._hub.audit.write(
-            time=round(time.time(), 3),
-            login=actor.name,
-            method="POST",
-            path=path,
-            name=words.get("name", ""),
-            status=303,
-        )
-        raise web.HTTPSeeOther("/" + path.split("/")[1])
+        return web.Response(status=303, headers={"Location": "/" + path.split("/")[1]})
 
     def _named(self, visit: Visit, name: str) -> list[Reference]:
         """Look a whole name up, where it is one that the visitor may see."""

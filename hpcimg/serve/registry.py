@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized, unsupported
 from hpcimg.hub.route import Route, parse_route, upstream_reference
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
 from hpcimg.serve.blob_stream import BROKEN, send_blob
-from hpcimg.serve.request import Caller, RefusedError, caller_of, challenge
+from hpcimg.serve.request import Caller, Noted, RefusedError, caller_of, challenge
 
 if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
@@ -31,7 +30,7 @@ _PAGE = 1000
 _GONE = 499
 """What servers note for a client that did not wait for its answer."""
 
-Noted = dict[str, str | float | None]
+Facts = dict[str, str | float | None]
 
 routed = lru_cache(maxsize=20_000)(parse_route)
 
@@ -46,50 +45,36 @@ class Registry:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; every refusal is the specification's document."""
-        begin = time.perf_counter()
-        noted: Noted = {}
+        noted = Noted(self._hub, request)
         kind = "unknown"
         try:
             route = _route(request.path)
             kind = route.kind
-            response = await self._routed(route, request, noted)
+            response = await self._routed(route, request, noted.facts)
         except RefusedError as error:
             response = refusal_response(error.refusal)
-            noted["why"] = error.refusal.message
+            noted.refused(error)
         except HpcimgError as error:
             response = refusal_response(refusal_of(error, kind))
-            noted["why"] = error.message
+            noted.facts["why"] = error.message
         except ConnectionError:
-            self._note(request, begin, kind, _GONE, {**noted, "why": "the client has gone"})
+            noted.facts["why"] = "the client has gone"
+            noted.write(kind, _GONE)
             raise
         except Exception as error:
             log.exception("%s %s", request.method, ascii(request.path))
             response = refusal_response(Refusal(500, "UNKNOWN", "the hub failed"))
-            noted["why"] = f"unexpected {type(error).__name__}"
+            noted.facts["why"] = f"unexpected {type(error).__name__}"
         if BROKEN in request:
-            noted["why"] = request[BROKEN]
-        self._note(request, begin, kind, response.status, noted)
+            noted.facts["why"] = request[BROKEN]
+        noted.write(kind, response.status)
         return response
 
-    def _note(
-        self, request: web.Request, begin: float, kind: str, status: int, noted: Noted
-    ) -> None:
-        """Count an answer and write it into the audit log."""
-        self._hub.metrics.count(kind, status, time.perf_counter() - begin)
-        self._hub.audit.write(
-            time=round(time.time(), 3),
-            method=request.method,
-            path=request.path_qs,
-            status=status,
-            **noted,
-        )
-
-    async def _routed(self, route: Route, request: web.Request, noted: Noted) -> web.StreamResponse:
+    async def _routed(self, route: Route, request: web.Request, noted: Facts) -> web.StreamResponse:
         if request.method not in _READS or route.kind == "upload":
             raise RefusedError(unsupported(request.method))
         hub = self._hub
         caller = await caller_of(hub, request, path_type=route.machine_type)
-        noted["address"] = caller.address
         identity = self._admitted(caller, route, request)
         noted["login"], noted["how"] = identity.subject, identity.how
         if identity.machine_type is not None:
@@ -108,7 +93,7 @@ class Registry:
             served = await self._served(reference, identity, request)
             noted["digest"], noted["stale"] = served.digest, served.is_stale or None
             if served.words is not None:
-                noted["words"] = ",".join(served.words) or "generic"
+                noted["features"] = ",".join(served.words) or "generic"
             hub.metrics.count_identity(identity.how)
             hub.metrics.count_choice(served.words)
             return _manifest(served, request, self._vary, is_pinned=reference.digest is not None)

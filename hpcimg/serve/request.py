@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,41 @@ class Caller:
     address: str
 
 
+class Noted:
+    """What the audit log says of one request: filled by who handles it, written once at its end."""
+
+    def __init__(self, hub: Hub, request: web.Request) -> None:
+        self._hub = hub
+        self._request = request
+        self._begin = time.perf_counter()
+        self.facts: dict[str, str | float | None] = {"address": str(address_of(hub, request) or "")}
+
+    def refused(self, error: RefusedError) -> None:
+        """Note why, and which login was tried."""
+        self.facts["why"] = error.refusal.message
+        if error.login:
+            self.facts["login"] = error.login
+
+    def write(self, kind: str, status: int) -> None:
+        """Count the answer and write the line."""
+        self._hub.metrics.count(kind, status, time.perf_counter() - self._begin)
+        now = datetime.fromtimestamp(time.time(), timezone.utc)
+        self._hub.audit.write(
+            time=now.isoformat(timespec="milliseconds"),
+            method=self._request.method,
+            path=self._request.path_qs,
+            status=status,
+            **self.facts,
+        )
+
+
 class RefusedError(Exception):
     """A request that ends here, and how it is told."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, login: str = "") -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+        self.login = login
 
 
 async def caller_of(hub: Hub, request: web.Request, *, path_type: str = "") -> Caller:
@@ -57,8 +88,9 @@ def refused_login(hub: Hub, request: web.Request, error: LoginError) -> RefusedE
     """Say that a login is wrong; to one who guesses, that it is not looked at."""
     if error.retry_after:
         headers = {"Retry-After": str(int(error.retry_after))}
-        return RefusedError(Refusal(429, "TOOMANYREQUESTS", str(error), headers=headers))
-    return RefusedError(unauthorized(str(error), challenge(hub, request)))
+        refusal = Refusal(429, "TOOMANYREQUESTS", str(error), headers=headers)
+        return RefusedError(refusal, error.login)
+    return RefusedError(unauthorized(str(error), challenge(hub, request)), error.login)
 
 
 def challenge(hub: Hub, request: web.Request, repository: str = "") -> str:

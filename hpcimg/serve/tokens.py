@@ -13,8 +13,15 @@ from hpcimg.errors import HpcimgError
 from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized
 from hpcimg.hub.token import Claims, sign
 from hpcimg.serve.logins import LoginError, Proof
-from hpcimg.serve.registry import refusal_response
-from hpcimg.serve.request import RefusedError, address_of, caller_of, challenge, refused_login
+from hpcimg.serve.registry import Facts, refusal_response
+from hpcimg.serve.request import (
+    Noted,
+    RefusedError,
+    address_of,
+    caller_of,
+    challenge,
+    refused_login,
+)
 
 if TYPE_CHECKING:
     from hpcimg.serve.hub import Hub
@@ -31,30 +38,24 @@ class Tokens:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Give a token for a login, or to nobody where nobody needs a login."""
-        begin = time.perf_counter()
-        noted = {"address": str(address_of(self._hub, request) or "")}
+        noted = Noted(self._hub, request)
         try:
-            response: web.Response = await self._given(request, noted)
+            response = await self._given(request, noted.facts)
         except RefusedError as error:
-            response, noted["why"] = refusal_response(error.refusal), error.refusal.message
+            response = refusal_response(error.refusal)
+            noted.refused(error)
         except HpcimgError as error:
-            response, noted["why"] = refusal_response(refusal_of(error, "token")), error.message
-        self._hub.metrics.count("token", response.status, time.perf_counter() - begin)
-        self._hub.audit.write(
-            time=round(time.time(), 3),
-            method=request.method,
-            path=request.path,
-            status=response.status,
-            **noted,
-        )
+            response = refusal_response(refusal_of(error, "token"))
+            noted.facts["why"] = error.message
+        noted.write("token", response.status)
         return response
 
-    async def _given(self, request: web.Request, noted: dict[str, str]) -> web.Response:
+    async def _given(self, request: web.Request, noted: Facts) -> web.Response:
         form = await request.post() if request.method == "POST" else None
         scopes = [str(one) for one in (form or request.query).getall("scope", [])]
         if form is not None and form.get("username"):
-            noted["login"] = str(form["username"])
-            proof = await self._of_form(request, noted["login"], str(form.get("password", "")))
+            name = str(form["username"])
+            proof = await self._of_form(request, name, str(form.get("password", "")))
         else:
             caller = await caller_of(self._hub, request)
             if caller.identity is None:

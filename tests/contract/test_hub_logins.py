@@ -136,7 +136,8 @@ def test_the_other_spelling_of_a_login(hub, registry):
 def test_a_type_by_header(hub, registry):
     """Where it is open, or the account's own; else it needs its login."""
     assert given(hub, registry, NAME, X_Hpcimg_Type="qnib/type1") == 2
-    assert hub.ask(NAME, X_Hpcimg_Type="qnib/type2").status == 403
+    assert hub.ask(NAME, X_Hpcimg_Type="qnib/type2").status == 401
+    assert hub.ask(NAME, "pull:pull", X_Hpcimg_Type="qnib/type2").status == 403
     assert given(hub, registry, NAME, "qnib:qnib", X_Hpcimg_Type="qnib/type2") == 1
 
 
@@ -144,13 +145,15 @@ def test_a_type_by_path(hub, registry):
     """As containerd's hosts.toml can have it."""
     assert given(hub, registry, f"/type/qnib/type1{NAME}") == 2
     assert hub.ask("/type/qnib/type1/v2/").status == 200
-    assert hub.ask(f"/type/qnib/type2{NAME}").status == 403
+    assert hub.ask(f"/type/qnib/type2{NAME}").status == 401
+    assert hub.ask(f"/type/qnib/type2{NAME}", "pull:pull").status == 403
+    assert given(hub, registry, f"/type/qnib/type2{NAME}", "qnib:qnib") == 1
 
 
 def test_a_type_by_host_name(hub, registry):
     """With the port or without."""
     assert given(hub, registry, NAME, Host="qnib-type1.hub.example.org:443") == 2
-    assert hub.ask(NAME, Host="qnib-type2.hub.example.org").status == 403
+    assert hub.ask(NAME, Host="qnib-type2.hub.example.org").status == 401
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_who_is_told_by_the_network_is_asked_for_a_login_first(registry, tmp_pat
 
 
 def test_guessing_is_slowed(registry, tmp_path):
-    """After some failures an address is not looked at, even with the right password."""
+    """After some failures a login is not looked at, after many no login from that address."""
     text = settings_of(registry, tmp_path, limits={"logins": 3})
     with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
         statuses = [hub.ask(NAME, f"qnib-type1:{n}").status for n in range(5)]
@@ -210,6 +213,12 @@ def test_guessing_is_slowed(registry, tmp_path):
         assert (found.status, found.code) == (429, "TOOMANYREQUESTS")
         assert int(found.headers["Retry-After"]) > 0
         assert hub.ask("/token?scope=x", login("type1")).status == 429
+        assert hub.ask(NAME, login("type2")).status == 200
+        for number in range(60):
+            last = hub.ask("/v2/", f"nobody{number}:x")
+        assert last.status == 429
+        assert hub.ask("/v2/", login("type4")).status == 429
+        assert hub.ask(NAME, login("type2")).status == 200, "a login that was proven lately"
 
 
 def test_machines_with_certificates(registry, tmp_path):

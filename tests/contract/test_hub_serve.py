@@ -229,8 +229,18 @@ def test_the_audit_log_has_each_request(hub, registry):
     assert line["login"] == "qnib-type4"
     assert (line["type"], line["how"]) == ("qnib/type4", "login")
     assert line["digest"] == registry.digests[3]
-    assert line["words"] == "cpu:broadwell,nvcap:5.2"
+    assert line["features"] == "cpu:broadwell,nvcap:5.2"
     assert (line["status"], line["address"]) == (200, "127.0.0.1")
+    assert line["time"].startswith("20")
+
+
+@pytest.mark.parametrize("path", ["/v2/", NAME, "/token?scope=x", "/api/v1/types", "/"])
+def test_the_audit_log_has_who_was_refused(hub, path):
+    """The address and the name that was tried, for whoever blocks those that guess."""
+    hub.ask(path, "qnib-type1:wrong")
+    line = hub.audit()[-1]
+    found = (line["status"], line["login"], line["address"])
+    assert found == (401, "qnib-type1", "127.0.0.1")
 
 
 def test_health_and_metrics(hub):

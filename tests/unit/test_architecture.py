@@ -98,7 +98,8 @@ ADAPTERS = (
 )
 HARMLESS = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "enum", "fnmatch",
-    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "re", "struct", "types", "typing",
+    "functools", "hashlib", "ipaddress", "itertools", "json", "math", "re", "struct", "types",
+    "typing",
 }  # fmt: skip
 # The vocabulary is a data file of the package; reading it depends on no machine.
 READS_ITS_DATA = {"hpcimg.vocabulary"}

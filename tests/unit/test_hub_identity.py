@@ -66,12 +66,13 @@ def test_without_anything_a_login_is_wanted():
 
 
 @pytest.mark.parametrize("key", ["header", "path", "host"])
-@pytest.mark.parametrize("login", ["", "pull"])
-def test_a_type_by_name_needs_its_login(key, login):
-    """Words of a request are no proof; types without a password are listed."""
-    said = Asked(login=login, **{key: ALL[key]})
+def test_a_type_by_name_needs_its_login(key):
+    """Words of a request are no proof: who says nothing else is asked, another one is refused."""
+    rules = Rules(host=RULES.host, networks=RULES.networks, anonymous=RULES.anonymous)
+    said = {key: ALL[key], "address": ALL["address"]}
+    assert identify(Asked(**said), DIRECTORY, rules) is None
     with pytest.raises(AuthenticationError, match="needs its login"):
-        identify(said, DIRECTORY, Rules(host=RULES.host))
+        identify(Asked(login="pull", **said), DIRECTORY, rules)
 
 
 @pytest.mark.parametrize("login", ["qnib", "root"])
@@ -95,9 +96,18 @@ def test_a_login_whose_type_is_gone_gets_nothing():
 
 
 def test_an_account_without_a_type_sees_the_index():
-    """Authors, and nodes that choose for themselves, want it whole."""
-    found = identify(Asked(login="pull"), DIRECTORY, Rules())
+    """Authors, and nodes that choose for themselves, want it whole, wherever they are."""
+    found = identify(Asked(login="pull", address=ALL["address"]), DIRECTORY, RULES)
     assert (found.subject, found.machine_type) == ("pull", None)
+
+
+def test_a_network_whose_type_is_gone():
+    """A login is wanted; nobody gets another type instead."""
+    networks = (NetworkType(ip_network("10.0.0.0/8"), "qnib/gone"),)
+    rules = Rules(networks=networks, anonymous="qnib/nobody")
+    assert identify(Asked(address=ALL["address"]), DIRECTORY, rules) is None
+    found = identify(Asked(login="qnib-login", address=ALL["address"]), DIRECTORY, rules)
+    assert found.machine_type == TYPES["qnib/login"]
 
 
 @pytest.mark.parametrize(
