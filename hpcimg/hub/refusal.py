@@ -13,6 +13,7 @@ from hpcimg.errors import (
     NoCandidateError,
     NotFoundError,
     RegistryError,
+    SettingsError,
     StoreError,
     UsageError,
 )
@@ -62,10 +63,10 @@ def refusal_of(error: HpcimgError, kind: str) -> Refusal:
         return Refusal(403, "DENIED", error.message)
     if isinstance(error, RegistryError):
         return _of_upstream(error)
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError | SettingsError):
         # It may name the database's host, or a folder of the hub's machine.
         later = {"Retry-After": str(ceil(RETRY_SECONDS))}
-        return Refusal(503, "UNAVAILABLE", "the hub's own storage fails", headers=later)
+        return Refusal(503, "UNAVAILABLE", "the hub itself is not in order", headers=later)
     return Refusal(500, "UNKNOWN", "the hub failed")
 
 

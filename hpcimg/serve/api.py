@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _JSON = "application/json"
 _COVERED = 50
 _CELLS = 5000
+_KEYS = {
+    "types": {"account", "name", "features", "answer", "policy", "description", "password"},
+    "accounts": {"name", "role", "disabled", "password"},
+    "proposals": {"account", "name", "features", "node"},
+}
 """Choices that one question may take."""
 
 
@@ -111,6 +116,7 @@ class Api:
             except HpcimgError as error:
                 response = _refused(refusal_of(error, "api"))
                 noted.facts["why"] = error.message
+            noted.facts["changed"] = request.get("changed")
             noted.write("api", response.status)
             return response
 
@@ -135,6 +141,9 @@ class Api:
                 raise UsageError("the body is not JSON") from error
             if not isinstance(body, dict):
                 raise UsageError("the body is not a JSON object")
+        _refuse_unknown(request, body)
+        if "name" in body:
+            request["changed"] = f"{body.get('account', '')}/{body['name']}".lstrip("/")
         actor = actor_of(identity.subject, self._hub.directory)
         return Call(request, identity, actor, body)
 
@@ -231,6 +240,8 @@ class Api:
             found = await self._do(self._hub.grid.explain_for, reference, profile)
         else:
             name = query.get("type", "")
+            if not name:
+                raise UsageError("say for what: &type=ACCOUNT/NAME or &platform=WORDS")
             kind = next((one for one in self._seen(call) if one.full_name == name), None)
             if kind is None:
                 raise NotFoundError("there is no such machine type that you may see")
@@ -271,6 +282,15 @@ class Api:
 
     async def _do(self, act: Callable[..., Any], *words: object, **named: object) -> Any:
         return await self._hub.in_thread(act, *words, **named)
+
+
+def _refuse_unknown(request: web.Request, body: dict[str, Any]) -> None:
+    """Refuse a misspelt key: a type without its features would get the generic image."""
+    for part, known in _KEYS.items():
+        if f"/{part}" in request.path:
+            for key in body:
+                if key not in known:
+                    raise UsageError(f"{key!r} is no key; known: {', '.join(sorted(known))}")
 
 
 def _type_json(kind: MachineType) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import logging
 import os
 from pathlib import Path
 
+from hpcimg.errors import SettingsError
+
 log = logging.getLogger(__name__)
 
 _TEXT_LIMIT = 300
@@ -22,7 +24,13 @@ class AuditLog:
             self._fd = 1
         elif path:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._fd = os.open(Path(path), flags, _MODE)
+            try:
+                self._fd = os.open(Path(path), flags, _MODE)
+            except OSError as error:
+                raise SettingsError(
+                    f'could not write the audit log "{path}": {error.strerror}',
+                    "audit: names a file in a folder that is there and that this account may write",
+                ) from error
         self.lost = 0
 
     def write(self, **facts: str | float | None) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from hpcimg.errors import AuthenticationError, HpcimgError
+from hpcimg.hub.account import may_manage_accounts
 from hpcimg.hub.blobs import BlobCache
 from hpcimg.hub.contents import Contents
 from hpcimg.hub.database import Database
@@ -121,7 +122,8 @@ class Hub:
         for one in self.settings.upstreams.values():
             if one.registry == reference.registry and one.accounts:
                 account = account_of(identity.subject, self.directory)
-                if account is None or account.name not in one.accounts:
+                is_admin = account is not None and may_manage_accounts(account)
+                if not is_admin and (account is None or account.name not in one.accounts):
                     raise AuthenticationError(
                         f'"{reference.name}" is not for this login',
                         "its upstream lists the accounts that may pull from it",

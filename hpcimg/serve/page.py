@@ -124,6 +124,7 @@ class Page:
         except HpcimgError as error:
             noted.facts["why"] = error.message
             response = self._failed(refusal_of(error, "manifest").status, error.message)
+        noted.facts["changed"] = request.get("changed")
         noted.write("page", response.status)
         return response
 
@@ -195,6 +196,7 @@ class Page:
         if actor is None:
             return self._failed(403, "only accounts change something")
         path = visit.request.path
+        visit.request["changed"] = words.get("name", "")
         await self._hub.in_thread(do_form, self._hub.admin, path, actor, words)
         await self._hub.refresh()
         return web.Response(status=303, headers={"Location": "/" + path.split("/")[1]})

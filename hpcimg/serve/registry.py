@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hpcimg.errors import HpcimgError, UsageError
+from hpcimg.errors import HpcimgError, SettingsError, StoreError, UsageError
 from hpcimg.hub.identity import Identity
 from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized, unsupported
 from hpcimg.hub.route import Route, parse_route, upstream_reference
@@ -57,6 +57,8 @@ class Registry:
         except HpcimgError as error:
             response = refusal_response(refusal_of(error, kind))
             noted.facts["why"] = error.message
+            if isinstance(error, StoreError | SettingsError):
+                log.warning("%s", error.message)
         except ConnectionError:
             noted.facts["why"] = "the client has gone"
             noted.write(kind, _GONE)

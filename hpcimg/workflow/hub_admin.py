@@ -21,7 +21,7 @@ from hpcimg.hub.account import (
 from hpcimg.hub.accounts_file import accounts_text, parse_accounts
 from hpcimg.hub.machine_type import split_name
 from hpcimg.hub.metahub import static_machines
-from hpcimg.hub.password import hash_password
+from hpcimg.hub.password import hash_password, verify_password
 from hpcimg.quoting import quoted
 from hpcimg.workflow.hub_import import Importer, notes_on, put_login, refuse_name_of_login
 
@@ -130,6 +130,7 @@ class HubAdmin:
             change.put_type(machine_type)
             if hashed:
                 put_login(change, directory, machine_type, hashed)
+        self._database.remove_proposal(machine_type.account, machine_type.name)
         return notes_on(machine_type)
 
     def change_type(
@@ -188,7 +189,7 @@ class HubAdmin:
             if account.name in directory.accounts:
                 raise UsageError(
                     f"there is an account {account.name} already",
-                    "`hpcimg hub account change` changes it",
+                    "`hpcimg hub account change` and `hpcimg hub account password` change it",
                 )
             refuse_name_of_login(directory, account.name)
             change.put_account(account)
@@ -200,8 +201,11 @@ class HubAdmin:
         _permit_accounts(actor)
         _refuse_unknown(changes, ACCOUNT_CHANGES)
         with self._database.change() as change:
-            before = _account(change.directory(), name)
+            directory = change.directory()
+            before = _account(directory, name)
             after = replace(before, **changes)
+            if not may_manage_accounts(after):
+                _refuse_last(directory, name, actor)
             if after != before:
                 change.put_account(after)
 
@@ -218,7 +222,9 @@ class HubAdmin:
         """Remove an account with its types and their logins."""
         _permit_accounts(actor)
         with self._database.change() as change:
-            _account(change.directory(), name)
+            directory = change.directory()
+            _account(directory, name)
+            _refuse_last(directory, name, actor)
             change.remove_account(name)
 
     def import_file(
@@ -251,6 +257,21 @@ class HubAdmin:
         """Have the types of the announcement, with their known passwords."""
         with self._database.change() as change:
             return Importer(change).run(static_machines())
+
+    def remove_static_logins(self) -> list[str]:
+        """Remove the logins that still have a password which everybody knows; returns them."""
+        logins = self._database.directory().logins
+        known = [kind.machine_type.login_name for one in static_machines() for kind in one.types]
+        found = [
+            name
+            for name in known
+            if name in logins and verify_password(name, logins[name].password_hash)
+        ]
+        if found:
+            with self._database.change() as change:
+                for name in found:
+                    change.remove_login(name)
+        return found
 
 
 class _DryRunError(Exception):
@@ -286,6 +307,15 @@ def _type(directory: Directory, full_name: str) -> MachineType:
             f"there is no machine type {quoted(full_name)}", "see `hpcimg hub type list`"
         )
     return found
+
+
+def _refuse_last(directory: Directory, name: str, actor: Account | None) -> None:
+    """Keep an administrator, without whom only the command line could help."""
+    left = (one for one in directory.accounts.values() if one.name != name)
+    if actor is not None and not any(map(may_manage_accounts, left)):
+        raise UsageError(
+            f"account {quoted(name)} is the last administrator", "make another one before"
+        )
 
 
 def _permit(allowed: bool, what: str) -> None:  # noqa: FBT001 - it is its name

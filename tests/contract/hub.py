@@ -56,14 +56,17 @@ class Answer:
 class RunningHub:
     """`hpcimg hub serve` with these settings; use it as a context."""
 
-    def __init__(self, folder: Path, text: str, *words: str, context=None) -> None:
+    def __init__(
+        self, folder: Path, text: str, *words: str, context=None, static: bool = True
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.settings = folder / "hub.yaml"
         self.settings.write_text(text)
         self.log = folder / "log"
         self.port = 0
-        self._words = words
+        self.said = ""
+        self._words = (*words, *(["--static-machines"] if static else []))
         self._context = context
         self._process: subprocess.Popen[str] | None = None
 
@@ -82,14 +85,13 @@ class RunningHub:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-        said = ""
         for line in self._process.stderr:
-            said += line
+            self.said += line
             if found := _SERVING.search(line):
                 self.port = int(found[2])
                 return self
         self.__exit__()
-        raise AssertionError(f"the hub did not start: {said}")
+        raise AssertionError(f"the hub did not start: {self.said}")
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -117,6 +117,23 @@ def test_nobody_sees_anything(hub, path):
     assert hub.ask("/api/v1/openapi.json").status == 200
 
 
+def test_the_last_administrator_stays(hub):
+    """Nobody locks everybody out; the command line on the machine may."""
+    for method, body in (
+        ("PATCH", {"role": "puller"}),
+        ("PATCH", {"disabled": True}),
+        ("DELETE", {}),
+    ):
+        found = call(hub, method, "/accounts/root", **body)
+        assert (found.status, "last administrator" in found.message) == (400, True)
+
+
+def test_a_misspelt_key_is_no_key(hub):
+    """A type without its features would get the generic image."""
+    found = call(hub, "POST", "/types", account="qnib", name="odd", words=["cpu:skylake"])
+    assert (found.status, "'words' is no key" in found.message) == (400, True)
+
+
 def test_a_token_is_for_pulling(hub):
     """What stands in a container engine's memory changes nothing."""
     text = hub.ask("/token?scope=repository:qnib/bench:pull", ADMIN).json()["token"]

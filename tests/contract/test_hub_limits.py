@@ -33,7 +33,7 @@ def private(registry, tmp_path, **more):
 def test_an_upstreams_login_reaches_no_client(registry, tmp_path):
     """Neither its password nor its tokens, in no answer and no log."""
     text = private(registry, tmp_path)
-    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", text) as hub:
         assert hub.ask(NAME, login("type1")).status == 200
         registry.users["site"] = "changed"
         registry.tokens.clear()
@@ -47,7 +47,7 @@ def test_an_upstreams_login_reaches_no_client(registry, tmp_path):
 
 def test_a_clients_login_reaches_no_upstream(registry, tmp_path):
     """The hub asks with its own."""
-    with RunningHub(tmp_path / "x", private(registry, tmp_path), "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", private(registry, tmp_path)) as hub:
         hub.ask(NAME, login("type1"))
     sent = [seen.headers.get("Authorization", "") for seen in registry.seen]
     assert any(sent)
@@ -57,9 +57,7 @@ def test_a_clients_login_reaches_no_upstream(registry, tmp_path):
 def test_an_upstream_for_some_accounts(registry, tmp_path):
     """Others do not even learn what is in it, in memory or not."""
     own = {"own": {"registry": registry.name, "accounts": ["other"]}}
-    with RunningHub(
-        tmp_path / "x", private(registry, tmp_path, upstreams=own), "--static-machines"
-    ) as hub:
+    with RunningHub(tmp_path / "x", private(registry, tmp_path, upstreams=own)) as hub:
         registry.seen.clear()
         for path in (NAME, "/v2/qnib/none/tags/list", f"/v2/a/blobs/{registry.digests[0]}"):
             found = hub.ask(path, login("type1"))
@@ -71,7 +69,7 @@ def test_only_listed_hosts_are_asked(registry, tmp_path):
     """Neither by a mirror's namespace, nor by a name, nor by a redirected login."""
     with Registry() as other:
         _put_index(other, "qnib/bench", *WORDS)
-        with RunningHub(tmp_path / "x", private(registry, tmp_path), "--static-machines") as hub:
+        with RunningHub(tmp_path / "x", private(registry, tmp_path)) as hub:
             for path in (
                 f"{NAME}?ns={other.name}",
                 f"{NAME}?ns={other.name}&ns={registry.name}",
@@ -85,7 +83,7 @@ def test_a_request_that_drips(registry, tmp_path):
     """A connection without a whole request is closed, however its bytes drip."""
     text = private(registry, tmp_path, limits={"idle": 0.5})
     with (
-        RunningHub(tmp_path / "x", text, "--static-machines") as hub,
+        RunningHub(tmp_path / "x", text) as hub,
         socket.create_connection(("127.0.0.1", hub.port), 30) as connection,
     ):
         connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Long: ")
@@ -105,7 +103,7 @@ def test_a_request_that_drips(registry, tmp_path):
 def test_too_many_connections(registry, tmp_path):
     """Those that are too many are closed, those before them are served."""
     text = private(registry, tmp_path, limits={"clients": 3})
-    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", text) as hub:
         kept = [hub.connect() for _ in range(3)]
         for one in kept:
             one.request("GET", "/health/live")
@@ -120,7 +118,7 @@ def test_too_many_connections(registry, tmp_path):
 @pytest.mark.parametrize("size", [20_000, 2_000_000])
 def test_large_requests(registry, tmp_path, size):
     """Long headers and long bodies are refused, and nothing else suffers."""
-    with RunningHub(tmp_path / "x", private(registry, tmp_path), "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", private(registry, tmp_path)) as hub:
         assert hub.ask("/v2/", X_Long="x" * 20_000).status == 400
         kind = "application/x-www-form-urlencoded"
         body = "username=" + "x" * size * 10

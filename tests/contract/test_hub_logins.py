@@ -38,7 +38,7 @@ def hub(registry, tmp_path_factory):
         proxies=["127.0.0.1/32"],
         limits={"logins": 1000},
     )
-    with RunningHub(folder, text, "--static-machines") as running:
+    with RunningHub(folder, text) as running:
         yield running
 
 
@@ -174,7 +174,7 @@ def test_a_network_that_has_no_type(hub, told):
 def test_addresses_are_believed_from_proxies_alone(registry, tmp_path):
     """Without a trusted proxy a header is only a header."""
     text = settings_of(registry, tmp_path, networks={"10.1.0.0/16": "qnib/type2"})
-    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", text) as hub:
         found = hub.ask(NAME, X_Forwarded_For="10.1.2.3", X_Forwarded_Proto="https")
         assert found.status == 401
         assert 'realm="http://' in found.headers["WWW-Authenticate"]
@@ -183,7 +183,7 @@ def test_addresses_are_believed_from_proxies_alone(registry, tmp_path):
 def test_nobody_may_be_a_type(registry, tmp_path):
     """Where the administrator gives one to those who say nothing."""
     text = settings_of(registry, tmp_path, anonymous="qnib/type2", challenge="basic")
-    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", text) as hub:
         assert given(hub, registry, NAME) == 1
         found = hub.ask(NAME, "qnib-type1:wrong")
         assert found.headers["WWW-Authenticate"] == f'Basic realm="{hub.name}"'
@@ -192,7 +192,7 @@ def test_nobody_may_be_a_type(registry, tmp_path):
 def test_who_is_told_by_the_network_is_asked_for_a_login_first(registry, tmp_path):
     """Else docker would never send its login; without one it gets a token for nobody."""
     text = settings_of(registry, tmp_path, anonymous="qnib/type2")
-    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", text) as hub:
         assert hub.ask("/v2/").status == 401
         assert hub.ask("/v2/", "qnib-type1:wrong").status == 401
         assert hub.ask("/v2/", login("type1")).status == 200
@@ -206,7 +206,7 @@ def test_who_is_told_by_the_network_is_asked_for_a_login_first(registry, tmp_pat
 def test_guessing_is_slowed(registry, tmp_path):
     """After some failures a login is not looked at, after many no login from that address."""
     text = settings_of(registry, tmp_path, limits={"logins": 3})
-    with RunningHub(tmp_path / "x", text, "--static-machines") as hub:
+    with RunningHub(tmp_path / "x", text) as hub:
         statuses = [hub.ask(NAME, f"qnib-type1:{n}").status for n in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
         found = hub.ask(NAME, login("type1"))
@@ -229,7 +229,7 @@ def test_machines_with_certificates(registry, tmp_path):
     tls = {"certificate": str(server.certificate), "key": str(server.key)}
     text = settings_of(registry, tmp_path, tls={**tls, "client_ca": str(ca.certificate)})
     shown = trusting(ca.certificate, machine.certificate, machine.key)
-    with RunningHub(tmp_path / "x", text, "--static-machines", context=shown) as hub:
+    with RunningHub(tmp_path / "x", text, context=shown) as hub:
         assert given(hub, registry, NAME) == 3
         assert given(hub, registry, NAME, login("type1")) == 2
         hub._context = trusting(ca.certificate)

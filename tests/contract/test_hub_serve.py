@@ -54,7 +54,7 @@ def hub(registry, tmp_path_factory):
     """Start a hub with the announcement's types."""
     folder = tmp_path_factory.mktemp("hub")
     text = settings_of(registry, folder, tag_seconds=3600)
-    with RunningHub(folder, text, "--static-machines") as running:
+    with RunningHub(folder, text) as running:
         yield running
 
 
@@ -254,7 +254,7 @@ def test_health_and_metrics(hub):
 
 def test_a_clean_stop(registry, tmp_path):
     """SIGTERM ends it with code 0 and without a word of complaint."""
-    running = RunningHub(tmp_path / "x", settings_of(registry, tmp_path), "--static-machines")
+    running = RunningHub(tmp_path / "x", settings_of(registry, tmp_path))
     with running as hub:
         assert hub.ask(NAME, login("type1")).status == 200
         assert hub.stop(signal.SIGTERM) == (0, "")
