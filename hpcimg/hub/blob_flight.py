@@ -55,11 +55,11 @@ class BlobFlight:
     def leave(self) -> bool:
         """Read no more, or bring no more; True for the last one, with whom the flight ends.
 
-        What is not kept is not brought for nobody.
+        No blob is brought for nobody; of one that is kept, the next reader goes on with it.
         """
         with self._change:
             self._users -= 1
-            if self._users == 1 and not self.is_kept and not self._is_whole:
+            if self._users == 1 and not self._is_whole:
                 self._is_stopped = True
             if self._users == 0 and self.descriptor >= 0:
                 os.close(self.descriptor)

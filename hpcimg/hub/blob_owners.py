@@ -38,6 +38,11 @@ class BlobOwners:
         """Give the size of the repository's blob; None where it is not known to have it."""
         return self._sizes.get(_owned(reference))
 
+    def known(self, reference: Reference, path: Path) -> int | None:
+        """Give the size as memory or the note beside the blob has it; nobody is asked."""
+        size = self.size(reference)
+        return _noted(path, reference.name) if size is None else size
+
     def note(self, reference: Reference, size: int, path: Path) -> None:
         """Remember that the repository has the blob, beside the blob's file if there is one."""
         self._sizes.put(_owned(reference), size)

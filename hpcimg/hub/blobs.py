@@ -6,6 +6,7 @@ It must not know HTTP. Threads may share it, and several copies of the hub one f
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from hpcimg.errors import HpcimgError, NotFoundError, StoreError
+from hpcimg.errors import HpcimgError, NotFoundError, RegistryError, StoreError
 from hpcimg.hub.blob_bringer import BlobBringer, Source
-from hpcimg.hub.blob_file import blob_path, cache_faults, open_whole, read_from
-from hpcimg.hub.blob_flight import BlobFlight, Wanted
+from hpcimg.hub.blob_file import blob_path, cache_faults, open_whole, read_from, remove_unused
+from hpcimg.hub.blob_flight import BlobFlight, StoppedError, Wanted
 from hpcimg.hub.blob_owners import BlobOwners
 from hpcimg.hub.blob_room import BlobRoom
 from hpcimg.oci.model import Descriptor
@@ -25,6 +26,8 @@ from hpcimg.oci.reference import Reference
 
 log = logging.getLogger(__name__)
 
+FLIGHTS = 128
+"""How many blobs may be on their way at a time; each is a thread and a connection."""
 _MEDIA_TYPE = "application/octet-stream"
 
 
@@ -47,8 +50,13 @@ class BlobReader:
     """
 
     def __init__(
-        self, flight: BlobFlight, path: Path | None, on_close: Callable[[BlobFlight], None]
+        self,
+        flight: BlobFlight,
+        path: Path | None,
+        on_close: Callable[[BlobFlight], None],
+        name: str,
     ) -> None:
+        self._name = name
         self._flight = flight
         self._on_close = on_close
         self._is_open = True
@@ -68,7 +76,10 @@ class BlobReader:
         end = min(offset + length, self.size)
         if end <= offset:
             return b""
-        self._flight.wait(end)
+        try:
+            self._flight.wait(end)
+        except HpcimgError as error:
+            raise _told(error, self._flight, self._name) from error
         try:
             return read_from(self._flight.descriptor, offset, end - offset)
         except OSError as error:
@@ -79,6 +90,14 @@ class BlobReader:
         if self._is_open:
             self._is_open = False
             self._on_close(self._flight)
+
+
+def _told(error: HpcimgError, flight: BlobFlight, name: str) -> HpcimgError:
+    """Say what happened; of somebody else's repository not even its name."""
+    if flight.wanted.repository == name:
+        return error
+    what = "the blob broke off on its way"
+    return RegistryError(what, "try again", temporary=True)
 
 
 class BlobCache:
@@ -102,25 +121,46 @@ class BlobCache:
         """Give the length of a repository's blob, which is not brought for that."""
         return self._owners.prove(reference, self._path(reference))
 
+    def open_cached(self, reference: Reference) -> BlobReader | None:
+        """Open what is in the cache and known to be the repository's; no registry is asked."""
+        path = self._path(reference)
+        size = self._owners.known(reference, path)
+        return None if size is None else self._opened(reference, size, path)
+
     def open(self, reference: Reference) -> BlobReader:
         """Open the blob of a digest for reading; somebody else's repository proves nothing."""
         path = self._path(reference)
         size = self._owners.prove(reference, path)
-        wanted = Wanted(reference.name, reference.digest or "", size)
-        with cache_faults(path):
-            descriptor = open_whole(path, self._now())
-        if descriptor is not None:
-            flight = BlobFlight(wanted)
-            flight.open_with(descriptor)
-            flight.succeed()
-            return BlobReader(flight, path, self._leave)
-        flight = self._joined(reference, wanted, path)
+        found = self._opened(reference, size, path)
+        if found is not None:
+            return found
+        flight = self._joined(reference, Wanted(reference.name, reference.digest or "", size), path)
         try:
             flight.wait_begun()
+        except HpcimgError as error:
+            self._leave(flight)
+            raise _told(error, flight, reference.name) from error
         except BaseException:
             self._leave(flight)
             raise
-        return BlobReader(flight, None, self._leave)
+        return BlobReader(flight, None, self._leave, reference.name)
+
+    def _opened(self, reference: Reference, size: int, path: Path) -> BlobReader | None:
+        with cache_faults(path):
+            descriptor = open_whole(path, self._now())
+            if descriptor is None:
+                return None
+            found = os.fstat(descriptor).st_size
+        if found != size:
+            os.close(descriptor)
+            with cache_faults(path):
+                remove_unused(path)
+            log.warning("%s has %d bytes in the cache, not %d: it is removed", path, found, size)
+            return None
+        flight = BlobFlight(Wanted(reference.name, reference.digest or "", size))
+        flight.open_with(descriptor)
+        flight.succeed()
+        return BlobReader(flight, path, self._leave, reference.name)
 
     def close(self) -> None:
         """Stop all that is under way."""
@@ -138,6 +178,9 @@ class BlobCache:
             flight = self._flights.get(wanted.digest)
             if flight is not None and flight.wanted.size == wanted.size and flight.join():
                 return flight
+            if len(self._flights) >= FLIGHTS:
+                what = f"{FLIGHTS} blobs are on their way already"
+                raise RegistryError(what, "try again later", temporary=True)
             flight = BlobFlight(wanted)
             flight.join()
             self._flights[wanted.digest] = flight
@@ -162,7 +205,7 @@ class BlobCache:
             else:
                 bringer.bring_through(self._folder)
         except HpcimgError as error:
-            if not isinstance(error, NotFoundError):
+            if not isinstance(error, NotFoundError | StoppedError):
                 log.warning("%s@%s: %s", reference.name, wanted.digest, error.message)
             flight.fail(error)
         except BaseException as error:

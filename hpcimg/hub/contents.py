@@ -55,9 +55,10 @@ class Upstream(Protocol):
 class _Known:
     """What a tag stood for when it was `checked`; until `until` nobody is asked."""
 
-    found: Found
+    digest: str
     checked: float
     until: float
+    is_stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ class Contents:
         if reference.digest is not None:
             return self._at_hand.peek(reference.name, reference.digest)
         known = self._known.get((reference.name, reference.tag or DEFAULT_TAG))
-        return known.found if known is not None and self._now() < known.until else None
+        if known is None or self._now() >= known.until:
+            return None
+        found = self._at_hand.peek(reference.name, known.digest)
+        return replace(found, is_stale=True) if found is not None and known.is_stale else found
 
     def document(self, reference: Reference) -> Found:
         """Give a document; of many that wait for the same one, one asks the upstream."""
@@ -125,10 +129,15 @@ class Contents:
         found = self.peek(reference)
         if found is not None:
             return found
+        if reference.digest is not None:
+            # The hub may have made meanwhile what was missing a moment ago.
+            found = self._at_hand.find(reference.name, reference.digest)
+            if found is not None:
+                return found
         self._raise_missing(name)
         try:
             if reference.digest is not None:
-                return self._by_digest(reference, reference.digest)
+                return self._fetch(reference)
             return self._by_tag(replace(reference, tag=name[1]), name)
         except NotFoundError as error:
             self._missing.put(name, _Missing(error, self._now() + MISSING_SECONDS))
@@ -143,30 +152,37 @@ class Contents:
             raise NotFoundError(missing.error.message, missing.error.hint)
         self._missing.drop(name)
 
-    def _by_digest(self, reference: Reference, digest: str) -> Found:
-        return self._at_hand.find(reference.name, digest) or self._fetch(reference)
-
     def _by_tag(self, reference: Reference, name: Name) -> Found:
         before = self._before(name)
         now = self._now()
+        if before is not None and now < before.until:
+            return self._again(reference, before)  # it was forgotten in memory alone
         if before is not None and 0 <= now - before.checked < self._tag_seconds:
             # Another copy of the hub asked meanwhile.
-            self._known.put(name, replace(before, until=before.checked + self._tag_seconds))
-            return before.found
+            before = replace(before, until=before.checked + self._tag_seconds)
+            self._known.put(name, before)
+            return self._again(reference, before)
         try:
             found = self._ask(reference, before)
         except NotFoundError:
             self._known.drop(name)
             if before is not None:
                 # So old that it is never given again.
-                self._at_hand.put_tag(name, KeptTag(before.found.digest, 0.0))
+                self._at_hand.put_tag(name, KeptTag(before.digest, 0.0))
             raise
         except RegistryError as error:
-            return self._stale(name, before, error)
+            return self._stale(reference, name, before, error)
         now = self._now()
         self._at_hand.put_tag(name, KeptTag(found.digest, now))
-        self._known.put(name, _Known(found, now, now + self._tag_seconds))
+        self._known.put(name, _Known(found.digest, now, now + self._tag_seconds))
         return found
+
+    def _again(self, reference: Reference, known: _Known) -> Found:
+        """Give what a tag is known to stand for."""
+        found = self._at_hand.find(reference.name, known.digest)
+        if found is None:
+            found = self._fetch(replace(reference, tag=None, digest=known.digest))
+        return replace(found, is_stale=True) if known.is_stale else found
 
     def _before(self, name: Name) -> _Known | None:
         """Give what this or another copy of the hub last heard of a tag."""
@@ -174,8 +190,7 @@ class Contents:
         kept = self._at_hand.tag(name)
         if kept is None or (known is not None and known.checked >= kept.checked):
             return known
-        found = self._at_hand.find(name[0], kept.digest)
-        return known if found is None else _Known(found, kept.checked, 0.0)
+        return _Known(kept.digest, kept.checked, 0.0)
 
     def _ask(self, reference: Reference, before: _Known | None) -> Found:
         """Ask for content only where it is not at hand: registries limit that, not questions."""
@@ -197,17 +212,21 @@ class Contents:
                 raise
             return None
 
-    def _stale(self, name: Name, before: _Known | None, error: RegistryError) -> Found:
+    def _stale(
+        self, reference: Reference, name: Name, before: _Known | None, error: RegistryError
+    ) -> Found:
         """Answer a temporary failure with what the tag stood for, and let the upstream rest."""
         now = self._now()
         if before is None or not error.temporary or now - before.checked >= self._stale_age:
             raise error
+        found = self._at_hand.find(reference.name, before.digest)
+        if found is None:
+            raise error
         log.warning("%s; %s:%s is answered as it was", error.message, *name)
-        found = replace(before.found, is_stale=True)
         pause = error.retry_after or (BUSY_SECONDS if error.status == 429 else PAUSE_SECONDS)
-        pause = min(pause, LONGEST_PAUSE)
-        self._known.put(name, _Known(found, before.checked, now + pause))
-        return found
+        until = min(now + min(pause, LONGEST_PAUSE), before.checked + self._stale_age)
+        self._known.put(name, replace(before, until=until, is_stale=True))
+        return replace(found, is_stale=True)
 
     def _fetch(self, reference: Reference) -> Found:
         return self._at_hand.keep(reference, self._client.fetch_document(reference))

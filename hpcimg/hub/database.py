@@ -7,31 +7,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Select, delete, false, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpcimg.errors import SettingsError, StoreError, UsageError
-from hpcimg.hub.account import Account, Login, Role
+from hpcimg.hub.account import Account, Login
+from hpcimg.hub.change import Change, directory_of, inserting, put_row
 from hpcimg.hub.directory import Directory
 from hpcimg.hub.engine import make_engine, shown_url, writing
 from hpcimg.hub.machine_type import MachineType
 from hpcimg.hub.tables import (
-    ACCOUNTS,
     DOCUMENTS,
-    LOGINS,
     METADATA,
     PROPOSALS,
     SCHEMA,
     STATE,
     TAGS,
-    TYPES,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +36,7 @@ if TYPE_CHECKING:
 # Any number will do, that nobody else who uses the server chooses.
 _LOCK = 0x68706369_6D672D68
 _KEY_LENGTH = 32
+_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class Database:
     def directory(self) -> Directory:
         """Read all accounts, logins and types, as they were at one moment."""
         with self._reading() as connection:
-            return _directory(connection)
+            return directory_of(connection)
 
     @contextmanager
     def change(self) -> Iterator[Change]:
@@ -162,7 +159,7 @@ class Database:
             "made": document.made,
         }
         with self._changing() as connection:
-            insert = _inserting(connection)(DOCUMENTS).values(row)
+            insert = inserting(connection)(DOCUMENTS).values(row)
             # A document that was pushed as well as made is still one that the hub made.
             kept = {"made": insert.excluded.made | DOCUMENTS.c.made}
             names = ["repository", "digest"]
@@ -179,17 +176,31 @@ class Database:
         """Keep what a tag stands for."""
         row = {"repository": repository, "tag": tag, "digest": kept.digest, "checked": kept.checked}
         with self._changing() as connection:
-            _put(connection, TAGS, row)
+            put_row(connection, TAGS, row)
 
-    def tags(self) -> list[tuple[str, str]]:
-        """List each repository with each of its tags that somebody asked for."""
-        known = TAGS.c.checked > 0  # one that is gone at its registry is marked so
-        order = select(TAGS.c.repository, TAGS.c.tag).where(known)
-        order = order.order_by(TAGS.c.repository, TAGS.c.tag)
+    def tags(
+        self, part: str, registries: Sequence[str], start: int, limit: int
+    ) -> tuple[list[tuple[str, str]], int]:
+        """List repositories with their tags that somebody asked for, and count all of these.
+
+        `part` is in their names, `registries` are those that count.
+        """
+        name = TAGS.c.repository + ":" + TAGS.c.tag
+        wanted = [
+            TAGS.c.checked > 0,  # one that is gone at its registry is marked so
+            ~TAGS.c.tag.contains(" "),  # no tag, but a question whose answer is kept
+            name.contains(part, autoescape=True),
+            or_(
+                false(),
+                *(TAGS.c.repository.startswith(f"{one}/", autoescape=True) for one in registries),
+            ),
+        ]
+        listed = select(TAGS.c.repository, TAGS.c.tag).where(*wanted)
+        listed = listed.order_by(TAGS.c.repository, TAGS.c.tag).offset(start).limit(limit)
         with self._reading() as connection:
-            rows = connection.execute(order).all()
-        # What has a space in it is no tag, but a question whose answer is kept.
-        return [(row.repository, row.tag) for row in rows if " " not in row.tag]
+            count = connection.execute(select(func.count()).select_from(TAGS).where(*wanted))
+            rows = connection.execute(listed).all()
+            return [(row.repository, row.tag) for row in rows], int(count.scalar_one())
 
     def proposals(self) -> list[dict[str, Any]]:
         """List what nodes propose: account, name, words, node."""
@@ -200,12 +211,12 @@ class Database:
     def put_proposal(self, account: str, name: str, said: Mapping[str, Any], limit: int) -> None:
         """Keep one; UsageError where an account has `limit` of them."""
         row = {"account": account, "name": name, "said": json.dumps(said)}
-        own = PROPOSALS.c.account == account
+        own = (PROPOSALS.c.account == account) & (PROPOSALS.c.name != name)
         with self._changing() as connection:
             count = connection.execute(select(func.count()).where(own)).scalar_one()
             if count >= limit:
                 raise UsageError(f"account {account} has {count} proposals already", "remove some")
-            _put(connection, PROPOSALS, row)
+            put_row(connection, PROPOSALS, row)
 
     def remove_proposal(self, account: str, name: str) -> None:
         """Remove one, if it is there."""
@@ -213,28 +224,28 @@ class Database:
         with self._changing() as connection:
             connection.execute(delete(PROPOSALS).where(wanted))
 
-    def prune(self, limit: int) -> int:
-        """Remove the oldest documents until `limit` are left; returns how many went.
+    def prune(self, limit: int, size: int, before: float) -> int:
+        """Remove the oldest documents until `limit` are left, of `size` bytes; say how many went.
 
         What the hub made is never removed, nor counted: no other place has it. What a tag stands
-        for goes last.
+        for goes last. Tags that nobody asked for since `before` go too.
         """
-        tagged = select(TAGS.c.digest).where(
-            (TAGS.c.repository == DOCUMENTS.c.repository) & (TAGS.c.digest == DOCUMENTS.c.digest)
-        )
         theirs = ~DOCUMENTS.c.made
+        removed = 0
         with self._changing() as connection:
-            count = connection.execute(select(func.count()).where(theirs)).scalar_one()
-            if count <= limit:
-                return 0
-            oldest = (
-                select(DOCUMENTS.c.number)
-                .where(theirs)
-                .order_by(tagged.exists(), DOCUMENTS.c.number)
-                .limit(count - limit)
-            )
-            connection.execute(delete(DOCUMENTS).where(DOCUMENTS.c.number.in_(oldest)))
-            return int(count - limit)
+            connection.execute(delete(TAGS).where(TAGS.c.checked < before))
+            total = select(func.count(), func.coalesce(func.sum(func.length(DOCUMENTS.c.raw)), 0))
+            count, taken = connection.execute(total.where(theirs)).one()
+            while count > limit or taken > size:
+                over = count - limit if count > limit else _BATCH
+                going = connection.execute(_oldest(min(over, _BATCH))).all()
+                if not going:
+                    break
+                numbers = [row.number for row in going]
+                connection.execute(delete(DOCUMENTS).where(DOCUMENTS.c.number.in_(numbers)))
+                count, taken = count - len(going), taken - sum(row.size for row in going)
+                removed += len(going)
+        return removed
 
     def _prepare(self, connection: Connection) -> None:
         """Make the tables, once; another copy that starts now waits, and finds them."""
@@ -257,7 +268,7 @@ class Database:
                 "generation": 0,
                 "signing_key": os.urandom(_KEY_LENGTH),
             }
-            connection.execute(_inserting(connection)(STATE).values(row))
+            connection.execute(inserting(connection)(STATE).values(row))
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -281,112 +292,11 @@ class Database:
             ) from error
 
 
-class Change:
-    """Changes within one transaction, and what there is before and after each."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.is_changed = False
-
-    def directory(self) -> Directory:
-        """Read what is there now."""
-        return _directory(self._connection)
-
-    def put_account(self, account: Account) -> None:
-        """Add or change an account."""
-        row = {
-            "name": account.name,
-            "role": account.role.value,
-            "password_hash": account.password_hash,
-            "disabled": account.disabled,
-        }
-        self._put(ACCOUNTS, row)
-
-    def remove_account(self, name: str) -> None:
-        """Remove an account with its types and logins."""
-        self._remove(ACCOUNTS, name)
-
-    def put_type(self, machine_type: MachineType) -> None:
-        """Add or change a machine type of an account that is there."""
-        row = {
-            "full_name": machine_type.full_name,
-            "account": machine_type.account,
-            "name": machine_type.name,
-            "words": json.dumps(machine_type.words),
-            "answer": machine_type.answer,
-            "policy": machine_type.policy,
-            "description": machine_type.description,
-        }
-        self._put(TYPES, row)
-
-    def remove_type(self, full_name: str) -> None:
-        """Remove a machine type with its login."""
-        self._remove(TYPES, full_name)
-
-    def put_login(self, login: Login) -> None:
-        """Add or change a login."""
-        row = {
-            "name": login.name,
-            "password_hash": login.password_hash,
-            "account": login.account,
-            "machine_type": login.machine_type or None,
-        }
-        self._put(LOGINS, row)
-
-    def remove_login(self, name: str) -> None:
-        """Remove a login."""
-        self._remove(LOGINS, name)
-
-    def _put(self, table: Table, row: Mapping[str, object]) -> None:
-        _put(self._connection, table, row)
-        self.is_changed = True
-
-    def _remove(self, table: Table, name: str) -> None:
-        key = next(iter(table.primary_key))
-        removed = self._connection.execute(delete(table).where(key == name)).rowcount
-        self.is_changed = self.is_changed or removed > 0
-
-
-def _directory(connection: Connection) -> Directory:
-    generation = connection.execute(select(STATE.c.generation)).scalar_one()
-    accounts = {
-        row.name: Account(row.name, Role(row.role), row.password_hash, row.disabled)
-        for row in connection.execute(select(ACCOUNTS).order_by(ACCOUNTS.c.name))
-    }
-    types = {row.full_name: _type(row) for row in connection.execute(select(TYPES))}
-    logins = {
-        row.name: Login(row.name, row.password_hash, row.account, row.machine_type or "")
-        for row in connection.execute(select(LOGINS).order_by(LOGINS.c.name))
-    }
-    in_order = {name: types[name] for name in sorted(types)}
-    return Directory(
-        int(generation),
-        MappingProxyType(accounts),
-        MappingProxyType(logins),
-        MappingProxyType(in_order),
+def _oldest(limit: int) -> Select[tuple[int, int]]:
+    """Choose what goes next: what no tag stands for, the oldest first."""
+    tagged = select(TAGS.c.digest).where(
+        (TAGS.c.repository == DOCUMENTS.c.repository) & (TAGS.c.digest == DOCUMENTS.c.digest)
     )
-
-
-def _type(row: Any) -> MachineType:
-    return MachineType(
-        row.account,
-        row.name,
-        tuple(json.loads(row.words)),
-        row.answer,
-        row.policy,
-        row.description,
-    )
-
-
-def _put(connection: Connection, table: Table, row: Mapping[str, object]) -> None:
-    """Insert a row, or change the one of the same key."""
-    keys = [column.name for column in table.primary_key]
-    insert = _inserting(connection)(table).values(dict(row))
-    changed = {name: insert.excluded[name] for name in row if name not in keys}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed))
-
-
-def _inserting(connection: Connection) -> Any:
-    """Give the dialect's own INSERT, which alone knows what to do on a conflict."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    return sqlite.insert if is_sqlite else postgresql.insert
+    size = func.length(DOCUMENTS.c.raw).label("size")
+    chosen = select(DOCUMENTS.c.number, size).where(~DOCUMENTS.c.made)
+    return chosen.order_by(tagged.exists(), DOCUMENTS.c.number).limit(limit)

@@ -76,7 +76,9 @@ def identify(asked: Asked, directory: Directory, rules: Rules) -> Identity | Non
     login may not have: a request never falls through to what it did not ask for. An account that
     names no type sees the whole index.
     """
-    subject = asked.login or asked.certificate
+    # A certificate stands for a machine: for an account its password is asked.
+    shown = asked.certificate if asked.certificate in directory.logins else ""
+    subject = asked.login or shown
     bound, account = _bound(subject, directory), actor_of(subject, directory)
     if bound is not None and (asked.login or not asked.header):
         return Identity(subject, bound, "login" if asked.login else "certificate")

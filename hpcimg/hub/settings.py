@@ -17,7 +17,7 @@ from hpcimg.amounts import parse_age, parse_size
 from hpcimg.errors import SettingsError, UsageError
 from hpcimg.hub.identity import Network, NetworkType, Rules
 from hpcimg.hub.machine_type import split_name
-from hpcimg.oci.reference import DOCKER_HUB, is_registry
+from hpcimg.oci.reference import DOCKER_HUB, is_registry, parse_reference
 from hpcimg.policy import KINDS, PolicyRule
 from hpcimg.registry_settings import RegistrySettings, read_proxy, read_registry
 from hpcimg.rules import read_rules
@@ -26,6 +26,8 @@ from hpcimg.sections import SectionReader
 DEFAULT_PATH = Path("/etc/hpcimg/hub.yaml")
 CHALLENGES = ("bearer", "basic")
 """How a client is asked for its login: for a token, or with each request."""
+_MANY = RegistrySettings(connections=64)
+"""How an upstream is asked that the settings say nothing of: for many clients at a time."""
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _PLACES = re.compile(r"\{[a-z]*\}")
 _HINT = "correct the hub's settings file"
@@ -53,12 +55,12 @@ class UpstreamSettings:
     """A registry that is served; `accounts` are those that may pull from it, none means all."""
 
     registry: str = DOCKER_HUB
-    accounts: tuple[str, ...] = ()
+    accounts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """What one client may cost.
+    """What clients may cost.
 
     `logins` are failed ones a minute from one address, `body` is in bytes, `idle` in seconds.
     """
@@ -168,7 +170,7 @@ class _Reader(SectionReader):
         top = self.section(top, HubSettings, ())
         top["tls"] = self.tls(top.get("tls"))
         top["cache"] = self.cache(top.get("cache"))
-        top["limits"] = LimitSettings(**self.section(top.get("limits"), LimitSettings, ("limits",)))
+        top["limits"] = self.limits(top.get("limits"))
         top["proxy"] = read_proxy(self, top.get("proxy"), ("proxy",))
         top["open_types"] = self.words(top.get("open_types"), ("open_types",))
         top["networks"] = self.networks(top.get("networks"))
@@ -200,7 +202,9 @@ class _Reader(SectionReader):
         if len({one.registry for one in served.values()}) < len(served):
             raise self.error(("upstreams",), "two upstreams are the same registry", _HINT)
         for one in served.values():
-            site = registries.get(one.registry, RegistrySettings())
+            site = registries.get(one.registry, _MANY)
+            if "connections" not in (given.get(one.registry) or {}):
+                site = replace(site, connections=_MANY.connections)
             # Who may read what the hub logs in for is told by the upstream's accounts.
             every = site.readable or ("*",) if site.credentials else ()
             registries[one.registry] = replace(site, readable=every)
@@ -217,9 +221,15 @@ class _Reader(SectionReader):
             message = f"{str(name)!r} cannot be the first part of images' names"
             raise self.error(at, message, _HINT)
         given = self.section(value, UpstreamSettings, at)
-        given["accounts"] = self.words(given.get("accounts"), (*at, "accounts"))
+        if "accounts" in given:
+            given["accounts"] = self.words(given["accounts"], (*at, "accounts"))
+            if not given["accounts"]:
+                message = '"accounts" names none; take the key away where all may pull'
+                raise self.error((*at, "accounts"), message, _HINT)
         registry = str(given.get("registry", "")).lower()
-        if not is_registry(registry):
+        if is_registry(registry):
+            registry = parse_reference(f"{registry}/a/b").registry
+        else:
             message = f'"registry" must be the HOST[:PORT] of a registry, not {registry!r}'
             raise self.error((*at, "registry"), message, _HINT)
         return UpstreamSettings(**{**given, "registry": registry})
@@ -254,6 +264,13 @@ class _Reader(SectionReader):
             raise self.error(at, error.message, error.hint) from error
         return str(value)
 
+    def limits(self, value: Any) -> LimitSettings:
+        given = self.section(value, LimitSettings, ("limits",))
+        for key, number in given.items():
+            if not number or (key != "idle" and type(number) is not int):
+                raise self.error(("limits", key), f'"{key}" must be 1 or more', _HINT)
+        return LimitSettings(**given)
+
     def network(self, text: str, at: tuple[object, ...]) -> Network:
         try:
             return ip_network(text)
@@ -273,6 +290,8 @@ class _Reader(SectionReader):
             if pattern != "*" and "/" not in pattern:
                 message = f'"open_types" has {pattern!r}, which is no ACCOUNT/TYPE'
                 raise self.error(("open_types",), message, _HINT)
+        if not top.get("token_seconds", 1):
+            raise self.error(("token_seconds",), '"token_seconds" must be more than 0', _HINT)
         if top.get("url") and not str(top["url"]).startswith(("http://", "https://")):
             raise self.error(("url",), '"url" must begin with http:// or https://', _HINT)
 

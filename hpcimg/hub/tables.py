@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -86,6 +87,7 @@ TAGS = Table(
     Column("tag", Text, primary_key=True),
     Column("digest", Text, nullable=False),
     Column("checked", Float(53), nullable=False),
+    Index("hub_tags_by_digest", "repository", "digest"),
 )
 
 # What nodes propose: types that an administrator may make.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,13 +16,21 @@ from hpcimg.hub.identity import Identity, account_of, actor_of
 from hpcimg.hub.machine_type import MachineType
 from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized
 from hpcimg.node.words import profile_from_words
-from hpcimg.serve.request import Noted, RefusedError, caller_of, challenge
+from hpcimg.serve.request import (
+    Noted,
+    RefusedError,
+    caller_of,
+    challenge,
+    is_of_another_site,
+    read_body,
+)
 
 if TYPE_CHECKING:
     from hpcimg.serve.hub import Hub
     from hpcimg.workflow.hub_admin import TypeView
 
 _JSON = "application/json"
+_YAML = "application/yaml"
 _COVERED = 50
 _CELLS = 5000
 _KEYS = {
@@ -130,13 +139,17 @@ class Api:
             raise RefusedError(unauthorized(why, challenge(self._hub, request)))
         if caller.proof.repositories is not None:
             raise RefusedError(Refusal(403, "DENIED", "a token is for pulling alone"))
+        if request.method != "GET" and is_of_another_site(self._hub, request):
+            raise RefusedError(Refusal(403, "DENIED", "another site's page may change nothing"))
         body: dict[str, Any] = {}
+        if request.can_read_body:
+            # No other site's form can send these types, so that a browser's login is safe.
+            wanted = _YAML if request.path.endswith("/import") else _JSON
+            if request.content_type not in (wanted, _JSON):
+                raise RefusedError(Refusal(415, "UNSUPPORTED", f"send {wanted}"))
         if request.can_read_body and not request.path.endswith("/import"):
-            # No other site's form can send this type, so that a browser's login is safe.
-            if request.content_type != _JSON:
-                raise RefusedError(Refusal(415, "UNSUPPORTED", f"send {_JSON}"))
             try:
-                body = json.loads(await request.read())
+                body = json.loads(await read_body(self._hub, request))
             except (ValueError, RecursionError) as error:
                 raise UsageError("the body is not JSON") from error
             if not isinstance(body, dict):
@@ -148,10 +161,15 @@ class Api:
         return Call(request, identity, actor, body)
 
     def _seen(self, call: Call) -> list[MachineType]:
-        """List the types that somebody may see: a machine sees those of its account."""
-        account = account_of(call.identity.subject, self._hub.directory)
+        """List the types that somebody may see: a machine sees those of its account alone."""
         types = self._hub.directory.types.values()
-        return [one for one in types if account is not None and may_see_types(account, one.account)]
+        return [one for one in types if self._may_see(call, one.account)]
+
+    def _may_see(self, call: Call, account: str) -> bool:
+        if call.actor is not None:
+            return may_see_types(call.actor, account)
+        own = account_of(call.identity.subject, self._hub.directory)
+        return own is not None and own.name == account
 
     async def _types(self, call: Call) -> object:
         return [_type_json(one) for one in self._seen(call)]
@@ -215,7 +233,7 @@ class Api:
         return None
 
     async def _import(self, call: Call) -> object:
-        raw = await call.request.read()
+        raw = await read_body(self._hub, call.request)
         query = call.request.query
         lines = await self._do(
             self._hub.admin.import_file,
@@ -237,7 +255,8 @@ class Api:
         reference = self._hub.named(query.get("image", ""), call.identity)
         if "platform" in query:
             profile = profile_from_words(query["platform"])
-            found = await self._do(self._hub.grid.explain_for, reference, profile)
+            explain_for = self._hub.grid.explain_for
+            found = await self._hub.ask(reference, explain_for, reference, profile)
         else:
             name = query.get("type", "")
             if not name:
@@ -245,7 +264,7 @@ class Api:
             kind = next((one for one in self._seen(call) if one.full_name == name), None)
             if kind is None:
                 raise NotFoundError("there is no such machine type that you may see")
-            found = await self._do(self._hub.grid.explain, reference, kind)
+            found = await self._hub.ask(reference, self._hub.grid.explain, reference, kind)
         return found.to_json()
 
     async def _coverage(self, call: Call) -> object:
@@ -259,7 +278,8 @@ class Api:
             raise UsageError(
                 f"{len(references)} images for {len(types)} types are too many at once"
             )
-        rows = await self._do(self._hub.grid.rows, references, types)
+        asked = (self._hub.ask(one, self._hub.grid.row, one, types) for one in references)
+        rows = await asyncio.gather(*asked)
         return [row.to_json(types) for row in rows]
 
     async def _proposals(self, call: Call) -> object:
@@ -268,8 +288,7 @@ class Api:
     async def _propose(self, call: Call) -> object:
         """Keep what a node proposes, for the account that it has a login of."""
         kind = MachineType(call.text("account"), call.text("name"), call.words("features"))
-        account = account_of(call.identity.subject, self._hub.directory)
-        if account is None or not may_see_types(account, kind.account):
+        if not self._may_see(call, kind.account):
             raise AuthenticationError(f"this login may propose nothing for {kind.account}")
         await self._do(self._hub.admin.propose, kind, call.text("node"))
         return {"account": kind.account, "name": kind.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import errno
 import os
 import re
 from typing import TYPE_CHECKING
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
     from hpcimg.serve.hub import Hub
 
-log = logging.getLogger(__name__)
-
 BROKEN = "broken"
 """Why an answer that had begun was broken off, in the request."""
 _CHUNK = 256 << 10
+_PIECE = 4 << 20
+_PIECE_SECONDS = 300.0
+"""How long a client may take for one piece."""
 _POLL_SECONDS = 0.02
 """Between two looks at a blob that is still coming: threads that wait would be too many."""
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
@@ -44,12 +45,15 @@ async def send_blob(hub: Hub, reference: Reference, request: web.Request) -> web
         "Docker-Distribution-Api-Version": "registry/2.0",
     }
     if request.method == "HEAD":
-        size = await hub.in_thread(hub.blobs.size, reference)
+        size = await hub.ask(reference, hub.blobs.size, reference)
         return web.Response(headers={**headers, "Content-Length": str(size)})
     if f'"{reference.digest}"' in request.headers.get("If-None-Match", ""):
-        await hub.in_thread(hub.blobs.size, reference)
+        await hub.ask(reference, hub.blobs.size, reference)
         return web.Response(status=304, headers=headers)
-    reader = await hub.in_thread(hub.blobs.open, reference)
+    # What is in the cache waits behind no question to a registry.
+    reader = await hub.in_thread(hub.blobs.open_cached, reference)
+    if reader is None:
+        reader = await hub.ask(reference, hub.blobs.open, reference)
     try:
         return await _send(hub, reader, request, headers)
     finally:
@@ -66,44 +70,61 @@ async def _send(
     response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
     response.content_length = end - start
     await response.prepare(request)
-    hub.metrics.blob_bytes += end - start
-    if reader.path is not None and request.transport is not None:
-        await _send_file(reader, request.transport, start, end)
-    elif not await _stream(hub, reader, response, start, end):
+    try:
+        if reader.path is not None and request.transport is not None:
+            await _send_file(reader, request.transport, start, end)
+        else:
+            await _stream(hub, reader, request, response, (start, end))
+        await response.write_eof()
+    except ConnectionError:
+        request[BROKEN] = "the client has gone"
+    except (HpcimgError, OSError, RuntimeError, asyncio.TimeoutError) as error:
         # The status is sent: only a broken connection tells the client that this is not all.
-        request[BROKEN] = "the upstream broke off"
+        request[BROKEN] = error.message if isinstance(error, HpcimgError) else repr(error)
         if request.transport is not None:
             request.transport.abort()
-        return response
-    await response.write_eof()
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    hub.metrics.blob_bytes += end - start
     return response
 
 
 async def _send_file(
     reader: BlobReader, transport: asyncio.Transport, start: int, end: int
 ) -> None:
-    """Have the kernel copy from the file to the socket."""
-    if start < end:
-        with os.fdopen(os.dup(reader.fileno()), "rb") as file:
-            await asyncio.get_running_loop().sendfile(transport, file, start, end - start)
+    """Have the kernel copy from the file to the socket, for a client that keeps reading."""
+    loop = asyncio.get_running_loop()
+    with os.fdopen(os.dup(reader.fileno()), "rb") as file:
+        while start < end:
+            piece = min(_PIECE, end - start)
+            sent = await asyncio.wait_for(
+                loop.sendfile(transport, file, start, piece), _PIECE_SECONDS
+            )
+            if sent != piece:
+                raise OSError(errno.EIO, "the cached blob is shorter than it was")
+            start += piece
 
 
 async def _stream(
-    hub: Hub, reader: BlobReader, response: web.StreamResponse, start: int, end: int
-) -> bool:
-    """Send bytes as they come; False when no more do."""
-    try:
-        while start < end:
-            stop = min(start + _CHUNK, end)
-            while not reader.has(stop):  # noqa: ASYNC110 - other threads and copies bring it
-                await asyncio.sleep(_POLL_SECONDS)
-            chunk = await hub.in_thread(reader.read, start, stop - start)
-            await response.write(chunk)
-            start += len(chunk)
-    except HpcimgError as error:
-        log.warning("%s", error.message)
-        return False
-    return True
+    hub: Hub,
+    reader: BlobReader,
+    request: web.Request,
+    response: web.StreamResponse,
+    part: tuple[int, int],
+) -> None:
+    """Send bytes as they come, while the client is there."""
+    start, end = part
+    while start < end:
+        stop = min(start + _CHUNK, end)
+        while not reader.has(stop):
+            if request.transport is None:
+                raise ConnectionResetError
+            await asyncio.sleep(_POLL_SECONDS)
+        chunk = await hub.in_thread(reader.read, start, stop - start)
+        await response.write(chunk)
+        start += len(chunk)
 
 
 def _part(header: str, size: int) -> tuple[int, int]:

@@ -19,13 +19,11 @@ _PLAIN_ANSWER = (
 class Guard:
     """Makes the guarded connections of one server; `clients` may be open at once."""
 
-    def __init__(
-        self, inner: Callable[[], asyncio.Protocol], clients: int, idle: float, *, is_plain: bool
-    ) -> None:
-        self._inner = inner
+    def __init__(self, clients: int, idle: float) -> None:
+        self.inner: Callable[[], asyncio.Protocol] = asyncio.Protocol
+        self.is_plain = True
         self.clients = clients
         self.idle = idle
-        self.is_plain = is_plain
         self.open = 0
         self._by_transport: WeakKeyDictionary[asyncio.BaseTransport, GuardedConnection] = (
             WeakKeyDictionary()
@@ -33,7 +31,7 @@ class Guard:
 
     def __call__(self) -> GuardedConnection:
         """Make one connection's protocol."""
-        return GuardedConnection(self, self._inner())
+        return GuardedConnection(self, self.inner())
 
     def admit(self, connection: GuardedConnection, transport: asyncio.BaseTransport) -> bool:
         """Count a connection; False where there are too many."""
@@ -42,7 +40,7 @@ class Guard:
         return self.open <= self.clients
 
     def begin(self, transport: asyncio.BaseTransport | None) -> None:
-        """Be told that a whole request has come on a connection."""
+        """Be told that a request's head has come; its body has a time of its own."""
         found = self._by_transport.get(transport) if transport is not None else None
         if found is not None:
             found.hurry(None)
@@ -96,11 +94,13 @@ class GuardedConnection(asyncio.Protocol):
         return None if self._is_refused else self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """Pass on that the client is slower than we are."""
+        """Pass on that the client is slower than we are; one that takes nothing is given up."""
+        self.hurry(self._guard.idle)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """Pass on that it has caught up."""
+        self.hurry(None)
         self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:

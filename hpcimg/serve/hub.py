@@ -18,7 +18,7 @@ from hpcimg.hub.account import may_manage_accounts
 from hpcimg.hub.blobs import BlobCache
 from hpcimg.hub.contents import Contents
 from hpcimg.hub.database import Database
-from hpcimg.hub.identity import Identity, account_of
+from hpcimg.hub.identity import Identity, account_of, actor_of
 from hpcimg.hub.route import upstream_reference
 from hpcimg.oci.client import RegistryClient
 from hpcimg.oci.reference import Reference
@@ -26,6 +26,7 @@ from hpcimg.policy import PolicyRule
 from hpcimg.serve.audit import AuditLog
 from hpcimg.serve.logins import LoginDesk
 from hpcimg.serve.metrics import Metrics
+from hpcimg.serve.upstreams import UpstreamThreads
 from hpcimg.settings import Settings
 from hpcimg.workflow.access import site_surroundings
 from hpcimg.workflow.hub_admin import HubAdmin
@@ -46,8 +47,9 @@ WATCH_SECONDS = 1.0
 """How often the database is asked whether types or accounts have changed."""
 PRUNE_SECONDS = 3600.0
 DOCUMENTS_KEPT = 200_000
-"""Manifests, indexes and configs that the database keeps."""
-_THREADS = 64
+BYTES_KEPT = 4 << 30
+"""Manifests, indexes and configs that the database keeps, and their bytes."""
+_THREADS = 16
 
 
 class Hub:
@@ -60,6 +62,7 @@ class Hub:
         self.metrics = Metrics()
         self.audit = AuditLog(settings.audit)
         self._threads = ThreadPoolExecutor(_THREADS, "hub")
+        self._upstreams = UpstreamThreads(settings.hosts_of_upstreams.values())
         self._hashing = ThreadPoolExecutor(os.cpu_count() or 1, "hash")
         self.key = database.signing_key()
         self.desk = LoginDesk(self.key, settings.limits.logins, self._in_hashing, time.time)
@@ -80,9 +83,15 @@ class Hub:
     async def in_thread(
         self, call: Callable[..., Result], *words: object, **named: object
     ) -> Result:
-        """Run what waits for a disk or a registry beside the event loop."""
+        """Run what waits for a disk or the database beside the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(call, *words, **named))
+
+    async def ask(
+        self, reference: Reference, call: Callable[..., Result], *words: object
+    ) -> Result:
+        """Run what may wait for the registry of a reference."""
+        return await self._upstreams.run(reference.registry, call, *words)
 
     async def answer(
         self, reference: Reference, machine_type: MachineType | None, *, wants_index: bool
@@ -120,9 +129,10 @@ class Hub:
     def permit(self, reference: Reference, identity: Identity) -> None:
         """Refuse what an upstream gives to some accounts only; raises AuthenticationError."""
         for one in self.settings.upstreams.values():
-            if one.registry == reference.registry and one.accounts:
+            if one.registry == reference.registry and one.accounts is not None:
                 account = account_of(identity.subject, self.directory)
-                is_admin = account is not None and may_manage_accounts(account)
+                actor = actor_of(identity.subject, self.directory)
+                is_admin = actor is not None and may_manage_accounts(actor)
                 if not is_admin and (account is None or account.name not in one.accounts):
                     raise AuthenticationError(
                         f'"{reference.name}" is not for this login',
@@ -139,6 +149,7 @@ class Hub:
         with contextlib.suppress(asyncio.CancelledError):
             await self._watcher
         self.blobs.close()
+        self._upstreams.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self.audit.close()
@@ -148,7 +159,10 @@ class Hub:
         """Read types and accounts anew, if they are others than those in memory."""
         generation = await self.in_thread(self.database.generation)
         if generation != self.directory.generation:
-            self.directory = await self.in_thread(self.database.directory)
+            found = await self.in_thread(self.database.directory)
+            # Another reader may have been quicker, and later.
+            if found.generation > self.directory.generation:
+                self.directory = found
         self.seen = time.monotonic()
 
     async def _watch(self) -> None:
@@ -159,15 +173,17 @@ class Hub:
                 await self.refresh()
                 if time.monotonic() - pruned > PRUNE_SECONDS:
                     pruned = time.monotonic()
-                    await self.in_thread(self.database.prune, DOCUMENTS_KEPT)
+                    age = time.time() - self.settings.stale_age
+                    await self.in_thread(self.database.prune, DOCUMENTS_KEPT, BYTES_KEPT, age)
             except HpcimgError as error:
                 log.warning("%s", error.message)
+            except Exception:
+                log.exception("the database's content is not understood")
 
     async def _ask(self, question: _Question) -> Served:
         reference, machine_type, wants_index = question
-        return await self.in_thread(
-            self.chooser.answer, reference, machine_type, wants_index=wants_index
-        )
+        call = partial(self.chooser.answer, wants_index=wants_index)
+        return await self.ask(reference, call, reference, machine_type)
 
     async def _in_hashing(self, call: Callable[..., bool], *words: object) -> bool:
         loop = asyncio.get_running_loop()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from hpcimg.hub.directory import Directory
 from hpcimg.hub.identity import account_of, login_name
@@ -29,6 +29,7 @@ _WINDOW = 60.0
 _HASHES_AT_ONCE = 4
 """Each takes some 16 MiB for some 50 ms."""
 _HEADER_LIMIT = 8192
+_NAME_LIMIT = 128
 
 InThread = Callable[..., Awaitable[bool]]
 
@@ -67,8 +68,9 @@ class LoginDesk:
         self._in_thread = in_thread
         self._now = now
         self._secret = os.urandom(32)
-        self._proofs: OrderedDict[bytes, tuple[float, int, Proof]] = OrderedDict()
+        self._proofs: OrderedDict[bytes, tuple[float, Proof]] = OrderedDict()
         self._failed: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
+        self._guessing: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._pending: dict[bytes, asyncio.Future[Proof]] = {}
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
 
@@ -84,9 +86,12 @@ class LoginDesk:
         if scheme.lower() != "basic":
             raise LoginError("log in with a name and a password, or with a token of this hub")
         # The header itself, which is a password, is not kept.
-        key = hashlib.blake2b(authorization.encode(), key=self._secret).digest()
-        until, generation, proof = self._proofs.get(key, (0.0, -1, NOBODY))
-        if generation == directory.generation and self._now() < until:
+        raw = authorization.encode("utf-8", "surrogateescape")
+        now_valid = str(directory.generation).encode()
+        # A password that was changed meanwhile is another key.
+        key = hashlib.blake2b(raw + now_valid, key=self._secret).digest()
+        until, proof = self._proofs.get(key, (0.0, NOBODY))
+        if self._now() < until:
             return proof
         # Nodes that start together say the same: it is hashed once for all of them.
         hashing = self._pending.get(key)
@@ -95,14 +100,15 @@ class LoginDesk:
             self._pending[key] = hashing
             hashing.add_done_callback(lambda _: self._pending.pop(key, None))
         proof = await asyncio.shield(hashing)
-        self._proofs[key] = (self._now() + PROOF_SECONDS, directory.generation, proof)
+        self._proofs[key] = (self._now() + PROOF_SECONDS, proof)
         while len(self._proofs) > _PROOFS_KEPT:
             self._proofs.popitem(last=False)
         return proof
 
     async def check(self, written: str, password: str, address: str, directory: Directory) -> Proof:
         """Prove a name with its password; raises LoginError, after too many failures unseen."""
-        name = login_name(written)
+        name = login_name(written)[:_NAME_LIMIT]
+        address = _network_of(address)
         self._refuse_busy(address, name)
         hashed = _hash_of(name, directory)
         async with self._hashing:
@@ -110,10 +116,10 @@ class LoginDesk:
             # A name that is not there costs as much time as one that is.
             is_right = await self._in_thread(verify_password, password, hashed)
         if not is_right or account_of(name, directory) is None:
-            for key in ((address, name), (address, "")):
-                self._failed.setdefault(key, []).append(self._now())
-            while len(self._failed) > _FAILURES_KEPT:
-                self._failed.popitem(last=False)
+            for failed, key in ((self._failed, (address, name)), (self._guessing, (address, ""))):
+                failed.setdefault(key, []).append(self._now())
+                while len(failed) > _FAILURES_KEPT:
+                    failed.popitem(last=False)
             raise LoginError("the name or the password is not right", login=name)
         return Proof(name)
 
@@ -132,7 +138,7 @@ class LoginDesk:
     async def _of_password(self, value: str, address: str, directory: Directory) -> Proof:
         try:
             name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:  # of base64, and of UTF-8
             raise LoginError("the Authorization header is not base64") from error
         if not colon:
             raise LoginError("the Authorization header has no password")
@@ -144,15 +150,24 @@ class LoginDesk:
         Behind one address there may be many nodes, of which one has an old password.
         """
         now = self._now()
-        for key, limit in (((address, name), 1), ((address, ""), _LOGINS_AN_ADDRESS)):
-            recent = [at for at in self._failed.get(key, ()) if now - at < _WINDOW]
+        for failed, key, limit in (
+            (self._failed, (address, name), 1),
+            (self._guessing, (address, ""), _LOGINS_AN_ADDRESS),
+        ):
+            recent = [at for at in failed.get(key, ()) if now - at < _WINDOW]
             if recent:
-                self._failed[key] = recent
+                failed[key] = recent
             else:
-                self._failed.pop(key, None)
+                failed.pop(key, None)
             if len(recent) >= self._failures * limit:
                 wait = max(1.0, _WINDOW - (now - recent[0]))
                 raise LoginError("too many failed logins from this address", wait, name)
+
+
+def _network_of(address: str) -> str:
+    """Take an IPv6 client for its network: it has more addresses than it could have names."""
+    found = ip_address(address) if address else None
+    return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address
 
 
 def _hash_of(name: str, directory: Directory) -> str:

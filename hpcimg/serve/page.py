@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import jinja2
 from aiohttp import web
@@ -18,13 +19,21 @@ from hpcimg.hub.account import may_manage_accounts, may_manage_types, may_see_ty
 from hpcimg.hub.identity import Identity, actor_of
 from hpcimg.hub.refusal import refusal_of
 from hpcimg.oci.digest import is_digest
+from hpcimg.oci.reference import Reference
 from hpcimg.serve.forms import do_form
-from hpcimg.serve.request import Noted, RefusedError, base_url, caller_of, host_of
+from hpcimg.serve.request import (
+    Noted,
+    RefusedError,
+    caller_of,
+    host_of,
+    is_of_another_site,
+    read_form,
+)
 
 if TYPE_CHECKING:
     from hpcimg.hub.machine_type import MachineType
-    from hpcimg.oci.reference import Reference
     from hpcimg.serve.hub import Hub
+    from hpcimg.workflow.hub_grid import Row
 
 HERE = Path(__file__).parent
 IMAGES_SHOWN = 20
@@ -62,10 +71,15 @@ class Visit:
             if account is not None and may_see_types(account, one.account)
         )
 
-    def may_see(self, reference: Reference) -> bool:
-        """Tell whether an image is of an upstream that this visitor may pull from."""
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """The upstreams that this visitor may pull from."""
+        hosts = self.hub.settings.hosts_of_upstreams.values()
+        return tuple(host for host in hosts if self._may_see(host))
+
+    def _may_see(self, host: str) -> bool:
         try:
-            self.hub.permit(reference, self.identity)
+            self.hub.permit(Reference(host, "any"), self.identity)
         except HpcimgError:
             return False
         return True
@@ -131,15 +145,15 @@ class Page:
     async def _images(self, visit: Visit) -> web.Response:
         query, wanted, at, first = _asked(visit.request)
         types = [one for one in visit.types if wanted in one.full_name]
-        names = await self._hub.in_thread(self._hub.database.tags)
-        references = [_reference(name, tag) for name, tag in names if query in f"{name}:{tag}"]
-        references = [one for one in references if visit.may_see(one)]
-        if not references and query:
-            references = self._named(visit, query)
-        shown = references[at : at + IMAGES_SHOWN]
+        names, number = await self._hub.in_thread(
+            self._hub.database.tags, query, visit.registries, at, IMAGES_SHOWN
+        )
+        shown = [_reference(name, tag) for name, tag in names]
+        if not number and query:
+            shown = self._named(visit, query)
         columns = types[first : first + TYPES_SHOWN]
-        rows = await self._hub.in_thread(self._hub.grid.rows, shown, columns)
-        paging = _paging(visit.request, "at", at, IMAGES_SHOWN, len(references), "images")
+        rows = await self._rows(shown, columns)
+        paging = _paging(visit.request, "at", at, IMAGES_SHOWN, number, "images")
         paging += _paging(visit.request, "first", first, TYPES_SHOWN, len(types), "types")
         return self._page(
             visit,
@@ -151,6 +165,11 @@ class Page:
             paging=paging,
         )
 
+    async def _rows(self, shown: list[Reference], columns: list[MachineType]) -> list[Row]:
+        """Fill the rows, each by the threads of its own registry."""
+        asked = (self._hub.ask(one, self._hub.grid.row, one, columns) for one in shown)
+        return list(await asyncio.gather(*asked))
+
     async def _explained(self, visit: Visit) -> web.Response:
         name = visit.request.query.get("type", "")
         found = next((one for one in visit.types if one.full_name == name), None)
@@ -159,7 +178,8 @@ class Page:
         references = self._named(visit, visit.request.query.get("image", ""))
         if not references:
             raise UsageError("there is no such image that you may see")
-        explained = await self._hub.in_thread(self._hub.grid.explain, references[0], found)
+        explain = self._hub.grid.explain
+        explained = await self._hub.ask(references[0], explain, references[0], found)
         return self._page(visit, "explain", explained=explained, type=found)
 
     async def _types(self, visit: Visit) -> web.Response:
@@ -167,11 +187,13 @@ class Page:
         types = [one for one in visit.types if wanted in one.full_name]
         account = visit.account
         may_change = account is not None and may_manage_types(account, account.name)
-        proposed = await self._hub.in_thread(self._hub.admin.proposals, actor=account)
+        proposed = []
+        if may_change:
+            proposed = await self._hub.in_thread(self._hub.admin.proposals, actor=account)
         return self._page(
             visit,
             "types",
-            proposals=proposed if may_change else [],
+            proposals=proposed[:LIST_SHOWN],
             types=types[at : at + LIST_SHOWN],
             type_query=wanted,
             paging=_paging(visit.request, "at", at, LIST_SHOWN, len(types), "types"),
@@ -188,7 +210,7 @@ class Page:
 
     async def _changed(self, visit: Visit) -> web.Response:
         """Change something; a form of another site's page has no proof."""
-        form = await visit.request.post()
+        form = await read_form(self._hub, visit.request)
         if not self._is_ours(visit, str(form.get("proof", ""))):
             return self._failed(403, "the form is not of this page, or too old: load it again")
         words = {str(key): str(value) for key, value in form.items()}
@@ -215,11 +237,7 @@ class Page:
         return hmac.new(self._hub.key, said, hashlib.sha256).hexdigest()
 
     def _is_ours(self, visit: Visit, proof: str) -> bool:
-        origin = visit.request.headers.get("Origin", "")
-        if (
-            origin
-            and urlsplit(origin).netloc != urlsplit(base_url(self._hub, visit.request)).netloc
-        ):
+        if is_of_another_site(self._hub, visit.request):
             return False
         known = (self._proof(visit), self._proof(visit, 1))
         return any(hmac.compare_digest(one.encode(), proof.encode()) for one in known)
@@ -247,8 +265,6 @@ class Page:
 
 
 def _reference(name: str, tag: str) -> Reference:
-    from hpcimg.oci.reference import Reference
-
     registry, _, repository = name.partition("/")
     is_pinned = is_digest(tag)
     return Reference(registry, repository, None if is_pinned else tag, tag if is_pinned else None)

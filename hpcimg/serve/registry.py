@@ -27,6 +27,7 @@ VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _YEAR = "private, max-age=31536000, immutable"
 _READS = ("GET", "HEAD")
 _PAGE = 1000
+_PATH_KEPT = 500
 _GONE = 499
 """What servers note for a client that did not wait for its answer."""
 
@@ -147,21 +148,22 @@ class Registry:
     async def _tags(
         self, route: Route, reference: Reference, request: web.Request
     ) -> web.StreamResponse:
-        tags = await self._hub.in_thread(self._hub.contents.tags, reference)
+        tags = await self._hub.ask(reference, self._hub.contents.tags, reference)
         tags, link = _page(tags, request)
         headers = {**VERSION, **({"Link": link} if link else {})}
         return web.json_response({"name": route.repository, "tags": list(tags)}, headers=headers)
 
     async def _referrers(self, reference: Reference) -> web.StreamResponse:
         """Pass on what is attached; where there is no such API, clients ask for the tag instead."""
-        raw = await self._hub.in_thread(self._hub.client.attached_index, reference)
+        raw = await self._hub.ask(reference, self._hub.client.attached_index, reference)
         if raw is None:
             raise RefusedError(Refusal(404, "UNSUPPORTED", "the upstream lists no referrers"))
         return web.Response(body=raw, headers={**VERSION, "Content-Type": OCI_INDEX})
 
 
 def _route(path: str) -> Route:
-    route = routed(path)
+    # Before any login, long paths shall fill no memory.
+    route = routed(path) if len(path) <= _PATH_KEPT else parse_route(path)
     if route is None:
         raise RefusedError(Refusal(404, "UNSUPPORTED", "the API has no such path"))
     return route

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from multidict import MultiDictProxy
 
+from hpcimg.errors import UsageError
 from hpcimg.hub.identity import Address, Asked, Identity, identify
 from hpcimg.hub.refusal import Refusal, unauthorized
 from hpcimg.serve.logins import LoginError, Proof
 
 if TYPE_CHECKING:
     from hpcimg.serve.hub import Hub
+
+
+_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,32 @@ async def caller_of(hub: Hub, request: web.Request, *, path_type: str = "") -> C
     return Caller(proof, identify(asked, hub.directory, hub.settings.rules), text)
 
 
+def is_of_another_site(hub: Hub, request: web.Request) -> bool:
+    """Tell whether a browser asks for a page of another site, with this one's login."""
+    origin = request.headers.get("Origin", "")
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return True
+    return bool(origin) and urlsplit(origin).netloc != urlsplit(base_url(hub, request)).netloc
+
+
+async def read_form(hub: Hub, request: web.Request) -> MultiDictProxy[Any]:
+    """Read a form within the time that a request may take; raises UsageError."""
+    try:
+        return await asyncio.wait_for(request.post(), hub.settings.limits.idle)
+    except (ValueError, LookupError) as error:
+        raise UsageError("the form cannot be read") from error
+    except asyncio.TimeoutError as error:
+        raise RefusedError(Refusal(408, "UNKNOWN", "the request took too long")) from error
+
+
+async def read_body(hub: Hub, request: web.Request) -> bytes:
+    """Read a body within the time that a request may take."""
+    try:
+        return await asyncio.wait_for(request.read(), hub.settings.limits.idle)
+    except asyncio.TimeoutError as error:
+        raise RefusedError(Refusal(408, "UNKNOWN", "the request took too long")) from error
+
+
 def refused_login(hub: Hub, request: web.Request, error: LoginError) -> RefusedError:
     """Say that a login is wrong; to one who guesses, that it is not looked at."""
     if error.retry_after:
@@ -129,7 +163,7 @@ def address_of(hub: Hub, request: web.Request) -> Address | None:
     for text in reversed(",".join(request.headers.getall("X-Forwarded-For", [])).split(",")):
         told = _parsed(text.strip())
         if told is None:
-            return address
+            return None  # not the proxy's own address, which a network's type may be for
         address = told
         if not _is_proxy(hub, address):
             return address
@@ -146,6 +180,9 @@ def _peer(request: web.Request) -> Address | None:
 
 
 def _parsed(text: str) -> Address | None:
+    # Some proxies add the port.
+    if found_port := _WITH_PORT.fullmatch(text):
+        text = found_port[1] or found_port[2]
     try:
         found = ip_address(text)
     except ValueError:

@@ -37,6 +37,7 @@ _DRAIN_SECONDS = 30.0
 _LINE_LIMIT = 8190
 _FIELD_LIMIT = 8190
 _BACKLOG = 1024
+_HANDSHAKE_SECONDS = 10.0
 
 
 def serve(settings: HubSettings, database: Database, cache: Path, say: Say) -> None:
@@ -82,13 +83,17 @@ async def _listen(
 ) -> asyncio.Server:
     assert runner.server is not None  # noqa: S101 - setup() has made it
     context = _tls(settings.tls)
-    limits = settings.limits
-    guard = Guard(runner.server, limits.clients, limits.idle, is_plain=context is None)
-    app[GUARD] = guard
+    guard = app[GUARD]
+    guard.inner, guard.is_plain = runner.server, context is None
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(
-            guard, *settings.address, ssl=context, backlog=_BACKLOG, reuse_address=True
+            guard,
+            *settings.address,
+            ssl=context,
+            backlog=_BACKLOG,
+            reuse_address=True,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if context else None,
         )
     except OSError as error:
         raise SettingsError(
@@ -109,6 +114,11 @@ async def _watched(request: web.Request, handler: Handler) -> web.StreamResponse
     guard.begin(request.transport)
     try:
         return await handler(request)
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:
+        log.exception("%s %s", request.method, ascii(request.path))
+        return web.Response(status=500, text="the hub failed\n")
     finally:
         guard.end(request.transport)
 
@@ -117,6 +127,7 @@ def application(hub: Hub) -> web.Application:
     """Make the application: the registry, its tokens, the REST interface, the page, health."""
     app = web.Application(client_max_size=hub.settings.limits.body, middlewares=[_watched])
     app[HUB] = hub
+    app[GUARD] = Guard(hub.settings.limits.clients, hub.settings.limits.idle)
     registry, tokens = Registry(hub), Tokens(hub)
     app.router.add_get("/health/live", _live)
     app.router.add_get("/health/ready", _ready)
@@ -164,6 +175,7 @@ async def _metrics(request: web.Request) -> web.Response:
     directory = hub.directory
     gauges = {
         "machine_types": ("Machine types that are known.", float(len(directory.types))),
+        "audit_lost": ("Lines of the audit log that were lost.", float(hub.audit.lost)),
         "ready": ("Whether the database answers.", float(hub.is_ready())),
     }
     text = hub.metrics.text(gauges)

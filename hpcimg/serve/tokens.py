@@ -20,6 +20,7 @@ from hpcimg.serve.request import (
     address_of,
     caller_of,
     challenge,
+    read_form,
     refused_login,
 )
 
@@ -51,7 +52,7 @@ class Tokens:
         return response
 
     async def _given(self, request: web.Request, noted: Facts) -> web.Response:
-        form = await request.post() if request.method == "POST" else None
+        form = await read_form(self._hub, request) if request.method == "POST" else None
         scopes = [str(one) for one in (form or request.query).getall("scope", [])]
         if form is not None and form.get("username"):
             name = str(form["username"])

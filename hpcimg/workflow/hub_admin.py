@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hpcimg.hub.directory import Directory
     from hpcimg.hub.machine_type import MachineType
 
-_PROPOSALS = 1000
+_PROPOSALS = 100
 _NODE_LIMIT = 255
 TYPE_CHANGES = ("words", "answer", "policy", "description")
 """What may be changed of a machine type, besides its password."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CHOICE_SECONDS = 3600.0
 """How long a choice from the same index counts; what is attached to its images may change."""
-_CHOICES_KEPT = 20_000
+_CHOICES_KEPT = 50_000
+_CHOICES_BYTES = 128 << 20
 _IMAGES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
 
@@ -70,7 +71,7 @@ class Chooser:
         self._keep = keep
         self._rules = tuple(rules)
         self._now = now
-        self._chosen: Memory[_Key, tuple[float, Served]] = Memory(_CHOICES_KEPT)
+        self._chosen: Memory[_Key, tuple[float, Served]] = Memory(_CHOICES_KEPT, _CHOICES_BYTES)
 
     def at_hand(
         self, reference: Reference, machine_type: MachineType | None, *, wants_index: bool
@@ -93,7 +94,7 @@ class Chooser:
         known = self._known(key, found)
         if known is None:
             served = self._choose(reference, found.document, key)
-            self._chosen.put(key, (self._now(), served))
+            self._chosen.put(key, (self._now(), served), len(served.body))
             known = replace(served, is_stale=found.is_stale)
         return known
 

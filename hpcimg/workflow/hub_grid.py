@@ -97,11 +97,14 @@ class Grid:
         self._now = now
         self._cells: Memory[tuple[str, str, MachineType], tuple[float, Cell]] = Memory(_CELLS_KEPT)
 
-    def rows(
-        self, references: Sequence[Reference], types: Sequence[MachineType]
-    ) -> tuple[Row, ...]:
-        """Fill the cells of some images and types; one that fails is told in its cells."""
-        return tuple(Row(one, tuple(self._cell(one, each) for each in types)) for one in references)
+    def row(self, reference: Reference, types: Sequence[MachineType]) -> Row:
+        """Fill the cells of an image; what fails is told in them, and a registry asked once."""
+        try:
+            digest = self._chooser.digest(reference)
+            cells = tuple(self._cell(reference, digest, one) for one in types)
+        except HpcimgError as error:
+            cells = (Cell("unknown", reason=error.message),) * len(types)
+        return Row(reference, cells)
 
     def explain(self, reference: Reference, machine_type: MachineType) -> Explained:
         """Tell one choice with its reasons; raises the errors of the registry client."""
@@ -111,16 +114,12 @@ class Grid:
         """Tell one choice for words that no type has."""
         return _explained(reference, self._chooser.resolve_for(reference, profile))
 
-    def _cell(self, reference: Reference, machine_type: MachineType) -> Cell:
-        try:
-            digest = self._chooser.digest(reference)
-            key = (reference.name, digest, machine_type)
-            known = self._cells.get(key)
-            if known is None or self._now() - known[0] > CHOICE_SECONDS:
-                known = (self._now(), self.explain(reference, machine_type).cell)
-                self._cells.put(key, known)
-        except HpcimgError as error:
-            return Cell("unknown", reason=error.message)
+    def _cell(self, reference: Reference, digest: str, machine_type: MachineType) -> Cell:
+        key = (reference.name, digest, machine_type)
+        known = self._cells.get(key)
+        if known is None or self._now() - known[0] > CHOICE_SECONDS:
+            known = (self._now(), self.explain(reference, machine_type).cell)
+            self._cells.put(key, known)
         return known[1]
 
 

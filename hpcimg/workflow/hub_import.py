@@ -14,7 +14,7 @@ from hpcimg.quoting import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hpcimg.hub.database import Change
+    from hpcimg.hub.change import Change
     from hpcimg.hub.listing import ListedAccount, ListedType, Secret
     from hpcimg.hub.machine_type import MachineType
 

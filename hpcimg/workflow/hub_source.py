@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from hpcimg.errors import RegistryError
+from hpcimg.errors import RegistryError, StoreError
 from hpcimg.hub.database import KeptDocument, KeptTag
 from hpcimg.hub.memory import Memory
-from hpcimg.oci.digest import is_digest
+from hpcimg.oci.digest import is_digest, verify_digest
 from hpcimg.oci.model import DOCUMENT_LIMIT
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 ATTACHED_SECONDS = 3600.0
 """How long the list of what is attached to an image counts as known."""
+PAUSE_SECONDS = 30.0
+"""How long a registry that failed is not asked again for such a list."""
+Value = TypeVar("Value")
 _TEXTS = ("json", "yaml")
 _REMEMBERED = 10_000
 _REMEMBERED_BYTES = 64 << 20
@@ -78,30 +82,42 @@ class HubSource:
         """List what is attached; while the upstream fails, what was attached before counts."""
         # No tag has a space in it, so that this is nobody's.
         key = (reference.name, f"{artifact_type} {reference.digest}")
-        kept = self._attached.get(key) or self._keep.tag(*key)
+        kept = self._attached.get(key) or self._kept(lambda: self._keep.tag(*key))
         if kept is None or self._now() - kept.checked >= ATTACHED_SECONDS:
             kept = self._ask_attached(reference, artifact_type, kept)
         self._attached.put(key, kept)
         return tuple(word for word in kept.digest.split() if is_digest(word))
 
     def _text(self, reference: Reference, descriptor: Descriptor) -> bytes:
-        kept = self._keep.document(reference.name, descriptor.digest)
-        if kept is None:
-            raw = b"".join(self._client.fetch_blob(reference, descriptor))
-            kept = KeptDocument(descriptor.digest, raw, descriptor.media_type)
-            self._keep.put_document(reference.name, kept)
-        return kept.raw
+        name, digest = reference.name, descriptor.digest
+        kept = self._kept(lambda: self._keep.document(name, digest))
+        if kept is not None:
+            verify_digest(kept.raw, digest)
+            return kept.raw
+        raw = b"".join(self._client.fetch_blob(reference, descriptor))
+        document = KeptDocument(digest, raw, descriptor.media_type)
+        self._kept(lambda: self._keep.put_document(name, document))
+        return raw
 
     def _ask_attached(
         self, reference: Reference, artifact_type: str, kept: KeptTag | None
     ) -> KeptTag:
+        question = (reference.name, f"{artifact_type} {reference.digest}")
         try:
             found = self._client.referrers(reference, artifact_type)
         except RegistryError as error:
             if kept is None or not error.temporary:
                 raise
             log.warning("%s; counting on what was attached before", error.message)
-            return kept
+            return replace(kept, checked=self._now() - ATTACHED_SECONDS + PAUSE_SECONDS)
         kept = KeptTag(" ".join(found), self._now())
-        self._keep.put_tag(reference.name, f"{artifact_type} {reference.digest}", kept)
+        self._kept(lambda: self._keep.put_tag(*question, kept))
         return kept
+
+    def _kept(self, act: Callable[[], Value]) -> Value | None:
+        """Use the database; one that fails costs questions to the upstream and no answers."""
+        try:
+            return act()
+        except StoreError as error:
+            log.warning("%s", error.message)
+            return None

@@ -50,7 +50,7 @@ def prepared(database: Database, settings: HubSettings, *, static: bool) -> list
         for key, name in told
         if name not in directory.types
     ]
-    accounts = {name for one in settings.upstreams.values() for name in one.accounts}
+    accounts = {name for one in settings.upstreams.values() for name in one.accounts or ()}
     missing = sorted(accounts - {*directory.accounts})
     lines += [f"there is no account {name}, which an upstream lists" for name in missing]
     return lines

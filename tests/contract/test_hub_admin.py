@@ -187,6 +187,7 @@ def test_what_only_an_administrator_may(admin, database, actor, name):
 def test_an_administrator_may_all(admin, database, name):
     """Each of those."""
     admin.add_type(MachineType("root", "t"), "x")
+    admin.add_account(Account("second", Role.ADMIN), "x")
     before = database.directory()
     calls(admin, ROOT)[name]()
     is_looking = name in {"type", "export", "change_account"}

@@ -179,7 +179,7 @@ def test_another_copy_removes_nothing_that_is_read(folder):
     landed(cache)
     third = BlobCache(folder, 10 * PIECE, other, lambda: 3.0)
     reader = third.open(name_of(raws[2]))
-    reader.close()
+    assert rest_of(reader) == raws[2]
     landed(third)
     assert third.open(name_of(raws[2])).path is not None
 

@@ -171,7 +171,12 @@ def test_tags(database):
     database.put_tag("docker.io/a", "gone", KeptTag("sha256:a", 0.0))
     assert database.tag(REPOSITORY, "latest") == KeptTag("sha256:b", 1_700_000_000.123)
     assert database.tag(REPOSITORY, "other") is None
-    assert database.tags() == [("docker.io/a", "v1"), (REPOSITORY, "latest")]
+    both = [("docker.io/a", "v1"), (REPOSITORY, "latest")]
+    assert database.tags("", ["docker.io"], 0, 10) == (both, 2)
+    assert database.tags("", ["docker.io"], 1, 1) == (both[1:], 2)
+    assert database.tags("h:lat", ["docker.io"], 0, 10) == (both[1:], 1)
+    for part, registries in (("", []), ("", ["docker"]), ("%", ["docker.io"]), ("a_v", ["x"])):
+        assert database.tags(part, registries, 0, 10) == ([], 0)
 
 
 def test_prune(database):
@@ -182,12 +187,12 @@ def test_prune(database):
         database.put_document(REPOSITORY, kept)
     database.put_tag(REPOSITORY, "latest", KeptTag("sha256:0", 1.0))
     database.put_tag("docker.io/other", "latest", KeptTag("sha256:2", 1.0))
-    assert database.prune(5) == 0
-    assert database.prune(3) == 2
+    assert database.prune(5, 1 << 30, 0.5) == 0
+    assert database.prune(3, 1 << 30, 0.5) == 2
     assert numbers(database) == [0, 1, 4, 5]
-    assert database.prune(1) == 2
+    assert database.prune(1, 1 << 30, 0.5) == 2
     assert numbers(database) == [0, 1]
-    assert database.prune(0) == 1
+    assert database.prune(0, 1 << 30, 0.5) == 1
     assert numbers(database) == [1]
 
 

@@ -59,7 +59,7 @@ def test_what_is_missing_is_said(registry, tmp_path):
         ({"listen": "5000"}, '"listen" must be HOST:PORT'),
         ({"audit": "/nonexistent/audit.log"}, "could not write the audit log"),
         ({"tls": {"certificate": "/none", "key": "/none"}}, "could not use the TLS files"),
-        ({"credentials": "/none.json"}, "which does not exist"),
+        ({"credentials": "missing"}, "which does not exist"),
         ({"credentials": "open"}, "are not safe"),
         ({"credentials": "junk"}, "junk"),
     ],
@@ -68,10 +68,10 @@ def test_what_it_does_not_start_with(registry, tmp_path, capsys, said, why):
     """Told in two lines, before a client finds out."""
     if name := said.pop("credentials", ""):
         path = tmp_path / name
-        path.write_text("{" if name == "junk" else "{}")
-        path.chmod(0o644 if name == "open" else 0o600)
-        file = name if name.startswith("/") else str(path)
-        said["registries"] = {registry.name: {"plain_http": True, "credentials": file}}
+        if name != "missing":
+            path.write_text("{" if name == "junk" else "{}")
+            path.chmod(0o644 if name == "open" else 0o600)
+        said["registries"] = {registry.name: {"plain_http": True, "credentials": str(path)}}
     settings = tmp_path / "hub.yaml"
     settings.write_text(settings_of(registry, tmp_path, **said))
     assert main(["hub", "serve", "--settings", str(settings)]) == 78
