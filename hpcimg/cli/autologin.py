@@ -97,8 +97,9 @@ def _autologin(arguments: argparse.Namespace) -> int:
         _print_json(url, choice, written)
         return 0
     print(f"{choice.machine_type} at {login.host}: {choice.reason}")
+    word = "would be written" if arguments.dry_run else "written"
     for one in written:
-        print(f"{'written' if one.changed else 'right'}  {one.path}")
+        print(f"{word if one.changed else 'right'}  {one.path}")
     if choice.proposal is not None:
         print(f"hpcimg: no type is just this node; {_added_by(choice)}", file=sys.stderr)
     return 0

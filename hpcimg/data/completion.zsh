@@ -410,6 +410,7 @@ _shtab_hpcimg_hub_serve_options=(
   "--listen[listen here, whatever the settings]:HOST:PORT:"
   "--database[SQLite file or PostgreSQL, as a URL]:URL:"
   "--static-machines[have the types qnib\/type1 to type4 with known passwords, to try it out]"
+  "--check[read the settings, say what is wrong, and end]"
 )
 
 # guard to ensure default positional specs are added only once per session

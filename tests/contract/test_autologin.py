@@ -227,7 +227,7 @@ def test_a_pipe_in_place_of_a_file_is_refused(autologin, root):
 def test_a_dry_run_writes_nothing(autologin, root):
     """It says what would be written."""
     code, out, _ = autologin("--dry-run")
-    assert (code, out.count("written  /")) == (0, 3)
+    assert (code, out.count("would be written  /")) == (0, 3)
     assert files(root) == set()
 
 
