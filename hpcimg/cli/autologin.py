@@ -141,6 +141,7 @@ def _propose(hub: HubClient, proposal: Proposal) -> None:
 def _logins(arguments: argparse.Namespace) -> dict[str, str]:
     """Read who logs in; a password is never an argument, which every user of the node can see."""
     from hpcimg.errors import UsageError
+    from hpcimg.oci.credentials import check_kept_from_others
     from hpcimg.workflow.autologin import read_logins
 
     name = arguments.login or os.environ.get(_LOGIN, "")
@@ -155,6 +156,7 @@ def _logins(arguments: argparse.Namespace) -> dict[str, str]:
                 f'could not read the password file "{arguments.password_file}": {why.lower()}',
                 "it must be readable by this account, and by no other",
             ) from None
+        check_kept_from_others(arguments.password_file)
         return read_logins(text, name)
     password = os.environ.get(_PASSWORD, "")
     if arguments.type is not None and not (name or password):

@@ -52,6 +52,7 @@ def autologin(hub, root, tmp_path, monkeypatch, capsys):
     """A function that runs the command; no password may show in what it prints."""
     passwords = tmp_path / "passwords"
     passwords.write_text("# all\n" + "".join(f"{k}:{v}\n" for k, v in LOGINS.items()))
+    passwords.chmod(0o600)
 
     def run(*words, node=BDW1, url=None, given=("--password-file", str(passwords))):
         kept = tmp_path / "node.json"
@@ -339,6 +340,15 @@ def test_no_option_takes_a_password(autologin):
     """All users of a node can see its processes' arguments."""
     code, _, err = autologin(given=("--login=qnib", "--password=x"))
     assert (code, "ambiguous option" in err) == (2, True)
+
+
+def test_a_password_file_that_others_may_read(autologin, tmp_path):
+    """It is told before a login is used that everybody on the node knows."""
+    path = tmp_path / "open"
+    path.write_text("qnib-type1:x\n")
+    path.chmod(0o644)
+    code, _, err = autologin(given=(f"--password-file={path}",))
+    assert (code, "are not safe" in err) == (78, True)
 
 
 def test_a_password_file_that_is_not_there(autologin, tmp_path):

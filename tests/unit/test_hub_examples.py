@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -85,12 +86,34 @@ def test_the_service_runs_what_there_is():
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not on this machine")
-@pytest.mark.parametrize("name", ["autologin.service", "autologin.timer"])
+@pytest.mark.parametrize("name", ["autologin.service", "autologin.timer", "hub.service"])
 def test_systemd_takes_the_units(tmp_path, name):
     """Each key is known to it, and the order has no circle."""
-    for unit in EXAMPLES.glob("autologin.*"):
+    for unit in (*EXAMPLES.glob("*.service"), *EXAMPLES.glob("*.timer")):
         text = unit.read_text().replace("/usr/local/bin/hpcimg", "/bin/true")
         (tmp_path / unit.name).write_text(text)
     argv = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / name)]
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr + done.stdout) == (0, "")
+
+
+def test_the_hubs_service_runs_what_there_is():
+    """With a database and a cache that its user may write."""
+    from hpcimg.cli import hub
+
+    text = (EXAMPLES / "hub.service").read_text()
+    (line,) = re.findall(r"^ExecStart=(.*)", text, re.MULTILINE)
+    make_parser([hub]).parse_args(shlex.split(line)[1:])
+    assert "sqlite:////var/lib/hpcimg-hub/" in text
+    for key in ("StateDirectory", "CacheDirectory"):
+        assert f"{key}=hpcimg-hub\n" in text
+
+
+def test_the_container_recipe_runs_what_there_is():
+    """From this checkout, as a user who is not root."""
+    from hpcimg.cli import hub
+
+    text = (EXAMPLES / "Containerfile").read_text()
+    (words,) = re.findall(r"^ENTRYPOINT (.*)", text, re.MULTILINE)
+    make_parser([hub]).parse_args(json.loads(words)[1:])
+    assert re.search(r"^USER [1-9][0-9]*$", text, re.MULTILINE)
