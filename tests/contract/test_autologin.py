@@ -342,21 +342,6 @@ def test_no_option_takes_a_password(autologin):
     assert (code, "ambiguous option" in err) == (2, True)
 
 
-def test_a_password_file_that_others_may_read(autologin, tmp_path):
-    """It is told before a login is used that everybody on the node knows."""
-    path = tmp_path / "open"
-    path.write_text("qnib-type1:x\n")
-    path.chmod(0o644)
-    code, _, err = autologin(given=(f"--password-file={path}",))
-    assert (code, "are not safe" in err) == (78, True)
-
-
-def test_a_password_file_that_is_not_there(autologin, tmp_path):
-    """Two lines, and no trace."""
-    code, _, err = autologin(given=(f"--password-file={tmp_path}/none",))
-    assert (code, "no such file" in err) == (2, True)
-
-
 def test_a_wrong_password(autologin, root):
     """The hub's own words are passed on."""
     code, _, err = autologin(given=("--login=qnib-type1", "--password-stdin"))
