@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
@@ -62,7 +63,8 @@ class UpstreamSettings:
 class LimitSettings:
     """What clients may cost.
 
-    `logins` are failed ones a minute from one address, `body` is in bytes, `idle` in seconds.
+    `logins` are failed ones a minute of one name from one address, `body` is in bytes, `idle` in
+    seconds.
     """
 
     logins: int = 10
@@ -107,17 +109,17 @@ class HubSettings:
     audit: str = "-"
     limits: LimitSettings = LimitSettings()
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """What may tell a machine type."""
         return Rules(self.open_types, self.hosts, self.networks, self.anonymous)
 
-    @property
+    @cached_property
     def hosts_of_upstreams(self) -> dict[str, str]:
         """The registry of each upstream by its name."""
         return {name: one.registry for name, one in self.upstreams.items()}
 
-    @property
+    @cached_property
     def first_upstream(self) -> str:
         """The upstream of names that say none."""
         return self.default_upstream or next(iter(self.upstreams))

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hpcimg.errors import AuthenticationError, HpcimgError, NotFoundError, UsageError
+from hpcimg.errors import AuthenticationError, NotFoundError, UsageError
 from hpcimg.hub.account import Account, Role, may_see_types
 from hpcimg.hub.identity import Identity, account_of, actor_of
 from hpcimg.hub.machine_type import MachineType
-from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized
+from hpcimg.hub.refusal import Refusal, unauthorized
 from hpcimg.node.words import profile_from_words
+from hpcimg.serve.registry import refusal_response
 from hpcimg.serve.request import (
     Noted,
     RefusedError,
+    answered,
     caller_of,
     challenge,
     is_of_another_site,
@@ -110,33 +112,25 @@ class Api:
         """Make what aiohttp calls: log in, act, answer in JSON, note it."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            noted = Noted(self._hub, request)
-            try:
-                call = await self._call(request)
-                noted.facts["login"] = call.identity.subject
+            async def respond(noted: Noted) -> web.StreamResponse:
+                call = await self._call(request, noted)
                 found = await act(call)
                 if request.method != "GET":
                     await self._hub.refresh()
                 status = {"POST": 201, "DELETE": 204}.get(request.method, 200)
-                response = _answer(status, found)
-            except RefusedError as error:
-                response = _refused(error.refusal)
-                noted.refused(error)
-            except HpcimgError as error:
-                response = _refused(refusal_of(error, "api"))
-                noted.facts["why"] = error.message
-            noted.facts["changed"] = request.get("changed")
-            noted.write("api", response.status)
-            return response
+                return _answer(status, found)
+
+            return await answered(self._hub, request, "api", respond, _refused)
 
         return handle
 
-    async def _call(self, request: web.Request) -> Call:
+    async def _call(self, request: web.Request, noted: Noted) -> Call:
         caller = await caller_of(self._hub, request)
         identity = caller.identity
         if identity is None:
             why = "log in as an account"
             raise RefusedError(unauthorized(why, challenge(self._hub, request)))
+        noted.facts["login"] = identity.subject
         if caller.proof.repositories is not None:
             raise RefusedError(Refusal(403, "DENIED", "a token is for pulling alone"))
         if request.method != "GET" and is_of_another_site(self._hub, request):
@@ -156,7 +150,7 @@ class Api:
                 raise UsageError("the body is not a JSON object")
         _refuse_unknown(request, body)
         if "name" in body:
-            request["changed"] = f"{body.get('account', '')}/{body['name']}".lstrip("/")
+            noted.facts["changed"] = f"{body.get('account', '')}/{body['name']}".lstrip("/")
         actor = actor_of(identity.subject, self._hub.directory)
         return Call(request, identity, actor, body)
 
@@ -351,5 +345,6 @@ def _answer(status: int, found: object) -> web.Response:
 
 
 def _refused(refusal: Refusal) -> web.Response:
-    headers = {**refusal.headers, "Content-Type": _JSON, "Cache-Control": "no-store"}
-    return web.Response(status=refusal.status, body=refusal.body(), headers=headers)
+    response = refusal_response(refusal)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -12,15 +12,13 @@ from aiohttp import web
 
 from hpcimg.errors import HpcimgError
 from hpcimg.hub.refusal import Refusal
-from hpcimg.serve.request import RefusedError
+from hpcimg.serve.request import Facts, RefusedError
 
 if TYPE_CHECKING:
     from hpcimg.hub.blobs import BlobReader
     from hpcimg.oci.reference import Reference
     from hpcimg.serve.hub import Hub
 
-BROKEN = "broken"
-"""Why an answer that had begun was broken off, in the request."""
 _CHUNK = 256 << 10
 _PIECE = 4 << 20
 _PIECE_SECONDS = 300.0
@@ -29,12 +27,16 @@ _POLL_SECONDS = 0.02
 """Between two looks at a blob that is still coming: threads that wait would be too many."""
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _TYPE = "application/octet-stream"
+_BREAKS = (HpcimgError, OSError, RuntimeError, asyncio.TimeoutError)
+"""What may end an answer that has begun."""
 
 
-async def send_blob(hub: Hub, reference: Reference, request: web.Request) -> web.StreamResponse:
+async def send_blob(
+    hub: Hub, reference: Reference, request: web.Request, noted: Facts
+) -> web.StreamResponse:
     """Send a blob, or a part of it; raises the client's errors before the first byte.
 
-    An error after it ends the connection: a client never takes a part for the whole.
+    An error after it is noted and ends the connection: no client takes a part for the whole.
     """
     headers = {
         "Content-Type": _TYPE,
@@ -55,13 +57,13 @@ async def send_blob(hub: Hub, reference: Reference, request: web.Request) -> web
     if reader is None:
         reader = await hub.ask(reference, hub.blobs.open, reference)
     try:
-        return await _send(hub, reader, request, headers)
+        return await _send(hub, reader, request, headers, noted)
     finally:
         reader.close()
 
 
 async def _send(
-    hub: Hub, reader: BlobReader, request: web.Request, headers: dict[str, str]
+    hub: Hub, reader: BlobReader, request: web.Request, headers: dict[str, str], noted: Facts
 ) -> web.StreamResponse:
     start, end = _part(request.headers.get("Range", ""), reader.size)
     is_part = (start, end) != (0, reader.size)
@@ -76,19 +78,22 @@ async def _send(
         else:
             await _stream(hub, reader, request, response, (start, end))
         await response.write_eof()
-    except ConnectionError:
-        request[BROKEN] = "the client has gone"
-    except (HpcimgError, OSError, RuntimeError, asyncio.TimeoutError) as error:
+    except BaseException as error:
         # The status is sent: only a broken connection tells the client that this is not all.
-        request[BROKEN] = error.message if isinstance(error, HpcimgError) else repr(error)
         if request.transport is not None:
             request.transport.abort()
-    except BaseException:
-        if request.transport is not None:
-            request.transport.abort()
-        raise
-    hub.metrics.blob_bytes += end - start
+        if not isinstance(error, _BREAKS):
+            raise
+        noted["why"] = _why(error)
+    else:
+        hub.metrics.blob_bytes += end - start
     return response
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ConnectionError):
+        return "the client has gone"
+    return error.message if isinstance(error, HpcimgError) else repr(error)
 
 
 async def _send_file(

@@ -177,7 +177,7 @@ class Hub:
                     await self.in_thread(self.database.prune, DOCUMENTS_KEPT, BYTES_KEPT, age)
             except HpcimgError as error:
                 log.warning("%s", error.message)
-            except Exception:
+            except Exception:  # the next look may find it mended; without one nothing ever would
                 log.exception("the database's content is not understood")
 
     async def _ask(self, question: _Question) -> Served:

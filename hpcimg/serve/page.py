@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import time
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from aiohttp import web
 from hpcimg.errors import HpcimgError, UsageError
 from hpcimg.hub.account import may_manage_accounts, may_manage_types, may_see_types
 from hpcimg.hub.identity import Identity, actor_of
-from hpcimg.hub.refusal import refusal_of
+from hpcimg.hub.refusal import Refusal, unauthorized
 from hpcimg.oci.digest import is_digest
 from hpcimg.oci.reference import Reference
 from hpcimg.serve.forms import do_form
 from hpcimg.serve.request import (
     Noted,
     RefusedError,
+    answered,
     caller_of,
     host_of,
     is_of_another_site,
@@ -52,10 +54,11 @@ _PROOF_SECONDS = 86_400
 class Visit:
     """One request for a page, by somebody who is let in."""
 
-    def __init__(self, hub: Hub, request: web.Request, identity: Identity) -> None:
+    def __init__(self, hub: Hub, request: web.Request, identity: Identity, noted: Noted) -> None:
         self.hub = hub
         self.request = request
         self.identity = identity
+        self.noted = noted
         self.account = actor_of(identity.subject, hub.directory)
 
     @cached_property
@@ -83,6 +86,9 @@ class Visit:
         except HpcimgError:
             return False
         return True
+
+
+Show = Callable[[Visit], Awaitable[web.StreamResponse]]
 
 
 class Page:
@@ -117,30 +123,23 @@ class Page:
         """Do what a form asks, if it is one of our own pages'."""
         return await self._shown(request, self._changed)
 
-    async def _shown(self, request: web.Request, show: Any) -> web.StreamResponse:
-        noted = Noted(self._hub, request)
-        response: web.StreamResponse
-        try:
+    async def _shown(self, request: web.Request, show: Show) -> web.StreamResponse:
+        async def act(noted: Noted) -> web.StreamResponse:
             caller = await caller_of(self._hub, request)
             if caller.identity is None or caller.proof.repositories is not None:
-                why = "log in as an account or as a machine type"
-                response, noted.facts["why"] = self._wants_login(request, why), why
-            else:
-                noted.facts["login"] = caller.identity.subject
-                response = await show(Visit(self._hub, request, caller.identity))
-        except RefusedError as error:
-            noted.refused(error)
-            refusal = error.refusal
+                raise RefusedError(unauthorized("log in as an account or as a machine type", ""))
+            noted.facts["login"] = caller.identity.subject
+            return await show(Visit(self._hub, request, caller.identity, noted))
+
+        def refuse(refusal: Refusal) -> web.StreamResponse:
+            response = self._failed(refusal.status, refusal.message)
             if refusal.status == 401:
-                response = self._wants_login(request, refusal.message)
-            else:
-                response = self._failed(refusal.status, refusal.message)
-        except HpcimgError as error:
-            noted.facts["why"] = error.message
-            response = self._failed(refusal_of(error, "manifest").status, error.message)
-        noted.facts["changed"] = request.get("changed")
-        noted.write("page", response.status)
-        return response
+                # Whatever other clients are asked for, a browser knows this.
+                realm = f'Basic realm="{host_of(self._hub, request)}"'
+                response.headers["WWW-Authenticate"] = realm
+            return response
+
+        return await answered(self._hub, request, "page", act, refuse)
 
     async def _images(self, visit: Visit) -> web.Response:
         query, wanted, at, first = _asked(visit.request)
@@ -218,7 +217,7 @@ class Page:
         if actor is None:
             return self._failed(403, "only accounts change something")
         path = visit.request.path
-        visit.request["changed"] = words.get("name", "")
+        visit.noted.facts["changed"] = words.get("name", "")
         await self._hub.in_thread(do_form, self._hub.admin, path, actor, words)
         await self._hub.refresh()
         return web.Response(status=303, headers={"Location": "/" + path.split("/")[1]})
@@ -251,17 +250,12 @@ class Page:
         )
 
     def _html(self, name: str, status: int = 200, **facts: Any) -> web.Response:
-        text = self._templates.get_template(f"{name}.html").render(message="", **facts)
+        text = self._templates.get_template(f"{name}.html").render(**facts)
         return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
 
     def _failed(self, status: int, why: str) -> web.Response:
         what = "This cannot be shown"
         return self._html("error", status, what=what, why=why, pages=[], here="", who="")
-
-    def _wants_login(self, request: web.Request, why: str) -> web.Response:
-        response = self._failed(401, why)
-        response.headers["WWW-Authenticate"] = f'Basic realm="{host_of(self._hub, request)}"'
-        return response
 
 
 def _reference(name: str, tag: str) -> Reference:

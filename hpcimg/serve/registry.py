@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hpcimg.errors import HpcimgError, SettingsError, StoreError, UsageError
+from hpcimg.errors import UsageError
 from hpcimg.hub.identity import Identity
-from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized, unsupported
+from hpcimg.hub.refusal import Refusal, unauthorized, unsupported
 from hpcimg.hub.route import Route, parse_route, upstream_reference
 from hpcimg.oci.model import INDEX_TYPES, MANIFEST_TYPES, OCI_INDEX
-from hpcimg.serve.blob_stream import BROKEN, send_blob
-from hpcimg.serve.request import Caller, Noted, RefusedError, caller_of, challenge
+from hpcimg.serve.blob_stream import send_blob
+from hpcimg.serve.request import Caller, Facts, Noted, RefusedError, answered, caller_of, challenge
 
 if TYPE_CHECKING:
     from hpcimg.oci.reference import Reference
     from hpcimg.serve.hub import Hub
     from hpcimg.workflow.hub_choose import Served
 
-log = logging.getLogger(__name__)
-
 VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 _YEAR = "private, max-age=31536000, immutable"
 _READS = ("GET", "HEAD")
 _PAGE = 1000
 _PATH_KEPT = 500
-_GONE = 499
-"""What servers note for a client that did not wait for its answer."""
-
-Facts = dict[str, str | float | None]
 
 routed = lru_cache(maxsize=20_000)(parse_route)
 
@@ -46,32 +39,13 @@ class Registry:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; every refusal is the specification's document."""
-        noted = Noted(self._hub, request)
-        kind = "unknown"
-        try:
+
+        async def act(noted: Noted) -> web.StreamResponse:
             route = _route(request.path)
-            kind = route.kind
-            response = await self._routed(route, request, noted.facts)
-        except RefusedError as error:
-            response = refusal_response(error.refusal)
-            noted.refused(error)
-        except HpcimgError as error:
-            response = refusal_response(refusal_of(error, kind))
-            noted.facts["why"] = error.message
-            if isinstance(error, StoreError | SettingsError):
-                log.warning("%s", error.message)
-        except ConnectionError:
-            noted.facts["why"] = "the client has gone"
-            noted.write(kind, _GONE)
-            raise
-        except Exception as error:
-            log.exception("%s %s", request.method, ascii(request.path))
-            response = refusal_response(Refusal(500, "UNKNOWN", "the hub failed"))
-            noted.facts["why"] = f"unexpected {type(error).__name__}"
-        if BROKEN in request:
-            noted.facts["why"] = request[BROKEN]
-        noted.write(kind, response.status)
-        return response
+            noted.kind = route.kind
+            return await self._routed(route, request, noted.facts)
+
+        return await answered(self._hub, request, "unknown", act, refusal_response)
 
     async def _routed(self, route: Route, request: web.Request, noted: Facts) -> web.StreamResponse:
         if request.method not in _READS or route.kind == "upload":
@@ -101,7 +75,7 @@ class Registry:
             hub.metrics.count_choice(served.words)
             return _manifest(served, request, self._vary, is_pinned=reference.digest is not None)
         if route.kind == "blob":
-            return await send_blob(hub, reference, request)
+            return await send_blob(hub, reference, request, noted)
         if route.kind == "tags":
             return await self._tags(route, reference, request)
         return await self._referrers(reference)

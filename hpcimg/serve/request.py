@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from ipaddress import ip_address
@@ -14,45 +16,44 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from multidict import MultiDictProxy
 
-from hpcimg.errors import UsageError
+from hpcimg.errors import HpcimgError, SettingsError, StoreError, UsageError
 from hpcimg.hub.identity import Address, Asked, Identity, identify
-from hpcimg.hub.refusal import Refusal, unauthorized
+from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized
 from hpcimg.serve.logins import LoginError, Proof
 
 if TYPE_CHECKING:
     from hpcimg.serve.hub import Hub
 
+log = logging.getLogger(__name__)
 
+Facts = dict[str, str | float | None]
+
+GONE = 499
+"""What servers note for a client that did not wait for its answer."""
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]+|\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: what was proven, which type that means, and the address it came from."""
+    """Who asks: what was proven, and which type that means."""
 
     proof: Proof
     identity: Identity | None
-    address: str
 
 
 class Noted:
-    """What the audit log says of one request: filled by who handles it, written once at its end."""
+    """What the audit log says of one request, and the kind that it counts as; who acts fills it."""
 
-    def __init__(self, hub: Hub, request: web.Request) -> None:
+    def __init__(self, hub: Hub, request: web.Request, kind: str) -> None:
         self._hub = hub
         self._request = request
         self._begin = time.perf_counter()
-        self.facts: dict[str, str | float | None] = {"address": str(address_of(hub, request) or "")}
+        self.kind = kind
+        self.facts: Facts = {"address": str(address_of(hub, request) or "")}
 
-    def refused(self, error: RefusedError) -> None:
-        """Note why, and which login was tried."""
-        self.facts["why"] = error.refusal.message
-        if error.login:
-            self.facts["login"] = error.login
-
-    def write(self, kind: str, status: int) -> None:
+    def write(self, status: int) -> None:
         """Count the answer and write the line."""
-        self._hub.metrics.count(kind, status, time.perf_counter() - self._begin)
+        self._hub.metrics.count(self.kind, status, time.perf_counter() - self._begin)
         now = datetime.fromtimestamp(time.time(), timezone.utc)
         self._hub.audit.write(
             time=now.isoformat(timespec="milliseconds"),
@@ -72,6 +73,40 @@ class RefusedError(Exception):
         self.login = login
 
 
+Act = Callable[[Noted], Awaitable[web.StreamResponse]]
+Refuse = Callable[[Refusal], web.StreamResponse]
+
+
+async def answered(
+    hub: Hub, request: web.Request, kind: str, act: Act, refuse: Refuse
+) -> web.StreamResponse:
+    """Act, tell what went wrong as `refuse` does, and count and note it, whatever happens."""
+    noted = Noted(hub, request, kind)
+    try:
+        response = await act(noted)
+    except RefusedError as error:
+        response, noted.facts["why"] = refuse(error.refusal), error.refusal.message
+        noted.facts["login"] = error.login or noted.facts.get("login")
+    except HpcimgError as error:
+        response, noted.facts["why"] = refuse(refusal_of(error, noted.kind)), error.message
+        if isinstance(error, StoreError | SettingsError):
+            log.warning("%s", error.message)
+    except web.HTTPException as error:
+        noted.facts["why"] = error.reason
+        noted.write(error.status)
+        raise
+    except ConnectionError:
+        noted.facts["why"] = "the client has gone"
+        noted.write(GONE)
+        raise
+    except Exception as error:  # a defect of ours is told and noted as well
+        log.exception("%s %s", request.method, ascii(request.path))
+        response = refuse(Refusal(500, "UNKNOWN", "the hub failed"))
+        noted.facts["why"] = f"unexpected {type(error).__name__}"
+    noted.write(response.status)
+    return response
+
+
 async def caller_of(hub: Hub, request: web.Request, *, path_type: str = "") -> Caller:
     """Prove and identify; raises RefusedError for a wrong login, AuthenticationError for a type."""
     address = address_of(hub, request)
@@ -89,7 +124,7 @@ async def caller_of(hub: Hub, request: web.Request, *, path_type: str = "") -> C
         host=request.host.rpartition(":")[0] or request.host if hub.settings.hosts else "",
         address=address,
     )
-    return Caller(proof, identify(asked, hub.directory, hub.settings.rules), text)
+    return Caller(proof, identify(asked, hub.directory, hub.settings.rules))
 
 
 def is_of_another_site(hub: Hub, request: web.Request) -> bool:

@@ -114,11 +114,6 @@ async def _watched(request: web.Request, handler: Handler) -> web.StreamResponse
     guard.begin(request.transport)
     try:
         return await handler(request)
-    except (web.HTTPException, ConnectionError):
-        raise
-    except Exception:
-        log.exception("%s %s", request.method, ascii(request.path))
-        return web.Response(status=500, text="the hub failed\n")
     finally:
         guard.end(request.transport)
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hpcimg.errors import HpcimgError
-from hpcimg.hub.refusal import Refusal, refusal_of, unauthorized
+from hpcimg.hub.refusal import Refusal, unauthorized
 from hpcimg.hub.token import Claims, sign
 from hpcimg.serve.logins import LoginError, Proof
-from hpcimg.serve.registry import Facts, refusal_response
+from hpcimg.serve.registry import refusal_response
 from hpcimg.serve.request import (
+    Facts,
     Noted,
     RefusedError,
     address_of,
+    answered,
     caller_of,
     challenge,
     read_form,
@@ -39,17 +40,11 @@ class Tokens:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Give a token for a login, or to nobody where nobody needs a login."""
-        noted = Noted(self._hub, request)
-        try:
-            response = await self._given(request, noted.facts)
-        except RefusedError as error:
-            response = refusal_response(error.refusal)
-            noted.refused(error)
-        except HpcimgError as error:
-            response = refusal_response(refusal_of(error, "token"))
-            noted.facts["why"] = error.message
-        noted.write("token", response.status)
-        return response
+
+        async def act(noted: Noted) -> web.StreamResponse:
+            return await self._given(request, noted.facts)
+
+        return await answered(self._hub, request, "token", act, refusal_response)
 
     async def _given(self, request: web.Request, noted: Facts) -> web.Response:
         form = await read_form(self._hub, request) if request.method == "POST" else None
