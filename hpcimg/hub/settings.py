@@ -92,7 +92,9 @@ class HubSettings:
         default_factory=lambda: MappingProxyType({"hub": UpstreamSettings()})
     )
     default_upstream: str = ""
-    registries: Mapping[str, RegistrySettings] = field(default_factory=lambda: MappingProxyType({}))
+    registries: Mapping[str, RegistrySettings] = field(
+        default_factory=lambda: MappingProxyType({DOCKER_HUB: _MANY})
+    )
     policy: str = "compatible"
     policies: tuple[PolicyRule, ...] = ()
     challenge: str = "bearer"

@@ -8,6 +8,8 @@ import pytest
 
 from hpcimg.errors import SettingsError
 from hpcimg.hub.settings import HubSettings, parse_hub_settings, read_hub_settings
+from hpcimg.oci.hosts import Hosts
+from hpcimg.oci.reference import parse_reference
 
 FULL = """
 listen: 0.0.0.0:5000
@@ -64,6 +66,11 @@ def test_nothing_needs_to_be_said(tmp_path, monkeypatch):
     assert found == HubSettings()
     assert found.address == ("127.0.0.1", 8080)
     assert found.hosts_of_upstreams == {"hub": "docker.io"}
+    assert found == parse_hub_settings("")
+    bench = parse_reference("qnib/bench")
+    assert [one.registry for one in Hosts(found.registries, listed_only=True).endpoints(bench)] == [
+        "docker.io"
+    ]
     assert (found.open_types, found.anonymous) == ((), "")
 
 
